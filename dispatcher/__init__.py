@@ -1,0 +1,1 @@
+"""The path of a message: HTTP in, PostgreSQL in the middle, SMPP out, receipts back. Never decides who leads."""

@@ -1,0 +1,104 @@
+"""What the message path asks of its store, and what an answer promises.
+
+Each method that changes something is one transaction with a synchronous commit. It returns only when that
+commit is *known* to be on disk everywhere it must be; otherwise it raises `replication.session.CommitUnknown`
+(unknown is not no: repeat with the same arguments, each is safe to repeat) or `NotLeader` (nothing was done).
+`find` and `read` tell of rows, so they end in such a commit too (failover rule 5).
+
+Two implementations: `postgres_store.PostgresStore` (one warm connection each) and `memory_store.MemoryStore`;
+tests/conformance runs one suite on both.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+from uuid import UUID
+
+from dispatcher.model import (
+    ApiKey,
+    Claim,
+    Group,
+    MessageView,
+    NewMessage,
+    OpenClaim,
+    Program,
+    QueueCounts,
+    Receipt,
+    Reply,
+    State,
+    SubmitResult,
+)
+
+
+class DispatcherError(Exception):
+    """Root of what the dispatcher raises on purpose."""
+
+
+class NotLeader(DispatcherError):
+    """This server does not lead in the caller's term (or is not open yet): nothing was done; look who leads."""
+
+
+class Store(Protocol):
+    async def is_open(self, term: int) -> bool:
+        """Whether this server leads in `term` and has let dispatchers in."""
+        ...
+
+    async def accept(self, term: int, rows: Sequence[NewMessage]) -> Group:
+        """Store a group in one commit. Duplicates (by account and reference, or by id) answer with the first."""
+        ...
+
+    async def read(self, term: int, account_id: int, message_id: UUID) -> MessageView | None: ...
+
+    async def find(
+        self,
+        term: int,
+        account_id: int,
+        *,
+        reference: str | None = None,
+        state: State | None = None,
+        to: str | None = None,
+        after: UUID | None = None,
+        limit: int = 50,
+    ) -> Sequence[MessageView]:
+        """Newest first (ids are time-ordered); `after` is the cursor: the last id of the previous page."""
+        ...
+
+    async def cancel(self, term: int, account_id: int, message_id: UUID) -> MessageView | None:
+        """Cancel the segments that have not left; returns the message as it then is."""
+        ...
+
+    async def claim(self, term: int, dispatcher: str, limit: int, claim_for_s: float) -> Sequence[Claim]:
+        """Claim up to `limit` queued segments, emergency first, oldest first. Committed before it returns."""
+        ...
+
+    async def settle(self, results: Sequence[SubmitResult]) -> None:
+        """What became of claimed segments. Needs no term: matched by claim, segment and attempt; an answer to an
+        attempt that was given up meanwhile settles its doubt (SUBMITTED) or is ignored. Parked receipts apply."""
+        ...
+
+    async def receipts(self, rows: Sequence[Receipt]) -> None:
+        """Needs no term. Unknown ids are parked, and settle a doubt when exactly one candidate fits."""
+        ...
+
+    async def replies(self, rows: Sequence[Reply]) -> None: ...
+
+    async def open_claims(self, term: int) -> Sequence[OpenClaim]: ...
+
+    async def give_up_claims(self, term: int, claim_ids: Sequence[int]) -> int:
+        """What is still `submitting` under these claims becomes `in_doubt`; returns how many segments."""
+        ...
+
+    async def resend_doubtful(self, term: int, grace_s: float, limit: int) -> int:
+        """Segments in doubt longer than the grace, whose program resends, once: queued again as a new attempt."""
+        ...
+
+    async def release_due(self, term: int, limit: int) -> int:
+        """`scheduled` whose time has come → `queued`; `queued` past `expires_at` → `expired`. Returns how many."""
+        ...
+
+    async def counts(self, term: int) -> QueueCounts: ...
+
+    async def programs(self, term: int) -> Sequence[Program]: ...
+
+    async def api_keys(self, term: int) -> Sequence[ApiKey]: ...
+
+    async def aclose(self) -> None: ...

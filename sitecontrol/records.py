@@ -1,0 +1,192 @@
+"""The records that Hotsite keeps in etcd, and their strict encoding.
+
+A value read from etcd is hostile until it was decoded here: unknown fields, wrong types and oversized values
+raise `BadRecord`, and nobody acts on a record that does not decode. Addresses are never taken from a record.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from sitecontrol.settings import Name
+
+MAX_RECORD_BYTES = 64_000
+
+Lsn = Annotated[int, Field(ge=0)]
+Text = Annotated[str, StringConstraints(max_length=500)]
+Identity = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+
+class BadRecord(ValueError):
+    """A value in etcd is not what it should be; it is ignored and an alarm is raised."""
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+    def encode(self) -> bytes:
+        return self.model_dump_json(exclude_none=True).encode()
+
+    @classmethod
+    def decode(cls, value: bytes) -> Self:
+        if len(value) > MAX_RECORD_BYTES:
+            raise BadRecord(f"{cls.__name__}: {len(value)} bytes, at most {MAX_RECORD_BYTES} are taken")
+        try:
+            return cls.model_validate_json(value)
+        except ValidationError as error:
+            raise BadRecord(f"{cls.__name__}: {error.errors(include_url=False, include_input=False)}") from error
+
+
+class Leader(Record):
+    """Who leads. Bound to the leader's lease."""
+
+    node: Name
+    incarnation: Identity
+    site: Name
+    term: Annotated[int, Field(ge=1)]
+
+
+class Term(Record):
+    term: Annotated[int, Field(ge=1)]
+
+
+class Initialize(Record):
+    """PostgreSQL's system identifier of this cluster; null while the first node still runs initdb."""
+
+    system_id: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,20}$")]
+
+
+class InStep(Record):
+    """A standby that is sure to hold every acknowledged commit, and what it must be able to show."""
+
+    node: Name
+    incarnation: Identity
+    timeline: Annotated[int, Field(ge=1)]
+    lsn: Lsn  # it must have at least this
+
+
+class Sync(Record):
+    """Who holds every acknowledged commit: the leader and these standbys."""
+
+    term: Annotated[int, Field(ge=1)]
+    leader: Name
+    leader_incarnation: Identity
+    standbys: tuple[InStep, ...] = ()
+    serial: int = 0  # grows when the record is rewritten unchanged, to settle an earlier unknown write
+
+
+class Role(StrEnum):
+    LEADER = "leader"
+    STANDBY = "standby"
+    STARTING = "starting"  # cloning, rewinding, catching up
+    STOPPED = "stopped"
+
+
+class Member(Record):
+    """What a node says of itself. Bound to its own lease."""
+
+    node: Name
+    site: Name
+    role: Role
+    incarnation: Identity | None = None
+    term: int = 0
+    timeline: int = 0
+    received_lsn: Lsn = 0
+    replayed_lsn: Lsn = 0
+    ready: bool = False  # could take over now
+    reasons: tuple[Text, ...] = ()  # why not
+    version: Text = ""
+    wall: datetime
+
+
+class DispatcherRecord(Record):
+    """A dispatcher's word. Bound to its lease. Key: dispatchers/<name>."""
+
+    name: Name
+    site: Name
+    ready: bool
+    reasons: tuple[Text, ...] = ()
+    links_up: int = 0
+    links: int = 0
+    held_for: Identity | None = None  # the swap for which it has stopped claiming and holds requests
+    unanswered: int = 0  # submits without an answer
+
+
+class Phase(StrEnum):
+    """Phases of a planned swap, in order."""
+
+    REQUESTED = "requested"  # somebody asked
+    CHECKED = "checked"  # the target could take over, by every check
+    HELD = "held"  # dispatchers stop claiming and hold requests
+    FLUSHED = "flushed"  # the old leader is shut down clean and the target has all of it
+    HANDED = "handed"  # leader and term moved to the target
+    PROMOTED = "promoted"  # the target's PostgreSQL takes writes
+    OPENED = "opened"  # dispatchers are let in
+    FOLLOWING = "following"  # the old leader follows
+    IN_STEP = "in step"  # sync names the old leader again: done
+    ROLLED_BACK = "rolled back"  # ended before the hand-over; nothing moved
+
+
+class PhaseTime(Record):
+    phase: Phase
+    at: datetime
+
+
+class Swap(Record):
+    """The one swap in progress."""
+
+    id: Identity
+    from_node: Name
+    to_node: Name
+    by: Text
+    reason: Text = ""
+    phase: Phase
+    term: Annotated[int, Field(ge=1)]  # the term in which it was asked for
+    requested_at: datetime
+    times: tuple[PhaseTime, ...] = ()
+    note: Text = ""
+
+
+class Desired(Record):
+    """What people want: kept until they say otherwise."""
+
+    paused: bool = False
+    paused_by: Text = ""
+    paused_reason: Text = ""
+    preferred_site: Name | None = None
+
+
+class HistoryEntry(Record):
+    """How a term began (key: history/<term>), or how a swap that moved nothing ended (history/<term>-<id>)."""
+
+    term: int
+    node: Name
+    site: Name
+    at: datetime
+    kind: Literal["bootstrap", "failover", "swap", "swap rolled back", "forced"]
+    by: Text
+    reason: Text = ""
+    evidence: dict[str, Text] = {}
+    steps: tuple[PhaseTime, ...] = ()
+    durations_ms: dict[str, int] = {}
+
+
+class ReachState(StrEnum):
+    UP = "up"
+    GOING_DOWN = "going-down"
+    DOWN = "down"
+    GOING_UP = "going-up"
+    UNKNOWN = "unknown"
+
+
+class Observation(Record):
+    """What one place can reach. Bound to the observer's lease. Key: observations/<place>."""
+
+    place: Name
+    at: datetime
+    blind: bool  # it reaches nothing: its vote does not count
+    reach: dict[str, ReachState] = {}  # target name -> verdict
+    fit: dict[Name, bool] = {}  # site -> whether it is fit to be the live site, seen from here
+    reasons: dict[Name, tuple[Text, ...]] = {}

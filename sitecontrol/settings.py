@@ -1,0 +1,270 @@
+"""The settings of one place, read from TOML, and every mistake in them explained.
+
+Each place describes the whole system *as it is reached from there*: addresses come from this file, never
+from etcd, so that a forged record can send nobody to a foreign address, and so that the lab can put a
+WAN emulator between the places. Secrets are never in the TOML: they come from files in `secrets_dir` or
+from `HOTSITE_SECRET_<NAME>` (see `Secrets`).
+"""
+
+import tomllib
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,38}$")]
+Address = Annotated[str, StringConstraints(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9_.-]+):[0-9]{1,5}$")]
+Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(/[^\s]*)?$")]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; the message names the file, the line, the rule and a value that would do."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Environment(StrEnum):
+    LAB = "lab"  # everything on one machine; consent may be assumed
+    PRODUCTION = "production"
+
+
+class PlaceKind(StrEnum):
+    SITE = "site"  # PostgreSQL, agent, dispatchers
+    WITNESS = "witness"  # only an etcd member and an observer
+
+
+class Site(Section):
+    """Who we are: which of the places below this file is for."""
+
+    name: Name
+    cluster: Name = "hotsite"
+    node: Name | None = None  # this machine's PostgreSQL node; none at the witness
+    environment: Environment = Environment.PRODUCTION
+    state_dir: Path
+    secrets_dir: Path
+
+
+class Node(Section):
+    """A PostgreSQL with its agent, as reached from here."""
+
+    name: Name
+    postgres: Address
+    agent: Url
+
+
+class Instance(Section):
+    """A dispatcher, as reached from here."""
+
+    name: Name
+    url: Url
+
+
+class Place(Section):
+    name: Name
+    kind: PlaceKind = PlaceKind.SITE
+    preferred: bool = False  # the site that production normally runs in
+    nodes: tuple[Node, ...] = ()
+    dispatchers: tuple[Instance, ...] = ()
+    healthcheck: Url | None = None
+    etcd_member: Name | None = None  # the name of the etcd member that runs there
+
+
+class EtcdSettings(Section):
+    endpoints: tuple[Url, ...] = Field(min_length=1)
+    user: str | None = None  # the password is the secret `etcd-password`
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    call_timeout: Seconds = 1.0
+
+
+class ReplicationSettings(Section):
+    data_dir: Path
+    listen: Address
+    bin_dir: Path | None = None  # else found on PATH, in the distribution's folders, or in the lab wheels
+    run_as: str | None = None  # the system user that runs PostgreSQL when the agent is root
+    socket_dir: Path | None = None  # else below state_dir; a path of at most 90 bytes
+    parameters: dict[str, str | int | float | bool] = {}  # further postgresql.conf settings
+
+
+class FailoverSettings(Section):
+    """Durations in seconds. The timing proof in `leadership.timing` refuses unsafe combinations."""
+
+    lease_ttl: Annotated[int, Field(ge=2, le=60)] = 2
+    renew_every: Seconds = 0.5
+    lease_margin: Seconds = 0.5  # act this long before the lease can have run out
+    canary_every: Seconds = 0.25
+    canary_max_age: Seconds = 1.0
+    canary_wait: Seconds = 10.0  # a standby that sees a fresh canary holds back this long
+    restart_within: Seconds = 1.0
+    swap_deadline: Seconds = 10.0
+    drain_within: Seconds = 0.3  # how long a swap waits for the answers of the carriers' windows
+    unfit_for: Seconds = 10.0
+    cooldown: Seconds = 60.0
+    max_swaps_per_hour: Annotated[int, Field(ge=0, le=60)] = 3
+
+
+class Durability(StrEnum):
+    TWO_SITE = "two-site"  # prefer both sites, say so when it was only one
+    STRICT = "strict"  # answer 503 rather than accept on one site
+
+
+class Egress(StrEnum):
+    LIVE_SITE = "live-site"
+    ALL_SITES = "all-sites"
+
+
+class DispatcherInstance(Section):
+    name: Name
+    listen: Address
+
+
+class DispatcherSettings(Section):
+    instances: tuple[DispatcherInstance, ...] = ()
+    durability: Durability = Durability.TWO_SITE
+    egress: Egress = Egress.LIVE_SITE
+    consent: Literal["required", "assumed"] = "required"
+    group_wait_ms: Annotated[float, Field(ge=0, le=100)] = 2.0
+    group_max: Annotated[int, Field(ge=1, le=5_000)] = 1_000
+    hold_for: Seconds = 10.0  # a request is held this long while production moves, then 503
+    hold_max: Annotated[int, Field(ge=1)] = 20_000  # requests held at once
+    claim_for: Seconds = 5.0  # how long a claim lasts, from before its BEGIN
+    claim_max: Annotated[int, Field(ge=1, le=10_000)] = 500
+    doubt_grace: Seconds = 60.0  # before a text in doubt whose program says so is sent again
+    max_body_bytes: Annotated[int, Field(ge=1_000)] = 64_000
+    max_bulk_line_bytes: Annotated[int, Field(ge=1_000)] = 64_000
+
+
+class Carrier(Section):
+    """One SMPP account at a carrier. The password is the secret `carrier-<name>`."""
+
+    name: Name
+    address: Address
+    system_id: Annotated[str, StringConstraints(min_length=1, max_length=15)]
+    system_type: Annotated[str, StringConstraints(max_length=12)] = ""
+    tls: bool = False
+    binds: Annotated[int, Field(ge=1, le=32)] = 1  # links per dispatcher
+    window: Annotated[int, Field(ge=1, le=1_000)] = 50
+    rate: Annotated[float, Field(gt=0)] = 10_000.0  # segments per second and link
+    enquire_every: Seconds = 10.0
+    response_timeout: Seconds = 10.0
+    reconnect_min: Seconds = 0.5
+    reconnect_max: Seconds = 30.0
+    long_text: Literal["udh", "payload"] = "udh"
+
+
+class HealthSettings(Section):
+    listen: Address
+    every: Seconds = 1.0
+    timeout: Seconds = 1.0
+    rise: Annotated[int, Field(ge=1, le=100)] = 2
+    fall: Annotated[int, Field(ge=1, le=100)] = 3
+
+
+class Probe(Section):
+    """A further device or service to look at (health.md's list of kinds)."""
+
+    name: Name
+    kind: Literal["tcp", "http", "tls", "dns", "icmp"]
+    target: str
+    every: Seconds = 5.0
+    timeout: Seconds = 2.0
+    rise: Annotated[int, Field(ge=1, le=100)] = 2
+    fall: Annotated[int, Field(ge=1, le=100)] = 3
+    parent: Name | None = None
+
+
+class AgentSettings(Section):
+    listen: Address
+
+
+class TrafficSettings(Section):
+    """How clients are moved; adapters come with their own sections."""
+
+
+class SecuritySettings(Section):
+    """The operator's token is the secret `operator-token`."""
+
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+
+
+class Settings(Section):
+    """Everything one place knows by configuration. `path` is where it was read from."""
+
+    site: Site
+    place: tuple[Place, ...] = Field(min_length=1)
+    etcd: EtcdSettings
+    replication: ReplicationSettings | None = None
+    agent: AgentSettings | None = None
+    failover: FailoverSettings = FailoverSettings()
+    dispatcher: DispatcherSettings = DispatcherSettings()
+    carrier: tuple[Carrier, ...] = ()
+    healthcheck: HealthSettings | None = None
+    probe: tuple[Probe, ...] = ()
+    traffic: TrafficSettings = TrafficSettings()
+    security: SecuritySettings = SecuritySettings()
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.here is None:
+            raise ValueError(f"site.name is {self.site.name!r}, but no [[place]] has that name; add it")
+        if self.dispatcher.consent == "assumed" and self.site.environment is not Environment.LAB:
+            raise ValueError(
+                'dispatcher.consent = "assumed" is for labs only; use "required", or site.environment = "lab"'
+            )
+        return self
+
+    @property
+    def here(self) -> Place:
+        return next((p for p in self.place if p.name == self.site.name), None)  # type: ignore[return-value] # None is refused by _whole
+
+    @property
+    def prefix(self) -> str:
+        """The root of our keys in etcd, with its closing slash."""
+        return f"/hotsite/{self.site.cluster}/"
+
+    def site_of(self, node: str) -> str | None:
+        """The site that `node` belongs to by our own file, or None for a node we were not told of."""
+        return next((p.name for p in self.place for n in p.nodes if n.name == node), None)
+
+    def node(self, name: str) -> Node | None:
+        return next((n for p in self.place for n in p.nodes if n.name == name), None)
+
+
+class Secrets:
+    """Reads a secret from `HOTSITE_SECRET_<NAME>` or from the file `<secrets_dir>/<name>`; never logs one."""
+
+    def __init__(self, directory: Path, environ: dict[str, str]) -> None:
+        self._directory = directory
+        self._environ = environ
+
+    def get(self, name: str) -> str:
+        variable = "HOTSITE_SECRET_" + name.upper().replace("-", "_")
+        if variable in self._environ:
+            return self._environ[variable]
+        path = self._directory / name
+        try:
+            return path.read_text().strip()
+        except OSError as error:
+            raise SettingsError(
+                f"the secret {name!r} is missing: put it into {path} (mode 600) or set {variable}"
+            ) from error
+
+
+def load(path: Path) -> Settings:
+    """Read and check one file. Raises SettingsError that says what is wrong and what would do."""
+    try:
+        data: dict[str, Any] = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path}: not TOML: {error}") from error
+    try:
+        return Settings.model_validate(data)
+    except ValidationError as error:
+        raise SettingsError(f"{path}: {error}") from error

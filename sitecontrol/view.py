@@ -1,0 +1,164 @@
+"""A live picture of our keys in etcd, followed by watch, for everybody who only needs to *see* who leads.
+
+Seeing is not proof: the picture may be old (`read_at` tells when etcd last spoke). What must not be wrong is
+decided by a transaction in etcd, or by the database, which knows its leader.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeVar
+
+import structlog
+
+from sitecontrol.clock import Clock
+from sitecontrol.etcd.api import Etcd, EtcdError, EventKind, KeyValue, Range
+from sitecontrol.records import (
+    BadRecord,
+    Desired,
+    DispatcherRecord,
+    Initialize,
+    Leader,
+    Member,
+    Observation,
+    Record,
+    Swap,
+    Sync,
+    Term,
+)
+
+log = structlog.get_logger()
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry(Generic[R]):
+    """A decoded record and what a transaction may compare of it."""
+
+    record: R
+    mod_revision: int
+    create_revision: int
+    lease: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """Everything below our prefix, at one revision. `serial` grows with every change."""
+
+    serial: int = 0
+    revision: int = 0
+    read_at: float | None = None  # Clock.now() of etcd's last word to us; None: not yet read at all
+    initialize: Entry[Initialize] | None = None
+    leader: Entry[Leader] | None = None
+    term: Entry[Term] | None = None
+    sync: Entry[Sync] | None = None
+    swap: Entry[Swap] | None = None
+    desired: Entry[Desired] | None = None
+    members: Mapping[str, Entry[Member]] = field(default_factory=dict)
+    dispatchers: Mapping[str, Entry[DispatcherRecord]] = field(default_factory=dict)
+    observations: Mapping[str, Entry[Observation]] = field(default_factory=dict)
+    bad: Mapping[str, str] = field(default_factory=dict)  # key -> why its value was refused
+
+
+SINGLE: Mapping[str, type[Record]] = {
+    "initialize": Initialize,
+    "leader": Leader,
+    "term": Term,
+    "sync": Sync,
+    "swap": Swap,
+    "desired": Desired,
+}
+FOLDERS: Mapping[str, type[Record]] = {
+    "members": Member,
+    "dispatchers": DispatcherRecord,
+    "observations": Observation,
+}
+
+
+def put(snapshot: Snapshot, name: str, kv: KeyValue) -> Snapshot:
+    """The picture with one key set. A value that does not decode stands in `bad` and nowhere else."""
+    snapshot = remove(snapshot, name)
+    folder, _, rest = name.partition("/")
+    kind = SINGLE.get(name) or (FOLDERS.get(folder) if rest else None)
+    if kind is None:
+        return snapshot
+    try:
+        entry = Entry(
+            record=kind.decode(kv.value),
+            mod_revision=kv.mod_revision,
+            create_revision=kv.create_revision,
+            lease=kv.lease,
+        )
+    except BadRecord as error:
+        return replace(snapshot, bad={**snapshot.bad, name: str(error)})
+    change: dict[str, Any] = {name: entry} if name in SINGLE else {folder: {**getattr(snapshot, folder), rest: entry}}
+    return replace(snapshot, **change)
+
+
+def remove(snapshot: Snapshot, name: str) -> Snapshot:
+    folder, _, rest = name.partition("/")
+    change: dict[str, Any] = {}
+    if name in snapshot.bad:
+        change["bad"] = {k: v for k, v in snapshot.bad.items() if k != name}
+    if name in SINGLE:
+        change[name] = None
+    elif folder in FOLDERS and rest in getattr(snapshot, folder):
+        change[folder] = {k: v for k, v in getattr(snapshot, folder).items() if k != rest}
+    return replace(snapshot, **change)
+
+
+def read_all(answer: Range, prefix: str) -> Snapshot:
+    snapshot = Snapshot(revision=answer.revision)
+    for kv in answer.kvs:
+        snapshot = put(snapshot, kv.key.removeprefix(prefix), kv)
+    return snapshot
+
+
+class ClusterView:
+    """Follows the prefix for as long as `run` runs; keeps the last picture when etcd is away."""
+
+    def __init__(self, etcd: Etcd, prefix: str, clock: Clock) -> None:
+        self._etcd = etcd
+        self._prefix = prefix
+        self._clock = clock
+        self._changed = asyncio.Condition()
+        self.snapshot = Snapshot()
+
+    async def run(self) -> None:
+        """Read everything, then follow. Ends only by cancellation."""
+        while True:
+            try:
+                answer = await self._etcd.get_prefix(self._prefix)
+                await self._replace(read_all(answer, self._prefix))
+                async for batch in self._etcd.watch(self._prefix, answer.revision + 1):
+                    if batch.reset is not None:
+                        await self._replace(read_all(batch.reset, self._prefix))
+                        continue
+                    snapshot = self.snapshot
+                    for event in batch.events:
+                        name = event.kv.key.removeprefix(self._prefix)
+                        deleted = event.kind is EventKind.DELETE
+                        snapshot = remove(snapshot, name) if deleted else put(snapshot, name, event.kv)
+                    await self._replace(replace(snapshot, revision=batch.revision))
+            except EtcdError as error:
+                log.debug("cluster_view_interrupted", error=str(error))
+            await self._clock.sleep(0.2)
+
+    async def refresh(self) -> Snapshot:
+        """Read everything by a linearizable read now. Raises EtcdError."""
+        answer = await self._etcd.get_prefix(self._prefix)
+        if answer.revision >= self.snapshot.revision:
+            await self._replace(read_all(answer, self._prefix))
+        return self.snapshot
+
+    async def changed(self, after: int) -> Snapshot:
+        """Wait for a picture with a serial above `after`."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.snapshot.serial > after)
+            return self.snapshot
+
+    async def _replace(self, snapshot: Snapshot) -> None:
+        async with self._changed:
+            self.snapshot = replace(snapshot, serial=self.snapshot.serial + 1, read_at=self._clock.now())
+            self._changed.notify_all()
