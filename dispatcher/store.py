@@ -87,6 +87,14 @@ class Store(Protocol):
         """What is still `submitting` under these claims becomes `in_doubt`; returns how many segments."""
         ...
 
+    async def return_claims(self, term: int, dispatcher: str, claim_ids: Sequence[int]) -> int:
+        """What is still `submitting` under these claims of exactly this `dispatcher` goes back to `queued`.
+
+        For claims whose commit was unknown to the one that made them: their rows never reached it, so nothing
+        of them can have been written to a link. Returns how many segments.
+        """
+        ...
+
     async def resend_doubtful(self, term: int, grace_s: float, limit: int) -> int:
         """Segments in doubt longer than the grace, whose program resends, once: queued again as a new attempt."""
         ...
