@@ -36,7 +36,9 @@ class Record(BaseModel):
         try:
             return cls.model_validate_json(value)
         except ValidationError as error:
-            raise BadRecord(f"{cls.__name__}: {error.errors(include_url=False, include_input=False)}") from error
+            raise BadRecord(
+                f"{cls.__name__}: {error.errors(include_url=False, include_input=False)}"
+            ) from error
 
 
 class Leader(Record):
@@ -49,7 +51,10 @@ class Leader(Record):
 
 
 class Term(Record):
+    """The last term granted."""
+
     term: Annotated[int, Field(ge=1)]
+    released: bool = False  # its leader gave it up by itself, with its PostgreSQL ended
 
 
 class Initialize(Record):
@@ -120,9 +125,9 @@ class Phase(StrEnum):
     REQUESTED = "requested"  # somebody asked
     CHECKED = "checked"  # the target could take over, by every check
     HELD = "held"  # dispatchers stop claiming and hold requests
-    FLUSHED = "flushed"  # the old leader is shut down clean and the target has all of it
+    FLUSHED = "flushed"  # the old leader is shut down clean and the target has all of it; only among `times`
     HANDED = "handed"  # leader and term moved to the target
-    PROMOTED = "promoted"  # the target's PostgreSQL takes writes
+    PROMOTED = "promoted"  # the target's PostgreSQL takes writes; only among `times`
     OPENED = "opened"  # dispatchers are let in
     FOLLOWING = "following"  # the old leader follows
     IN_STEP = "in step"  # sync names the old leader again: done
@@ -159,7 +164,7 @@ class Desired(Record):
 
 
 class HistoryEntry(Record):
-    """How a term began (key: history/<term>), or how a swap that moved nothing ended (history/<term>-<id>)."""
+    """How a term began (history/<term>), or how a swap that moved nothing ended (history/<term>-<id>)."""
 
     term: int
     node: Name

@@ -20,7 +20,7 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
 class SettingsError(Exception):
-    """The settings cannot be used; the message names the file, the line, the rule and a value that would do."""
+    """The settings cannot be used; the message names file, line, rule and a value that would do."""
 
 
 class Section(BaseModel):

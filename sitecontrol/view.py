@@ -92,7 +92,9 @@ def put(snapshot: Snapshot, name: str, kv: KeyValue) -> Snapshot:
         )
     except BadRecord as error:
         return replace(snapshot, bad={**snapshot.bad, name: str(error)})
-    change: dict[str, Any] = {name: entry} if name in SINGLE else {folder: {**getattr(snapshot, folder), rest: entry}}
+    change: dict[str, Any] = {name: entry}
+    if name not in SINGLE:
+        change = {folder: {**getattr(snapshot, folder), rest: entry}}
     return replace(snapshot, **change)
 
 

@@ -1,0 +1,487 @@
+"""What follows from the facts: the one table of decisions, in lanes. Pure: no I/O, no clock, no logger.
+
+Each lane is a list of rows, read from the top; the first row whose condition holds is taken, and the rows below
+may rely on the ones above not holding. A row carries a sentence for the operator; `sitectl status` shows it, the
+history keeps it. A row without effects is a decision too: to hold still, for the reason that it names.
+
+The safety of all this rests on few things (docs/failover.md): every write to etcd compares all that was reasoned
+from; a node leads only when it can be missing nothing; an open leader that can no longer prove both stops.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from sitecontrol.leadership import swapping
+from sitecontrol.leadership.effects import (
+    Bootstrap,
+    Claim,
+    Clone,
+    Effect,
+    Fence,
+    GiveUp,
+    Join,
+    Leave,
+    MoveEtcdLeader,
+    Narrow,
+    Open,
+    Promote,
+    Reclaim,
+    Rewind,
+    ShowRemote,
+    ShutDownForSwap,
+    StartPrimary,
+    StartStandby,
+)
+from sitecontrol.leadership.facts import Facts, PgState
+from sitecontrol.leadership.steps import expected_remote, joinable, leaving, strangers
+from sitecontrol.records import Phase
+
+FOLLOW_PATIENCE = 5.0  # seconds that a standby may run without streaming before it is repaired
+BOOTSTRAP_PATIENCE = 10.0  # seconds that a site which is not preferred leaves the first start to the other
+MUTE_PATIENCE = 3.0  # seconds that a PostgreSQL may stay silent while nothing explains it
+
+
+class Lane(Enum):
+    POSTGRES = "postgres"  # our own PostgreSQL and our claim to lead
+    STEP = "step"  # which standbys are in step
+    SWAP = "swap"  # the planned swap's record
+    UPKEEP = "upkeep"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One decision: when `when` holds (and no row above), do `then` (None: hold still)."""
+
+    name: str
+    sentence: str
+    when: Callable[[Facts], bool]
+    then: Callable[[Facts], Effect | None] = lambda _: None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    lane: Lane
+    rule: str
+    sentence: str
+    effect: Effect | None
+
+
+def _running(f: Facts) -> bool:
+    return f.pg.state in (PgState.PRIMARY, PgState.STANDBY, PgState.MUTE)
+
+
+def _serving_without_proof(f: Facts) -> bool:
+    """We may still be taken for the leader, and neither the lease nor the canary shows that we are."""
+    was_leading = f.pg.open_term is not None or f.lead
+    return was_leading and _running(f) and not f.etcd_here and not f.lease_safe and not f.canary_fresh
+
+
+def _led_by_other(f: Facts) -> bool:
+    return f.leader is not None and not f.lead and f.leader.record.node != f.node
+
+
+def _leader_name(f: Facts) -> str:
+    return f.leader.record.node if f.leader else ""
+
+
+def _foreign(f: Facts) -> bool:
+    known = f.cluster.initialize
+    return (
+        known is not None
+        and f.pg.system_id is not None
+        and known.record.system_id not in ("0", f.pg.system_id)
+    )
+
+
+def _initialized(f: Facts) -> bool:
+    return f.cluster.initialize is not None and f.cluster.term is not None
+
+
+def _settled(f: Facts) -> bool:
+    """The leader has written that it alone holds everything. Before that our copy may be the only whole one, and
+    must not be rewound or thrown away.
+    """
+    sync, leader = f.sync, f.leader
+    return (
+        sync is not None
+        and leader is not None
+        and (sync.leader, sync.term) == (leader.record.node, leader.record.term)
+        and f.our_place_in_step is None
+    )
+
+
+def _restart_in_place(f: Facts) -> bool:
+    down_since = max(f.pg.since, f.swap_ended_at)
+    return f.now - down_since < f.settings.restart_within or not f.other_in_step
+
+
+def _cannot_follow(f: Facts, patience: float) -> bool:
+    return (
+        _led_by_other(f)
+        and f.pg.state is PgState.STANDBY
+        and f.follow_failed_since is not None
+        and f.now - f.follow_failed_since > patience
+        and _settled(f)
+    )
+
+
+def _canary_holds_back(f: Facts) -> bool:
+    """The leader still writes through to us: it serves without etcd and gets time to take its key up again."""
+    absent = 0.0 if f.leader_absent_since is None else f.now - f.leader_absent_since
+    return (
+        f.pg.state is PgState.STANDBY
+        and f.canary_fresh
+        and not f.released
+        and absent < f.settings.canary_wait
+    )
+
+
+def _paused(f: Facts) -> bool:
+    return f.cluster.desired is not None and f.cluster.desired.record.paused
+
+
+def _claim(f: Facts) -> Effect:
+    age = f.canary_age
+    absent = None if f.leader_absent_since is None else f.now - f.leader_absent_since
+    return Claim(
+        kind="failover",
+        evidence={
+            "leader_absent_s": "just now" if absent is None else f"{absent:.2f}",
+            "canary_age_s": "never seen" if age is None else f"{age:.2f}",
+            "released": str(f.released).lower(),
+            "in_step": "as recorded leader" if f.recorded_leader else "as standby in step",
+            "lsn": str(max(f.pg.received_lsn, f.pg.replayed_lsn)),
+        },
+    )
+
+
+POSTGRES: Sequence[Row] = (
+    Row(
+        "lost-proof",
+        "Neither etcd nor the canary shows that we still lead: fence.",
+        _serving_without_proof,
+        lambda _: Fence(reason="no proof of leadership: lease run out, canary stale"),
+    ),
+    Row(
+        "etcd-unread",
+        "etcd was not read since this agent started: leave PostgreSQL as it is.",
+        lambda f: not f.cluster_read,
+    ),
+    Row(
+        "foreign-data-runs",
+        "The data directory belongs to another cluster, and PostgreSQL runs on it: stop it.",
+        lambda f: _foreign(f) and _running(f),
+        lambda _: Fence(reason="data directory of another cluster"),
+    ),
+    Row(
+        "foreign-data",
+        "The data directory belongs to another cluster: move it away or correct replication.data_dir.",
+        _foreign,
+    ),
+    # -- the first start of all ---------------------------------------------------------------------------
+    Row(
+        "data-without-records",
+        "There is data, but etcd knows of no cluster: etcd lost its data, or this is the wrong etcd. An operator"
+        " has to decide.",
+        lambda f: not _initialized(f) and f.pg.state not in (PgState.ABSENT, PgState.UNUSABLE),
+    ),
+    Row(
+        "bootstrap",
+        "Nothing exists yet: make the first data directory and the cluster's first records.",
+        lambda f: (
+            f.cluster.initialize is None
+            and f.lease_safe
+            and (
+                f.preferred
+                or (f.leader_absent_since is not None and f.now - f.leader_absent_since > BOOTSTRAP_PATIENCE)
+            )
+        ),
+        lambda _: Bootstrap(),
+    ),
+    Row(
+        "await-bootstrap",
+        "The cluster's first node is not ready yet: wait for it.",
+        lambda f: not _initialized(f),
+    ),
+    # -- we lead ----------------------------------------------------------------------------------------------
+    Row(
+        "shut-down-for-swap",
+        "Dispatchers hold their requests and the carriers' windows are drained, or their time is up: shut down clean.",
+        lambda f: (
+            f.swap_leaves_us
+            and f.in_phase(Phase.HELD)
+            and f.pg.state is PgState.PRIMARY
+            and swapping.in_time(f)
+            and (f.drained or (f.held_at is not None and f.now - f.held_at > f.settings.drain_within))
+        ),
+        lambda _: ShutDownForSwap(),
+    ),
+    Row(
+        "shut-down-awaits-hand-over",
+        "PostgreSQL is shut down clean for the swap: leave it so until the lead is handed over or the swap ends.",
+        lambda f: (
+            f.swap_leaves_us
+            and f.in_phase(Phase.HELD)
+            and f.pg.state is PgState.STOPPED
+            and f.pg.clean_shutdown_lsn is not None
+        ),
+    ),
+    Row(
+        "lead-without-data",
+        "We hold the lead but have no usable data: give it up.",
+        lambda f: f.lead and f.pg.state in (PgState.ABSENT, PgState.UNUSABLE) and f.other_in_step,
+        lambda _: GiveUp(reason="no usable data directory"),
+    ),
+    Row(
+        "give-up-dead",
+        "PostgreSQL is down longer than a restart may take, and another node is in step: give the lead up.",
+        lambda f: f.lead and f.pg.state is PgState.STOPPED and not _restart_in_place(f),
+        lambda _: GiveUp(reason="PostgreSQL did not come back in time"),
+    ),
+    Row(
+        "restart-in-place",
+        "PostgreSQL of the leader is down: start it again, closed until a barrier has committed.",
+        lambda f: f.lead and f.pg.state is PgState.STOPPED and f.pg.was_primary,
+        lambda _: StartPrimary(),
+    ),
+    Row(
+        "start-before-promotion",
+        "We won the lead with PostgreSQL stopped as a standby: start it in recovery first.",
+        lambda f: f.lead and f.pg.state is PgState.STOPPED,
+        lambda f: StartStandby(leader=f.node),
+    ),
+    Row(
+        "give-up-mute",
+        "PostgreSQL of the leader runs but does not answer: give the lead up.",
+        lambda f: (
+            f.lead
+            and f.pg.state is PgState.MUTE
+            and f.now - f.pg.since > MUTE_PATIENCE
+            and f.other_in_step
+            and f.etcd_here
+        ),
+        lambda _: GiveUp(reason="PostgreSQL does not answer"),
+    ),
+    Row(
+        "kill-mute",
+        "PostgreSQL of the leader does not answer and nobody else is in step: end it, to start it again.",
+        lambda f: f.lead and f.pg.state is PgState.MUTE and f.now - f.pg.since > MUTE_PATIENCE,
+        lambda _: Fence(reason="PostgreSQL does not answer"),
+    ),
+    Row(
+        "mute",
+        "PostgreSQL does not answer: wait a little before anything is ended.",
+        lambda f: f.lead and f.pg.state is PgState.MUTE,
+    ),
+    Row(
+        "promote",
+        "We hold the lead and PostgreSQL is in recovery: promote it.",
+        lambda f: f.lead and f.pg.state is PgState.STANDBY and f.lease_safe,
+        lambda _: Promote(),
+    ),
+    Row(
+        "narrow",
+        "We lead a new term: write that only we hold everything, before anybody is let in.",
+        lambda f: (
+            f.lead
+            and f.pg.state is PgState.PRIMARY
+            and (f.sync is None or f.sync.term != f.term or f.sync.leader != f.node)
+        ),
+        lambda _: Narrow(),
+    ),
+    Row(
+        "open",
+        "PostgreSQL takes writes and we lead: commit a barrier and let the dispatchers in.",
+        lambda f: f.lead and f.pg.state is PgState.PRIMARY and not f.open and f.lease_safe,
+        lambda _: Open(),
+    ),
+    Row("leads", "We lead and are open.", lambda f: f.lead and f.open),
+    Row("lead-pending", "We hold the lead; the next step waits for a fresh lease.", lambda f: f.lead),
+    # -- another leads ---------------------------------------------------------------------------------------
+    Row(
+        "superseded",
+        "Another node leads: stop being a primary at once.",
+        lambda f: _led_by_other(f) and (f.pg.state is PgState.PRIMARY or f.pg.open_term is not None),
+        lambda f: Fence(reason=f"{_leader_name(f)} leads in term {f.term}"),
+    ),
+    Row(
+        "clone",
+        "There is no usable data here: take a copy of the leader.",
+        lambda f: _led_by_other(f) and f.pg.state in (PgState.ABSENT, PgState.UNUSABLE) and _settled(f),
+        lambda f: Clone(leader=_leader_name(f)),
+    ),
+    Row(
+        "follow-after-hand-over",
+        "We handed over clean and the leader has all of ours: follow it without a rewind.",
+        lambda f: _led_by_other(f) and f.pg.state is PgState.STOPPED and f.handed_cleanly,
+        lambda f: StartStandby(leader=_leader_name(f)),
+    ),
+    Row(
+        "await-leader",
+        "Another node leads but has not opened yet: keep what we hold until it has.",
+        lambda f: _led_by_other(f) and f.pg.state is PgState.STOPPED and f.pg.was_primary and not _settled(f),
+    ),
+    Row(
+        "clone-after-rewind",
+        "Rewinding did not help: take a fresh copy of the leader.",
+        lambda f: _led_by_other(f) and f.pg.state is PgState.STOPPED and f.pg.was_primary and f.repairs > 0,
+        lambda f: Clone(leader=_leader_name(f)),
+    ),
+    Row(
+        "rewind",
+        "We were a primary and another node leads now: rewind to its history.",
+        lambda f: _led_by_other(f) and f.pg.state is PgState.STOPPED and f.pg.was_primary,
+        lambda f: Rewind(leader=_leader_name(f)),
+    ),
+    Row(
+        "start-standby",
+        "Another node leads: start as its standby.",
+        lambda f: _led_by_other(f) and f.pg.state is PgState.STOPPED,
+        lambda f: StartStandby(leader=_leader_name(f)),
+    ),
+    Row(
+        "re-point",
+        "The leader has changed: follow the new one.",
+        lambda f: _led_by_other(f) and f.pg.state is PgState.STANDBY and f.pg.follows != _leader_name(f),
+        lambda f: StartStandby(leader=_leader_name(f)),
+    ),
+    Row(
+        "repair-by-rewind",
+        "We cannot stream from the leader for a while: rewind to its history.",
+        lambda f: _cannot_follow(f, FOLLOW_PATIENCE) and f.repairs == 0,
+        lambda f: Rewind(leader=_leader_name(f)),
+    ),
+    Row(
+        "repair-by-clone",
+        "We cannot stream from the leader even after a rewind: take a fresh copy.",
+        lambda f: _cannot_follow(f, FOLLOW_PATIENCE * (1 + f.repairs)),
+        lambda f: Clone(leader=_leader_name(f)),
+    ),
+    Row(
+        "kill-mute-standby",
+        "Our standby runs but does not answer: end it, to start it again.",
+        lambda f: _led_by_other(f) and f.pg.state is PgState.MUTE and f.now - f.pg.since > MUTE_PATIENCE,
+        lambda _: Fence(reason="PostgreSQL does not answer"),
+    ),
+    Row("follows", "Another node leads and we follow it.", _led_by_other),
+    Row(
+        "own-old-lease",
+        "`leader` names us with a lease that is not ours any more: wait until it has run out.",
+        lambda f: f.leader is not None,
+    ),
+    # -- nobody leads ------------------------------------------------------------------------------------------
+    Row(
+        "no-word-from-etcd",
+        "Nobody can take the lead without etcd: go on as we are.",
+        lambda f: not f.etcd_here or not f.lease_safe,
+    ),
+    Row(
+        "reclaim",
+        "etcd has lost our lease, but we never stopped serving and nobody else led: take the same term up again.",
+        lambda f: f.pg.state is PgState.PRIMARY and f.recorded_leader and f.open and not f.released,
+        lambda _: Reclaim(),
+    ),
+    Row(
+        "barred-primary",
+        "We run as a primary but may be missing acknowledged messages: stop.",
+        lambda f: f.pg.state is PgState.PRIMARY and not f.may_lead,
+        lambda _: Fence(reason="not recorded as holding every acknowledged message"),
+    ),
+    Row(
+        "paused",
+        "Automatic swaps are paused by an operator: hold.",
+        lambda f: _paused(f) and not f.recorded_leader,
+    ),
+    Row(
+        "replay-to-know",
+        "We were in step but are stopped: start in recovery to see what we hold.",
+        lambda f: f.our_place_in_step is not None and f.pg.state is PgState.STOPPED and not f.pg.was_primary,
+        lambda f: StartStandby(leader=f.node),
+    ),
+    Row(
+        "canary-holds-back",
+        "`leader` is gone, but the leader's canary still reaches us: it serves; give it time to return.",
+        lambda f: f.may_lead and _canary_holds_back(f),
+    ),
+    Row(
+        "claim",
+        "Nobody leads and we hold every acknowledged message: take the lead in the next term.",
+        lambda f: f.may_lead and f.pg.state in (PgState.PRIMARY, PgState.STANDBY, PgState.STOPPED),
+        _claim,
+    ),
+    Row(
+        "barred",
+        "Nobody leads, but we may be missing acknowledged messages: hold until a node that has them returns.",
+        lambda _: True,
+    ),
+)
+
+STEP: Sequence[Row] = (
+    Row(
+        "not-ours",
+        "Only an open leader with etcd at hand changes who is in step.",
+        lambda f: (
+            not (f.lead and f.pg.state is PgState.PRIMARY and f.etcd_here and f.lease_safe)
+            or f.sync is None
+            or f.sync.leader != f.node
+            or f.sync.term != f.term
+        ),
+    ),
+    Row(
+        "leave",
+        "A standby in step is gone or silent: take it out in etcd first, then stop waiting for it.",
+        lambda f: bool(leaving(f)),
+        lambda f: Leave(nodes=leaving(f), reason="gone, silent, or with another data directory"),
+    ),
+    Row(
+        "clear-strangers",
+        "Commits wait for a standby that is not in `sync`: stop waiting for it.",
+        lambda f: bool(strangers(f)),
+        lambda f: Leave(nodes=strangers(f), reason="waited for without being in step"),
+    ),
+    Row("closed", "Nothing joins before we are open.", lambda f: not f.open),
+    Row(
+        "show-remote",
+        "The row of the database does not tell truly which other sites every commit waits for: correct it.",
+        lambda f: set(f.pg.remote_in_step) != set(expected_remote(f)),
+        lambda f: ShowRemote(nodes=expected_remote(f)),
+    ),
+    Row(
+        "swap-first",
+        "A swap is holding requests: nothing joins meanwhile.",
+        lambda f: f.in_phase(Phase.HELD),
+    ),
+    Row(
+        "join",
+        "A standby streams and has nearly caught up: bring it into step.",
+        lambda f: joinable(f) is not None,
+        lambda f: Join(node=joinable(f) or ""),
+    ),
+    Row("in-step", "Every standby that streams is in step.", lambda _: True),
+)
+
+UPKEEP: Sequence[Row] = (
+    Row(
+        "move-etcd-leader",
+        "etcd's own leader runs in the live site: move it, or the site's loss would prolong every lease.",
+        lambda f: f.lead and f.open and f.etcd_leader_here and f.etcd_leader_target is not None,
+        lambda f: MoveEtcdLeader(member_id=f.etcd_leader_target or 0),
+    ),
+    Row("kept", "Nothing to keep up.", lambda _: True),
+)
+
+SWAP: Sequence[Row] = tuple(Row(*row) for row in swapping.ROWS)
+
+TABLE: dict[Lane, Sequence[Row]] = {
+    Lane.POSTGRES: POSTGRES,
+    Lane.STEP: STEP,
+    Lane.SWAP: SWAP,
+    Lane.UPKEEP: UPKEEP,
+}
+
+
+def decide(lane: Lane, facts: Facts) -> Decision:
+    """The first row of the lane that holds. The last row of each lane always does."""
+    row = next(row for row in TABLE[lane] if row.when(facts))
+    return Decision(lane=lane, rule=row.name, sentence=row.sentence, effect=row.then(facts))

@@ -1,0 +1,242 @@
+"""What a node's agent knows at one moment, and the questions that decisions ask of it. Pure data, no I/O.
+
+Durations are seconds on `Clock.now()`; "unknown" is None, never a default that could be mistaken for a fact.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+
+from sitecontrol.records import InStep, Leader, Member, Phase, Swap, Sync
+from sitecontrol.settings import FailoverSettings
+from sitecontrol.view import Entry, Snapshot
+
+
+class PgState(Enum):
+    """What our PostgreSQL is doing."""
+
+    ABSENT = "absent"  # no data directory
+    UNUSABLE = "unusable"  # a clone, rewind or initdb was cut off half way: only a fresh clone helps
+    STOPPED = "stopped"  # no process (stopped, crashed, or killed)
+    PRIMARY = "primary"  # runs and takes writes
+    STANDBY = "standby"  # runs in recovery
+    MUTE = "mute"  # a process runs, but it does not answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class StandbyFacts:
+    """One standby as the primary sees it (pg_stat_replication, plus when it last moved)."""
+
+    name: str
+    streaming: bool
+    flush_lsn: int
+    replay_lsn: int
+    moved_at: float  # when its flush position last advanced, or had nothing to advance to
+
+
+@dataclass(frozen=True, kw_only=True)
+class PgFacts:
+    state: PgState
+    since: float = 0.0  # in this state since
+    system_id: str | None = None
+    incarnation: str | None = None
+    timeline: int = 0
+    received_lsn: int = 0  # standby: the greater of received and replayed; primary: flushed
+    replayed_lsn: int = 0
+    clean_shutdown_lsn: int | None = (
+        None  # STOPPED: end of the shutdown record, if it was shut down as a primary
+    )
+    was_primary: bool = False  # STOPPED: it ran as a primary before
+    follows: str | None = None  # STANDBY: the node whose address it was told to follow
+    upstream: bool = False  # STANDBY: a walreceiver is streaming
+    open_term: int | None = None  # PRIMARY: the term this very start was opened for
+    row_term: int | None = None  # the term in control.leadership, whoever opened it
+    remote_in_step: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()  # synchronous_standby_names as the server has it
+    standbys: tuple[StandbyFacts, ...] = ()
+    canary_at: float | None = None  # PRIMARY: begin of the last committed canary; STANDBY: last new one seen
+    boot_attempts: int = 0  # starts in a row that failed
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaseFacts:
+    """Our own lease, reckoned from before the last successful renewal was sent."""
+
+    id: int = 0  # 0 = none
+    ends_at: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """What another node's PostgreSQL said when asked directly."""
+
+    received_lsn: int
+    asked_at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    now: float
+    wall: datetime
+    node: str
+    site: str
+    preferred: bool  # our site is the preferred one
+    site_of: dict[str, str]  # every configured node's site
+    settings: FailoverSettings
+    cluster: Snapshot
+    cluster_read: bool  # everything was read from etcd at least once since this agent started
+    etcd_heard_at: float | None  # etcd's last word to us
+    lease: LeaseFacts
+    pg: PgFacts
+    leader_absent_since: float | None = None  # when we first saw that nobody leads
+    peers: dict[str, Peer] = field(default_factory=dict)
+    follow_failed_since: float | None = None  # we run as a standby of the leader and nothing streams, since
+    repairs: int = 0  # rewinds and clones tried since we last followed well
+    swap_seen_at: float | None = None  # when we first saw the swap in progress
+    held_at: float | None = None  # when we first saw it in phase `held`
+    swap_ended_at: float = 0.0  # when the last swap's record disappeared
+    etcd_leader_here: bool = False  # etcd's own leader runs in our site
+    etcd_leader_target: int | None = None  # a member elsewhere that could take it
+
+    # -- questions ---------------------------------------------------------------------------------------
+
+    @property
+    def leader(self) -> Entry[Leader] | None:
+        return self.cluster.leader
+
+    @property
+    def sync(self) -> Sync | None:
+        return self.cluster.sync.record if self.cluster.sync else None
+
+    @property
+    def swap(self) -> Swap | None:
+        return self.cluster.swap.record if self.cluster.swap else None
+
+    @property
+    def term(self) -> int:
+        return self.cluster.term.record.term if self.cluster.term else 0
+
+    @property
+    def lead(self) -> bool:
+        """Etcd names *us*: by our lease, never by our name."""
+        leader = self.leader
+        return leader is not None and self.lease.id != 0 and leader.lease == self.lease.id
+
+    @property
+    def lease_ends_in(self) -> float:
+        return self.lease.ends_at - self.now
+
+    @property
+    def lease_safe(self) -> bool:
+        return self.lease.id != 0 and self.lease_ends_in > self.settings.lease_margin
+
+    @property
+    def etcd_here(self) -> bool:
+        """Etcd spoke to us within the last renewal periods."""
+        heard = self.etcd_heard_at
+        return heard is not None and self.now - heard <= max(2 * self.settings.renew_every, 1.0)
+
+    @property
+    def canary_age(self) -> float | None:
+        return None if self.pg.canary_at is None else self.now - self.pg.canary_at
+
+    @property
+    def canary_fresh(self) -> bool:
+        age = self.canary_age
+        return age is not None and age <= self.settings.canary_max_age
+
+    @property
+    def our_place_in_step(self) -> InStep | None:
+        """Our own entry in `sync`, if it is for this very data directory."""
+        if self.sync is None:
+            return None
+        mine = (s for s in self.sync.standbys if s.node == self.node)
+        return next((s for s in mine if s.incarnation == self.pg.incarnation), None)
+
+    @property
+    def recorded_leader(self) -> bool:
+        """`sync` names us, with this data directory, as the leader of its term."""
+        sync = self.sync
+        return (
+            sync is not None
+            and sync.leader == self.node
+            and self.pg.incarnation is not None
+            and sync.leader_incarnation == self.pg.incarnation
+        )
+
+    @property
+    def may_lead(self) -> bool:
+        """Failover rule 4: nothing that was acknowledged can be missing here."""
+        if self.recorded_leader:
+            return True
+        mine = self.our_place_in_step
+        return (
+            mine is not None
+            and self.pg.timeline >= mine.timeline
+            and max(self.pg.received_lsn, self.pg.replayed_lsn) >= mine.lsn
+        )
+
+    @property
+    def other_in_step(self) -> bool:
+        """Somebody else could take over if we gave the lead up."""
+        return self.sync is not None and any(s.node != self.node for s in self.sync.standbys)
+
+    @property
+    def open(self) -> bool:
+        """Dispatchers are let in, in the term that we hold."""
+        return (
+            self.pg.state is PgState.PRIMARY
+            and self.pg.open_term is not None
+            and self.pg.open_term == self.term
+        )
+
+    def member(self, node: str) -> Entry[Member] | None:
+        return self.cluster.members.get(node)
+
+    def standby(self, node: str) -> StandbyFacts | None:
+        return next((s for s in self.pg.standbys if s.name == node), None)
+
+    @property
+    def released(self) -> bool:
+        """The last leader gave its term up by itself: nobody has to wait for its canary to grow old."""
+        return self.cluster.term is not None and self.cluster.term.record.released
+
+    @property
+    def swap_age(self) -> float:
+        return 0.0 if self.swap_seen_at is None else self.now - self.swap_seen_at
+
+    @property
+    def swap_leaves_us(self) -> bool:
+        """We are the leader that a swap before its hand-over is moving production away from."""
+        swap = self.swap
+        return (
+            swap is not None
+            and self.lead
+            and swap.from_node == self.node
+            and swap.term == self.term
+            and swap.phase in (Phase.REQUESTED, Phase.CHECKED, Phase.HELD)
+        )
+
+    @property
+    def drained(self) -> bool:
+        """Every dispatcher of our site has stopped claiming and has no submit without an answer."""
+        swap = self.swap
+        ours = [d.record for d in self.cluster.dispatchers.values() if d.record.site == self.site]
+        return swap is not None and all(d.held_for == swap.id and d.unanswered == 0 for d in ours)
+
+    @property
+    def handed_cleanly(self) -> bool:
+        """We shut down clean and handed over to the present leader, who holds all that we have: just follow."""
+        swap, leader = self.swap, self.leader
+        return (
+            swap is not None
+            and leader is not None
+            and self.pg.clean_shutdown_lsn is not None
+            and swap.from_node == self.node
+            and swap.to_node == leader.record.node
+            and leader.record.term == swap.term + 1
+            and swap.phase not in (Phase.REQUESTED, Phase.CHECKED, Phase.HELD)
+        )
+
+    def in_phase(self, *phases: Phase) -> bool:
+        return self.swap is not None and self.swap.phase in phases

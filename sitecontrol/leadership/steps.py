@@ -1,0 +1,56 @@
+"""Who should leave step and who may come into it: pure questions for the `step` lane (failover rules 2 and 3)."""
+
+from sitecontrol.leadership.facts import Facts, StandbyFacts
+
+RESTART_GRACE = 1.0  # seconds after our PostgreSQL started in which its standbys may still be reconnecting
+SILENT_AFTER = 0.7  # seconds without a flush, while there is something to flush
+JOIN_LAG_BYTES = 16 * 1024 * 1024  # a standby further behind catches up first
+
+
+def _lost(f: Facts, standby: StandbyFacts | None) -> bool:
+    if standby is None or not standby.streaming:
+        return f.now - f.pg.since > RESTART_GRACE
+    return f.now - standby.moved_at > SILENT_AFTER
+
+
+def leaving(f: Facts) -> tuple[str, ...]:
+    """Standbys in `sync` that no longer earn it: gone, silent, or under a data directory that is not theirs."""
+    if f.sync is None:
+        return ()
+
+    def other_disk(node: str, incarnation: str) -> bool:
+        member = f.member(node)
+        return member is not None and member.record.incarnation not in (None, incarnation)
+
+    return tuple(
+        s.node for s in f.sync.standbys if _lost(f, f.standby(s.node)) or other_disk(s.node, s.incarnation)
+    )
+
+
+def strangers(f: Facts) -> tuple[str, ...]:
+    """Names that commits wait for without being in `sync`: left from a join or a leave that was cut off."""
+    in_sync = {s.node for s in f.sync.standbys} if f.sync else set()
+    return tuple(name for name in f.pg.names if name not in in_sync)
+
+
+def expected_remote(f: Facts) -> tuple[str, ...]:
+    """Standbys of other sites that are in `sync` and that commits wait for."""
+    in_sync = {s.node for s in f.sync.standbys} if f.sync else set()
+    return tuple(sorted(n for n in f.pg.names if n in in_sync and f.site_of.get(n, f.site) != f.site))
+
+
+def joinable(f: Facts) -> str | None:
+    """A standby that streams, is known by our file and by its member record, and has nearly caught up."""
+    in_sync = {s.node for s in f.sync.standbys} if f.sync else set()
+    for standby in f.pg.standbys:
+        member = f.member(standby.name)
+        if (
+            standby.name not in in_sync
+            and standby.name in f.site_of
+            and standby.streaming
+            and member is not None
+            and member.record.incarnation is not None
+            and f.pg.received_lsn - standby.flush_lsn < JOIN_LAG_BYTES
+        ):
+            return standby.name
+    return None

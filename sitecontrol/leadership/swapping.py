@@ -1,0 +1,172 @@
+"""The planned swap as rows of the `swap` lane: rolled back before the hand-over, forward after it.
+
+`requested → checked → held → (flushed) → handed → (promoted) → opened → following → in step`. The phases in
+brackets are only noted among the record's times, with the write that follows them: they would each cost a
+round trip through etcd in the middle of the pause.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from sitecontrol.leadership.effects import Advance, Effect, Finish, HandOver, RollBack
+from sitecontrol.leadership.facts import Facts, PgState
+from sitecontrol.records import Phase
+
+REPLAY_LAG_BYTES = 16 * 1024 * 1024  # more than this to replay would lengthen the pause
+FOLLOW_DEADLINE_FACTOR = 6  # after the hand-over nothing waits on the swap's end, so it may take longer
+
+BEFORE_HAND_OVER = (Phase.REQUESTED, Phase.CHECKED, Phase.HELD)
+
+RowParts: TypeAlias = tuple[str, str, Callable[[Facts], bool], Callable[[Facts], Effect | None]]
+
+
+def obstacles(f: Facts, to_node: str) -> tuple[str, ...]:
+    """Why `to_node` could not take over now; each is a sentence for the operator. Empty: it could."""
+    found: list[str] = []
+    leader, sync = f.leader, f.sync
+    if to_node not in f.site_of:
+        return (f"no node {to_node!r} is configured",)
+    if leader is None or sync is None:
+        return ("nobody leads at the moment",)
+    if leader.record.node == to_node:
+        return (f"{to_node} leads already",)
+    if to_node not in {s.node for s in sync.standbys}:
+        found.append(f"{to_node} is not in step: it might lack acknowledged messages")
+    member = f.member(to_node)
+    if member is None:
+        found.append(f"the agent of {to_node} is not heard")
+    else:
+        found.extend(member.record.reasons if not member.record.ready else ())
+        behind = member.record.received_lsn - member.record.replayed_lsn
+        if behind > REPLAY_LAG_BYTES:
+            found.append(f"{to_node} has {behind} bytes still to replay")
+    site = f.site_of[to_node]
+    there = [d.record for d in f.cluster.dispatchers.values() if d.record.site == site]
+    if not any(d.ready for d in there):
+        found.append(f"no dispatcher in {site} is ready")
+    if there and any(d.links for d in there) and not any(d.links_up for d in there):
+        found.append(f"no carrier link is bound in {site}")
+    return tuple(found)
+
+
+def in_time(f: Facts) -> bool:
+    return f.swap_age <= f.settings.swap_deadline
+
+
+def _target_has_all(f: Facts) -> bool:
+    end = f.pg.clean_shutdown_lsn
+    peer = f.peers.get(f.swap.to_node) if f.swap else None
+    return end is not None and peer is not None and peer.received_lsn >= end
+
+
+def _leaves_us(phase: Phase) -> Callable[[Facts], bool]:
+    return lambda f: f.swap_leaves_us and f.in_phase(phase)
+
+
+def _arrived(f: Facts) -> bool:
+    """The swap was handed to us and we lead the term that it made."""
+    swap = f.swap
+    return (
+        swap is not None
+        and f.lead
+        and swap.to_node == f.node
+        and swap.phase not in BEFORE_HAND_OVER
+        and f.term == swap.term + 1
+    )
+
+
+def _old_leader_streams(f: Facts) -> bool:
+    standby = f.standby(f.swap.from_node) if f.swap else None
+    return standby is not None and standby.streaming
+
+
+def _old_leader_in_step(f: Facts) -> bool:
+    swap, sync = f.swap, f.sync
+    return (
+        swap is not None and sync is not None and swap.from_node in {s.node for s in sync.standbys} and f.open
+    )
+
+
+ROWS: tuple[RowParts, ...] = (
+    ("no-swap", "No swap is in progress.", lambda f: f.swap is None, lambda _: None),
+    ("not-leader", "The leader drives the swap.", lambda f: not f.lead or not f.etcd_here, lambda _: None),
+    # -- before the hand-over: the old leader drives, and any doubt rolls back --------------------------------
+    (
+        "overdue",
+        "The swap has not been handed over within its deadline: roll it back.",
+        lambda f: f.swap_leaves_us and not in_time(f),
+        lambda f: RollBack(reason=f"not handed over within {f.settings.swap_deadline:g} s"),
+    ),
+    (
+        "refused",
+        "The target cannot take over: roll the swap back and name what stands in the way.",
+        lambda f: _leaves_us(Phase.REQUESTED)(f) and bool(obstacles(f, f.swap.to_node if f.swap else "")),
+        lambda f: RollBack(reason="; ".join(obstacles(f, f.swap.to_node if f.swap else ""))),
+    ),
+    (
+        "check",
+        "Nothing stands in the way: take a checkpoint so that the shutdown is short.",
+        _leaves_us(Phase.REQUESTED),
+        lambda _: Advance(phase=Phase.CHECKED),
+    ),
+    (
+        "hold",
+        "The checkpoint is taken: ask the dispatchers to hold requests and to drain.",
+        _leaves_us(Phase.CHECKED),
+        lambda _: Advance(phase=Phase.HELD),
+    ),
+    (
+        "unclean",
+        "PostgreSQL did not shut down clean: roll back and start it again.",
+        lambda f: (
+            _leaves_us(Phase.HELD)(f) and f.pg.state is PgState.STOPPED and f.pg.clean_shutdown_lsn is None
+        ),
+        lambda _: RollBack(reason="PostgreSQL did not shut down clean in time"),
+    ),
+    (
+        "hand-over",
+        "We are shut down clean and the target holds our last record: hand the lead over.",
+        lambda f: _leaves_us(Phase.HELD)(f) and f.pg.state is PgState.STOPPED and _target_has_all(f),
+        lambda f: HandOver(shutdown_lsn=f.pg.clean_shutdown_lsn or 0),
+    ),
+    (
+        "await-drain",
+        "Waiting for the shutdown, or for the target's word.",
+        _leaves_us(Phase.HELD),
+        lambda _: None,
+    ),
+    # -- after the hand-over: the target drives, forward --------------------------------------------------------
+    (
+        "arrived-in-step",
+        "The old leader is in step again: the swap is done.",
+        lambda f: _arrived(f) and _old_leader_in_step(f),
+        lambda _: Finish(),
+    ),
+    (
+        "arrived-alone",
+        "Production has moved, but the old leader does not follow in time: the swap is done; its return is not part"
+        " of it any more.",
+        lambda f: _arrived(f) and f.open and f.swap_age > FOLLOW_DEADLINE_FACTOR * f.settings.swap_deadline,
+        lambda _: Finish(),
+    ),
+    (
+        "following",
+        "The old leader streams from us.",
+        lambda f: _arrived(f) and f.in_phase(Phase.OPENED) and _old_leader_streams(f),
+        lambda _: Advance(phase=Phase.FOLLOWING),
+    ),
+    (
+        "opened",
+        "Dispatchers are let in at the target: note it.",
+        lambda f: _arrived(f) and f.open and f.in_phase(Phase.HANDED),
+        lambda _: Advance(phase=Phase.OPENED),
+    ),
+    ("arriving", "The target opens, or waits for the old leader to follow.", _arrived, lambda _: None),
+    # -- anything else: the swap was overtaken by an election ----------------------------------------------------
+    (
+        "overtaken",
+        "The lead changed in the middle of the swap: end its record.",
+        lambda _: True,
+        lambda _: RollBack(reason="overtaken by a change of leader"),
+    ),
+)

@@ -1,0 +1,262 @@
+"""How decisions are written to etcd: compares and writes as data. Pure.
+
+**Every transaction compares the mod_revision of all that was reasoned from** (`leader`, `term`, `sync`, `swap`),
+because a call that timed out may still be applied minutes later, when a hung member wakes: by then one of them
+has changed, and the late write applies to nothing. Before anyone acts on "it was not applied", something is
+written on top (`rewrite_sync`, `roll_back`): an unchanged rewrite changes the revision too.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from sitecontrol.etcd.api import Compare, Delete, Put, Target
+from sitecontrol.records import (
+    HistoryEntry,
+    Initialize,
+    InStep,
+    Leader,
+    Phase,
+    PhaseTime,
+    Record,
+    Swap,
+    Sync,
+    Term,
+)
+from sitecontrol.view import Entry, Snapshot
+
+REASONED_FROM = ("leader", "term", "sync", "swap")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transaction:
+    compares: tuple[Compare, ...]
+    writes: tuple[Put | Delete, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writer:
+    """Builds transactions for one node out of one picture of the cluster."""
+
+    prefix: str
+    cluster: Snapshot
+    node: str
+    site: str
+    incarnation: str
+    lease: int
+
+    def _unchanged(self) -> tuple[Compare, ...]:
+        """Nothing that was reasoned from has changed; an absent key (revision 0) must still be absent."""
+        entries: Mapping[str, Entry[Record] | None] = {
+            name: getattr(self.cluster, name) for name in REASONED_FROM
+        }
+        return tuple(
+            Compare(key=self.prefix + name, target=Target.MOD_REVISION, to=entry.mod_revision if entry else 0)
+            for name, entry in entries.items()
+        )
+
+    def _put(self, name: str, record: Record, lease: int = 0) -> Put:
+        return Put(key=self.prefix + name, value=record.encode(), lease=lease)
+
+    def _delete(self, name: str) -> Delete:
+        return Delete(key=self.prefix + name)
+
+    def _history(self, entry: HistoryEntry, suffix: str = "") -> Put:
+        return self._put(f"history/{entry.term:010d}{suffix}", entry)
+
+    def _transaction(self, *writes: Put | Delete) -> Transaction:
+        return Transaction(compares=self._unchanged(), writes=writes)
+
+    @property
+    def term(self) -> int:
+        return self.cluster.term.record.term if self.cluster.term else 0
+
+    # -- beginnings -----------------------------------------------------------------------------------------
+
+    def begin_bootstrap(self) -> Transaction:
+        """Reserve the first start for as long as our lease lives; a crash leaves nothing behind."""
+        key = self.prefix + "initialize"
+        absent = Compare(key=key, target=Target.MOD_REVISION, to=0)
+        return Transaction(
+            compares=(absent, *self._unchanged()),
+            writes=(self._put("initialize", Initialize(system_id="0"), self.lease),),
+        )
+
+    def bootstrap(self, system_id: str, at: datetime) -> Transaction:
+        """All first records at once, in place of our reservation."""
+        ours = Compare(key=self.prefix + "initialize", target=Target.LEASE, to=self.lease)
+        leader = self._leader(1)
+        return Transaction(
+            compares=(ours, *self._unchanged()),
+            writes=(
+                self._put("initialize", Initialize(system_id=system_id)),
+                self._put("leader", leader, self.lease),
+                self._put("term", Term(term=1)),
+                self._put("sync", self._alone(1)),
+                self._history(
+                    HistoryEntry(
+                        term=1,
+                        node=self.node,
+                        site=self.site,
+                        at=at,
+                        kind="bootstrap",
+                        by=f"agent {self.node}",
+                    )
+                ),
+            ),
+        )
+
+    # -- the lead -------------------------------------------------------------------------------------------
+
+    def claim(self, kind: str, evidence: Mapping[str, str], at: datetime) -> Transaction:
+        """Take the next term. `_unchanged` demands that `leader` is absent, as it was when this was decided."""
+        term = self.term + 1
+        entry = HistoryEntry.model_validate(
+            {
+                "term": term,
+                "node": self.node,
+                "site": self.site,
+                "at": at,
+                "kind": kind,
+                "by": f"agent {self.node}",
+                "reason": "nobody led",
+                "evidence": dict(evidence),
+            }
+        )
+        return self._transaction(
+            self._put("leader", self._leader(term), self.lease),
+            self._put("term", Term(term=term)),
+            self._history(entry),
+        )
+
+    def reclaim(self) -> Transaction:
+        """The same term again, with our new lease; `leader` must be absent and `sync` unchanged."""
+        return self._transaction(self._put("leader", self._leader(self.term), self.lease))
+
+    def give_up(self) -> Transaction:
+        return self._transaction(
+            self._delete("leader"), self._put("term", Term(term=self.term, released=True))
+        )
+
+    # -- who is in step ----------------------------------------------------------------------------------------
+
+    def narrow(self) -> Transaction:
+        return self._transaction(self._put("sync", self._alone(self.term)))
+
+    def rewrite_sync(self, standbys: tuple[InStep, ...]) -> Transaction:
+        """`sync` with these standbys, as a new write even when it says so already."""
+        serial = self.cluster.sync.record.serial + 1 if self.cluster.sync else 0
+        sync = Sync(
+            term=self.term,
+            leader=self.node,
+            leader_incarnation=self.incarnation,
+            standbys=standbys,
+            serial=serial,
+        )
+        return self._transaction(self._put("sync", sync))
+
+    # -- the swap ------------------------------------------------------------------------------------------------
+
+    def request(self, swap: Swap) -> Transaction:
+        """Ask for a swap: `swap` must be absent, and the picture that it was checked against unchanged."""
+        return self._transaction(self._put("swap", swap))
+
+    def advance(self, swap: Swap, *phases: Phase, at: datetime) -> Transaction:
+        """The record in the last of `phases`, with a time for each."""
+        return self._transaction(self._put("swap", passed(swap, *phases, at=at)))
+
+    def hand_over(
+        self,
+        swap: Swap,
+        *,
+        lease: int,
+        incarnation: str,
+        site: str,
+        own_timeline: int,
+        shutdown_lsn: int,
+        at: datetime,
+    ) -> Transaction:
+        """`leader` and `term` move to the target, under the target's own lease; we stay in step, being complete."""
+        term = self.term + 1
+        leader = Leader(node=swap.to_node, incarnation=incarnation, site=site, term=term)
+        ourselves = InStep(
+            node=self.node, incarnation=self.incarnation, timeline=own_timeline, lsn=shutdown_lsn
+        )
+        entry = HistoryEntry(
+            term=term,
+            node=swap.to_node,
+            site=site,
+            at=at,
+            kind="swap",
+            by=swap.by,
+            reason=swap.reason,
+            evidence={"from": self.node, "shutdown_lsn": str(shutdown_lsn)},
+        )
+        return self._transaction(
+            self._put("leader", leader, lease),
+            self._put("term", Term(term=term)),
+            self._put(
+                "sync",
+                Sync(term=term, leader=swap.to_node, leader_incarnation=incarnation, standbys=(ourselves,)),
+            ),
+            self._put("swap", passed(swap, Phase.FLUSHED, Phase.HANDED, at=at)),
+            self._history(entry),
+        )
+
+    def roll_back(self, swap: Swap, reason: str, at: datetime) -> Transaction:
+        """End the swap before its hand-over. The delete is the write that bars a late hand-over."""
+        ended = passed(swap, Phase.ROLLED_BACK, at=at)
+        entry = HistoryEntry(
+            term=self.term,
+            node=self.node,
+            site=self.site,
+            at=at,
+            kind="swap rolled back",
+            by=swap.by,
+            reason=reason[:500],
+            evidence={"from": swap.from_node, "to": swap.to_node, "asked_because": swap.reason},
+            steps=ended.times,
+            durations_ms=durations(ended),
+        )
+        return self._transaction(self._delete("swap"), self._history(entry, f"-{swap.id}"))
+
+    def finish(self, swap: Swap, at: datetime) -> Transaction:
+        """The completed swap goes to the history of its term, with how long each phase took."""
+        done = passed(swap, Phase.IN_STEP, at=at)
+        entry = HistoryEntry(
+            term=self.term,
+            node=self.node,
+            site=self.site,
+            at=swap.requested_at,
+            kind="swap",
+            by=swap.by,
+            reason=swap.reason,
+            evidence={"from": swap.from_node, "id": swap.id},
+            steps=done.times,
+            durations_ms=durations(done),
+        )
+        return self._transaction(self._delete("swap"), self._history(entry))
+
+    # -- parts -------------------------------------------------------------------------------------------------
+
+    def _leader(self, term: int) -> Leader:
+        return Leader(node=self.node, incarnation=self.incarnation, site=self.site, term=term)
+
+    def _alone(self, term: int) -> Sync:
+        return Sync(term=term, leader=self.node, leader_incarnation=self.incarnation)
+
+
+def passed(swap: Swap, *phases: Phase, at: datetime) -> Swap:
+    """The record after these phases, all noted at `at`, standing in the last of them."""
+    times = swap.times + tuple(PhaseTime(phase=phase, at=at) for phase in phases)
+    return swap.model_copy(update={"phase": phases[-1], "times": times})
+
+
+def durations(swap: Swap) -> dict[str, int]:
+    """Milliseconds from one noted phase to the next, by the later one's name."""
+    before = swap.requested_at
+    result: dict[str, int] = {}
+    for step in swap.times:
+        result[step.phase.value] = max(0, round((step.at - before).total_seconds() * 1000))
+        before = step.at
+    return result
