@@ -5,9 +5,9 @@ and the first row that holds decides; each row has a sentence that an operator c
 
 Rules:
 
-* The gate protects nothing that must be safe: the database knows its leader and refuses a wrong one (failover
-  rule 8). It only keeps us from asking where the answer is sure to be no, and holds requests meanwhile.
-* So no leader in etcd, or no etcd at all, changes nothing: the last known leader is asked until another is seen.
+* The gate protects nothing that must be safe: the database knows its leader and refuses a wrong one
+  (failover rule 8). It only keeps us from asking where the answer is sure to be no, and holds requests meanwhile.
+* So no leader in etcd, or no etcd at all, changes nothing: the last known leader is asked until another shows.
 * A leader is believed to be open only when its own database said so, in this very term. That is why a swap's
   phases after the hand-over need no rows of their own: the new leader is asked until it is open.
 * A term never goes back: a picture that is older than what we know is not followed.
@@ -73,17 +73,17 @@ TABLE: tuple[Row, ...] = (
     Row(
         rule="no-leader",
         holds=lambda f: f.leader is None,
-        sentence="No leader has been seen since this process started: requests are held until etcd names one.",
+        sentence="No leader was seen since this process started: requests are held until etcd names one.",
     ),
     Row(
         rule="unlisted",
         holds=lambda f: f.site is None,
-        sentence="The leader {node} is not in this place's settings: requests are held; add the node, or swap back.",
+        sentence="The leader {node} is not in this place's settings: requests are held; add it, or swap back.",
     ),
     Row(
         rule="swap",
         holds=_moving,
-        sentence="Production moves from {swap_from} to {swap_to} (phase {phase}): requests are held until it has.",
+        sentence="Production moves from {swap_from} to {swap_to} (phase {phase}): requests are held.",
     ),
     Row(
         rule="not-connected",
@@ -93,7 +93,7 @@ TABLE: tuple[Row, ...] = (
     Row(
         rule="not-open",
         holds=lambda f: f.leader is not None and f.opened != f.leader.term,
-        sentence="The leader {node} has not let dispatchers in for term {term}: requests are held until it does.",
+        sentence="The leader {node} has not let dispatchers in for term {term}: requests are held.",
     ),
     Row(
         rule="open-elsewhere",

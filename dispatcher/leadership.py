@@ -1,0 +1,326 @@
+"""Runs work at whichever node leads, and holds it while production moves.
+
+Theory: warm connections stand to every node (`warm`). `gate.decide` says from etcd's picture and from what
+the connections told whether work may pass, and where to. Work that meets a refusal, an unknown commit or a
+lost connection is run again at whoever then leads: every operation of a `Store` may be repeated.
+
+Rules:
+
+* The leader's own database must have said "open in this term" since the last trouble with it; while it has
+  not, it is asked every few hundredths of a second on a connection that is already there.
+* When the leader moves, statements in flight at the old node are abandoned: its site may have vanished
+  without a word, and TCP would wait for minutes. Their outcome is unknown, so they run again at the new leader.
+* Waiting is bounded in time and in number; past that, `Unavailable` says when to come again.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from math import isinf
+from typing import TypeVar
+
+import asyncpg
+import structlog
+from replication.session import CommitUnknown
+
+from dispatcher.gate import Facts, decide, newest_leader
+from dispatcher.model import StoredDurability
+from dispatcher.owned import Tasks
+from dispatcher.store import DispatcherError, NotLeader, Store
+from dispatcher.warm import Connection, Dial, Lane, Loan, WarmNode
+from sitecontrol.clock import Clock
+from sitecontrol.records import Leader
+from sitecontrol.settings import Name, Settings
+from sitecontrol.view import ClusterView, Snapshot
+
+__all__ = ["Lane", "Leadership", "LeadershipState", "Unavailable"]
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+LANES: Mapping[Lane, int] = {Lane.INTAKE: 3, Lane.READ: 2, Lane.CLAIM: 1, Lane.SETTLE: 2}
+ASK_OPEN_EVERY_S = 0.025  # while a leader has not opened yet
+ASK_ALIVE_EVERY_S = 0.5  # otherwise: how soon a silent death of a node is noticed, together with the next
+ASK_WITHIN_S = 2.0  # a node that does not answer so long is treated as gone
+AGAIN_AFTER_S = 0.02  # between two attempts at the same work
+RETRY_AFTER_S = 1.0  # what a caller is told who was held in vain
+
+# SQLSTATEs that say "not now, or not here": the same work may succeed in a moment, or elsewhere.
+PASSING = frozenset(
+    {
+        "25006",  # read_only_sql_transaction: a standby
+        "40001",  # serialization_failure
+        "40P01",  # deadlock_detected
+        "53300",  # too_many_connections
+        "57P01",  # admin_shutdown
+        "57P02",  # crash_shutdown
+        "57P03",  # cannot_connect_now
+    }
+)
+
+
+class Unavailable(DispatcherError):  # noqa: N818 # it is an answer, known by this name in the whole package
+    """Nobody could take this in the time allowed. It may or may not have been done: repeat it later."""
+
+    def __init__(self, retry_after_s: float, reason: str) -> None:
+        super().__init__(reason)
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeadershipState:
+    """What is known now, for answers and for pages."""
+
+    leader_node: Name | None
+    leader_site: Name | None
+    term: int
+    open: bool
+    may_send: bool  # open, and this site is the one that sends
+    holding: int  # how much work waits for the gate
+    durability: StoredDurability | None  # what the cluster is configured to give; each answer has its own
+    rule: str
+    sentence: str
+
+
+class Leadership:
+    def __init__(self, *, settings: Settings, view: ClusterView, dial: Dial, clock: Clock) -> None:
+        self._settings = settings
+        self._view = view
+        self._clock = clock
+        self._tasks = Tasks("leadership")
+        self._snapshot = view.snapshot
+        self._known: Leader | None = None
+        self._opened: tuple[Name, int] | None = None
+        self._changed = asyncio.Event()
+        self._ask_now = asyncio.Event()
+        self._holding = 0
+        self._nodes = {
+            node.name: WarmNode(node.name, dial, LANES, self._decide)
+            for place in settings.place
+            for node in place.nodes
+        }
+        self.gate = decide(self._facts())
+        self.unknown_commits = 0  # since the start
+        self.accepted = asyncio.Event()  # set after each commit of the intake: there may be something to send
+
+    @property
+    def state(self) -> LeadershipState:
+        gate = self.gate
+        return LeadershipState(
+            leader_node=gate.node,
+            leader_site=gate.site,
+            term=gate.term,
+            open=gate.open,
+            may_send=gate.may_send,
+            holding=self._holding,
+            durability=configured_durability(self._snapshot, self._settings),
+            rule=gate.rule,
+            sentence=gate.sentence,
+        )
+
+    @property
+    def tasks(self) -> Tasks:
+        return self._tasks
+
+    async def start(self) -> None:
+        """Dial every node and follow the picture of the cluster. Returns at once."""
+        self._see(self._view.snapshot)
+        self._tasks.spawn(self._follow(), "follow")
+        for node in self._nodes.values():
+            self._tasks.spawn(self._watch(node), f"watch {node.name}")
+            for slot in node.slots:
+                self._tasks.spawn(slot.keep(), f"connection to {node.name}")
+
+    async def stop(self) -> None:
+        await self._tasks.stop()
+
+    async def run(
+        self,
+        op: Callable[[Store, int], Awaitable[T]],
+        *,
+        lane: Lane = Lane.INTAKE,
+        hold_for: float | None = None,
+    ) -> T:
+        """Run `op(store, term)` at the leader, again and again until its outcome is known.
+
+        `hold_for` (seconds, default the setting of that name, may be infinite) bounds the waiting between
+        attempts, not an attempt. Raises `Unavailable` when it has passed, and whatever `op` raises for good.
+        """
+        allowed = self._settings.dispatcher.hold_for if hold_for is None else hold_for
+        deadline = self._clock.now() + allowed
+        while True:
+            node, term = await self._pass(deadline)
+            loan = await self._bounded(node.lanes[lane].take(), deadline)
+            if loan is None:
+                continue
+            try:
+                result = await self._attempt(op, loan, term)
+            except (CommitUnknown, NotLeader, OSError, asyncpg.PostgresError) as error:
+                self._forgive(error, node, term)
+            else:
+                if lane is Lane.INTAKE:
+                    self.accepted.set()
+                return result
+            finally:
+                node.lanes[lane].give_back(loan)
+            if self._clock.now() >= deadline:
+                raise Unavailable(RETRY_AFTER_S, self.gate.sentence)
+            await self._clock.sleep(AGAIN_AFTER_S)
+
+    async def changed(self) -> None:
+        """Wait until the gate changes."""
+        await self._changed.wait()
+
+    # -- one piece of work
+
+    async def _pass(self, deadline: float) -> tuple[WarmNode, int]:
+        """The leading node and its term, once the gate is open."""
+        if (node := self._open_node()) is not None:
+            return node, self.gate.term
+        if self._holding >= self._settings.dispatcher.hold_max:
+            raise Unavailable(RETRY_AFTER_S, f"{self._holding} are held already. {self.gate.sentence}")
+        self._holding += 1
+        try:
+            while (node := self._open_node()) is None:
+                await self._bounded(self._changed.wait(), deadline)
+        finally:
+            self._holding -= 1
+        return node, self.gate.term
+
+    def _open_node(self) -> WarmNode | None:
+        return self._nodes.get(self.gate.node) if self.gate.open and self.gate.node is not None else None
+
+    async def _attempt(self, op: Callable[[Store, int], Awaitable[T]], loan: Loan, term: int) -> T:
+        try:
+            return await op(loan.connection.store, term)
+        except (CommitUnknown, asyncio.CancelledError):
+            loan.connection.terminate()  # the statement may still be running there
+            raise
+        except asyncpg.InterfaceError as error:
+            if loan.connection.closed:
+                raise ConnectionResetError(str(error)) from error
+            raise
+
+    def _forgive(self, error: Exception, node: WarmNode, term: int) -> None:
+        """Take note of a failure after which the work is run again; raise any other."""
+        if isinstance(error, CommitUnknown):
+            self.unknown_commits += 1
+        elif isinstance(error, NotLeader):
+            if self._opened == (node.name, term):
+                self._opened = None
+                self._decide()
+        elif not passing(error):
+            raise error
+        log.debug("run_again", error=f"{type(error).__name__}: {error}", node=node.name, term=term)
+
+    async def _bounded(self, awaitable: Awaitable[T], deadline: float) -> T:
+        remaining = deadline - self._clock.now()
+        try:
+            async with asyncio.timeout(None if isinf(remaining) else remaining):
+                return await awaitable
+        except TimeoutError:
+            raise Unavailable(RETRY_AFTER_S, self.gate.sentence) from None
+
+    # -- who leads, and whether it is open
+
+    async def _follow(self) -> None:
+        while True:
+            self._see(await self._view.changed(self._snapshot.serial))
+
+    def _see(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        before, self._known = self._known, newest_leader(self._known, snapshot)
+        if before is not None and self._known is not None and before.node != self._known.node:
+            self._move(before.node)
+        self._decide()
+
+    def _move(self, old: Name) -> None:
+        for node in self._nodes.values():
+            node.need(needed=self._known is not None and node.name == self._known.node)
+        if old in self._nodes:
+            self._nodes[old].abandon()
+
+    def _facts(self) -> Facts:
+        leader, swap = self._known, self._snapshot.swap
+        node = self._nodes.get(leader.node) if leader is not None else None
+        opened = self._opened
+        return Facts(
+            here=self._settings.site.name,
+            egress=self._settings.dispatcher.egress,
+            leader=leader,
+            swap=swap.record if swap is not None else None,
+            site=self._settings.site_of(leader.node) if leader is not None and node is not None else None,
+            connected=node is not None and node.watch.connection is not None,
+            opened=opened[1]
+            if opened is not None and leader is not None and opened[0] == leader.node
+            else None,
+        )
+
+    def _decide(self) -> None:
+        """Decide anew; tell everybody who waits when it came out differently."""
+        facts = self._facts()
+        if not facts.connected:
+            self._opened = None  # whoever answers next may be another PostgreSQL
+        gate = decide(facts)
+        if gate == self.gate:
+            return
+        self.gate = gate
+        log.info("gate", rule=gate.rule, open=gate.open, node=gate.node, term=gate.term, reason=gate.sentence)
+        self._ask_now.set()
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _watch(self, node: WarmNode) -> None:
+        """Ask a node again and again whether it is open in the term that we know; notice when it is gone."""
+        while True:
+            if node.watch.connection is not None:
+                await self._ask(node, node.watch.connection)
+            node.sweep()
+            leads = self._known is not None and self._known.node == node.name
+            if leads and not self.gate.open:
+                await self._clock.sleep(ASK_OPEN_EVERY_S)
+            else:
+                await self._nap(ASK_ALIVE_EVERY_S)
+
+    async def _ask(self, node: WarmNode, connection: Connection) -> None:
+        leader = self._known
+        try:
+            async with asyncio.timeout(ASK_WITHIN_S):
+                answer = await connection.store.is_open(leader.term if leader is not None else 0)
+        except TimeoutError:
+            log.warning("node_silent", node=node.name, seconds=ASK_WITHIN_S)
+            node.drop()
+        except (OSError, CommitUnknown, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
+            log.debug("node_not_answering", node=node.name, error=f"{type(error).__name__}: {error}")
+            node.watch.drop()
+        else:
+            if leader is not None and leader.node == node.name:
+                self._opened = (node.name, leader.term) if answer else None
+                self._decide()
+
+    async def _nap(self, seconds: float) -> None:
+        """Sleep, or wake when the gate changes."""
+        self._ask_now.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._ask_now.wait()
+        except TimeoutError:
+            pass
+
+
+def passing(error: Exception) -> bool:
+    """Whether the same work may succeed in a moment, here or at another node."""
+    if isinstance(error, asyncpg.PostgresConnectionError | OSError):
+        return True
+    return isinstance(error, asyncpg.PostgresError) and error.sqlstate in PASSING
+
+
+def configured_durability(snapshot: Snapshot, settings: Settings) -> StoredDurability | None:
+    """`two-site` while a standby in another site than the leader's must confirm each commit."""
+    if snapshot.sync is None:
+        return None
+    sync = snapshot.sync.record
+    home = settings.site_of(sync.leader)
+    sites = {settings.site_of(standby.node) for standby in sync.standbys} - {home, None}
+    return StoredDurability.TWO_SITE if sites else StoredDurability.ONE_SITE
