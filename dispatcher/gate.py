@@ -6,8 +6,8 @@ and the first row that holds decides; each row has a sentence that an operator c
 Rules:
 
 * The gate protects nothing that must be safe: the database knows its leader and refuses a wrong one
-  (failover rule 8). It only keeps us from asking where the answer is sure to be no, and holds requests meanwhile.
-* So no leader in etcd, or no etcd at all, changes nothing: the last known leader is asked until another shows.
+  (failover rule 8). It only keeps us from asking where the answer is sure to be no, and holds requests.
+* No leader in etcd, or no etcd at all, changes nothing: the last known leader is asked until another shows.
 * A leader is believed to be open only when its own database said so, in this very term. That is why a swap's
   phases after the hand-over need no rows of their own: the new leader is asked until it is open.
 * A term never goes back: a picture that is older than what we know is not followed.
@@ -78,7 +78,7 @@ TABLE: tuple[Row, ...] = (
     Row(
         rule="unlisted",
         holds=lambda f: f.site is None,
-        sentence="The leader {node} is not in this place's settings: requests are held; add it, or swap back.",
+        sentence="The leader {node} is not in this place's settings: requests are held; add it.",
     ),
     Row(
         rule="swap",

@@ -9,7 +9,7 @@ Rules:
 * The leader's own database must have said "open in this term" since the last trouble with it; while it has
   not, it is asked every few hundredths of a second on a connection that is already there.
 * When the leader moves, statements in flight at the old node are abandoned: its site may have vanished
-  without a word, and TCP would wait for minutes. Their outcome is unknown, so they run again at the new leader.
+  without a word, and TCP would wait for minutes. Their outcome is unknown: they run again at the new leader.
 * Waiting is bounded in time and in number; past that, `Unavailable` says when to come again.
 """
 
@@ -43,6 +43,7 @@ LANES: Mapping[Lane, int] = {Lane.INTAKE: 3, Lane.READ: 2, Lane.CLAIM: 1, Lane.S
 ASK_OPEN_EVERY_S = 0.025  # while a leader has not opened yet
 ASK_ALIVE_EVERY_S = 0.5  # otherwise: how soon a silent death of a node is noticed, together with the next
 ASK_WITHIN_S = 2.0  # a node that does not answer so long is treated as gone
+ATTEMPT_S = 3.0  # an attempt is given this long even if less of the time allowed is left
 AGAIN_AFTER_S = 0.02  # between two attempts at the same work
 RETRY_AFTER_S = 1.0  # what a caller is told who was held in vain
 
@@ -144,8 +145,8 @@ class Leadership:
     ) -> T:
         """Run `op(store, term)` at the leader, again and again until its outcome is known.
 
-        `hold_for` (seconds, default the setting of that name, may be infinite) bounds the waiting between
-        attempts, not an attempt. Raises `Unavailable` when it has passed, and whatever `op` raises for good.
+        `hold_for` (seconds; default: the setting of that name; may be infinite) bounds it all, but no attempt is
+        cut before it had `ATTEMPT_S`. Raises `Unavailable` when it has passed, and what `op` raises for good.
         """
         allowed = self._settings.dispatcher.hold_for if hold_for is None else hold_for
         deadline = self._clock.now() + allowed
@@ -155,7 +156,7 @@ class Leadership:
             if loan is None:
                 continue
             try:
-                result = await self._attempt(op, loan, term)
+                result = await self._attempt(op, loan, term, deadline)
             except (CommitUnknown, NotLeader, OSError, asyncpg.PostgresError) as error:
                 self._forgive(error, node, term)
             else:
@@ -191,10 +192,13 @@ class Leadership:
     def _open_node(self) -> WarmNode | None:
         return self._nodes.get(self.gate.node) if self.gate.open and self.gate.node is not None else None
 
-    async def _attempt(self, op: Callable[[Store, int], Awaitable[T]], loan: Loan, term: int) -> T:
+    async def _attempt(
+        self, op: Callable[[Store, int], Awaitable[T]], loan: Loan, term: int, deadline: float
+    ) -> T:
+        cut_at = max(deadline, self._clock.now() + ATTEMPT_S)
         try:
-            return await op(loan.connection.store, term)
-        except (CommitUnknown, asyncio.CancelledError):
+            return await self._bounded(op(loan.connection.store, term), cut_at)
+        except (CommitUnknown, Unavailable, asyncio.CancelledError):
             loan.connection.terminate()  # the statement may still be running there
             raise
         except asyncpg.InterfaceError as error:
@@ -217,9 +221,11 @@ class Leadership:
     async def _bounded(self, awaitable: Awaitable[T], deadline: float) -> T:
         remaining = deadline - self._clock.now()
         try:
-            async with asyncio.timeout(None if isinf(remaining) else remaining):
+            async with asyncio.timeout(None if isinf(remaining) else remaining) as bound:
                 return await awaitable
         except TimeoutError:
+            if not bound.expired():
+                raise  # it is `awaitable`'s own
             raise Unavailable(RETRY_AFTER_S, self.gate.sentence) from None
 
     # -- who leads, and whether it is open
@@ -230,16 +236,17 @@ class Leadership:
 
     def _see(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
-        before, self._known = self._known, newest_leader(self._known, snapshot)
-        if before is not None and self._known is not None and before.node != self._known.node:
-            self._move(before.node)
+        before = self._known
+        self._known = leader = newest_leader(before, snapshot)
+        if leader is not None and (before is None or before.node != leader.node):
+            self._move(before.node if before is not None else None, leader.node)
         self._decide()
 
-    def _move(self, old: Name) -> None:
+    def _move(self, old: Name | None, new: Name) -> None:
         for node in self._nodes.values():
-            node.need(needed=self._known is not None and node.name == self._known.node)
-        if old in self._nodes:
-            self._nodes[old].abandon()
+            node.need(needed=node.name == new)
+            if node.name == old:
+                node.abandon()
 
     def _facts(self) -> Facts:
         leader, swap = self._known, self._snapshot.swap
@@ -252,9 +259,7 @@ class Leadership:
             swap=swap.record if swap is not None else None,
             site=self._settings.site_of(leader.node) if leader is not None and node is not None else None,
             connected=node is not None and node.watch.connection is not None,
-            opened=opened[1]
-            if opened is not None and leader is not None and opened[0] == leader.node
-            else None,
+            opened=opened[1] if opened and leader and opened[0] == leader.node else None,
         )
 
     def _decide(self) -> None:

@@ -1,8 +1,8 @@
 """Tasks with an owner: started by it, awaited by it, and never dying in silence.
 
 Every long-lived part of the dispatcher has `start` and `stop` (twice is safe) and keeps its tasks here. A
-task that ends on its own, with or without an error, is a defect: `died` tells the process, which then stops as
-a whole rather than go on as half a dispatcher.
+task that ends on its own, with or without an error, is a defect: `died` tells the process, which then stops
+as a whole rather than go on as half a dispatcher.
 """
 
 import asyncio
