@@ -1,0 +1,73 @@
+"""Runs at most one effect per lane, lanes beside each other; a fence ends what the PostgreSQL lane is doing.
+
+The loop that decides never waits for an effect: while a clone runs for minutes, the same facts go on being
+judged, and what is decided meanwhile for a busy lane is dropped, to be decided anew when the lane is free.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from sitecontrol.clock import Clock
+from sitecontrol.leadership.decide import Decision, Lane
+from sitecontrol.leadership.effects import Effect, Fence
+
+log = structlog.get_logger()
+
+PAUSE_AFTER_FAILURE = 0.2  # seconds before a lane tries again
+
+
+class Lanes:
+    """`execute` carries one effect out; `done` is told after each, so that the facts are judged anew."""
+
+    def __init__(
+        self, execute: Callable[[Effect], Awaitable[None]], done: Callable[[], None], clock: Clock
+    ) -> None:
+        self._execute = execute
+        self._done = done
+        self._clock = clock
+        self._running: dict[Lane, tuple[Effect, asyncio.Task[None]]] = {}
+
+    def busy_with(self, lane: Lane) -> Effect | None:
+        entry = self._running.get(lane)
+        return entry[0] if entry else None
+
+    def offer(self, decision: Decision) -> None:
+        """Start the decision's effect if its lane is free, or if it is a fence and none is under way."""
+        effect = decision.effect
+        if effect is None:
+            return
+        busy = self._running.get(decision.lane)
+        if busy is not None:
+            if not isinstance(effect, Fence) or isinstance(busy[0], Fence):
+                return
+            busy[1].cancel()
+        log.info("decided", rule=decision.rule, effect=type(effect).__name__, sentence=decision.sentence)
+        previous = busy[1] if busy else None
+        task = asyncio.create_task(self._run(decision.lane, effect, previous), name=f"effect-{decision.rule}")
+        self._running[decision.lane] = (effect, task)
+
+    async def _run(self, lane: Lane, effect: Effect, previous: asyncio.Task[None] | None) -> None:
+        name = type(effect).__name__
+        started = self._clock.now()
+        try:
+            if previous is not None:
+                await asyncio.wait([previous])
+            await self._execute(effect)
+            log.info("done", effect=name, seconds=round(self._clock.now() - started, 3))
+        except Exception as error:  # noqa: BLE001 # whatever went wrong is judged anew from fresh facts
+            seconds = round(self._clock.now() - started, 3)
+            log.warning("effect_failed", effect=name, seconds=seconds, kind=type(error).__name__, error=str(error))
+            await self._clock.sleep(PAUSE_AFTER_FAILURE)
+        finally:
+            current = self._running.get(lane)
+            if current is not None and current[1] is asyncio.current_task():
+                del self._running[lane]
+            self._done()
+
+    async def stop(self) -> None:
+        tasks = [task for _, task in self._running.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

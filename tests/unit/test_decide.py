@@ -1,0 +1,455 @@
+"""The table of decisions: one fact a test, then properties over arbitrary facts."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sitecontrol.leadership.decide import TABLE, Lane, decide
+from sitecontrol.leadership.effects import (
+    Claim,
+    Clone,
+    Effect,
+    Fence,
+    GiveUp,
+    HandOver,
+    Join,
+    Leave,
+    Narrow,
+    Open,
+    Promote,
+    Reclaim,
+    Rewind,
+    RollBack,
+    ShutDownForSwap,
+    StartPrimary,
+    StartStandby,
+)
+from sitecontrol.leadership.facts import Facts, LeaseFacts, Peer, PgState
+from sitecontrol.records import Desired, Initialize, Phase, Term
+from sitecontrol.view import Snapshot
+from tests.unit.leadership_facts import (
+    COLUMBUS,
+    DENVER,
+    OUR_LEASE,
+    THEIR_LEASE,
+    at_columbus,
+    at_denver,
+    cluster,
+    dispatcher,
+    entry,
+    leader,
+    member,
+    primary,
+    standby,
+    swap,
+    sync,
+)
+
+
+def rule(facts: Facts, lane: Lane = Lane.POSTGRES) -> str:
+    return decide(lane, facts).rule
+
+
+def effect(facts: Facts, lane: Lane = Lane.POSTGRES) -> Effect | None:
+    return decide(lane, facts).effect
+
+
+NO_ETCD = {"etcd_heard_at": 90.0, "lease": LeaseFacts(id=OUR_LEASE, ends_at=92.0)}
+NOBODY_LEADS = cluster(leader=None)
+
+
+# -- leading ---------------------------------------------------------------------------------------------------
+
+
+def test_a_healthy_leader_holds_still():
+    assert rule(at_columbus()) == "leads"
+
+
+def test_a_leader_without_etcd_goes_on_while_its_canary_commits():
+    assert effect(at_columbus(**NO_ETCD, pg=primary(canary_at=99.5))) is None
+
+
+def test_a_leader_without_etcd_and_canary_fences():
+    assert isinstance(effect(at_columbus(**NO_ETCD, pg=primary(canary_at=98.9))), Fence)
+
+
+def test_an_open_primary_fences_even_if_it_never_saw_etcd_since_its_agent_started():
+    facts = at_columbus(**NO_ETCD, cluster_read=False, cluster=Snapshot(), pg=primary(canary_at=90.0))
+    assert isinstance(effect(facts), Fence)
+
+
+def test_an_agent_that_has_not_read_etcd_leaves_a_serving_postgres_alone():
+    facts = at_columbus(cluster_read=False, cluster=Snapshot(), etcd_heard_at=None)
+    assert rule(facts) == "etcd-unread"
+
+
+def test_a_primary_that_sees_another_leader_fences():
+    facts = at_columbus(cluster=cluster(leader=entry(leader(DENVER, 4), THEIR_LEASE), term=entry(Term(term=4))))
+    assert isinstance(effect(facts), Fence)
+
+
+def test_leadership_is_the_lease_and_not_the_name():
+    facts = at_columbus(cluster=cluster(leader=entry(leader(COLUMBUS), 99)))
+    assert not facts.lead
+    assert rule(facts) == "own-old-lease"
+
+
+def test_a_crashed_leader_is_restarted_in_place_at_first():
+    assert isinstance(effect(at_columbus(pg=primary(state=PgState.STOPPED, since=99.8))), StartPrimary)
+
+
+def test_a_leader_that_does_not_come_back_in_time_gives_the_lead_up():
+    assert isinstance(effect(at_columbus(pg=primary(state=PgState.STOPPED, since=98.0))), GiveUp)
+
+
+def test_a_lead_is_never_given_up_when_nobody_else_is_in_step():
+    alone = cluster(sync=entry(sync(COLUMBUS)))
+    facts = at_columbus(cluster=alone, pg=primary(state=PgState.STOPPED, since=50.0))
+    assert isinstance(effect(facts), StartPrimary)
+
+
+def test_a_new_leader_promotes_narrows_and_opens_in_this_order():
+    won = cluster(leader=entry(leader(DENVER, 4), THEIR_LEASE), term=entry(Term(term=4)))
+    narrowed = replace(won, sync=entry(sync(DENVER, term=4)))
+    promoted = primary(open_term=None, incarnation=f"disk-{DENVER}", names=(), remote_in_step=())
+    assert isinstance(effect(at_denver(cluster=won)), Promote)
+    assert isinstance(effect(at_denver(cluster=won, pg=promoted)), Narrow)
+    assert isinstance(effect(at_denver(cluster=narrowed, pg=promoted)), Open)
+    opened = replace(promoted, open_term=4)
+    assert rule(at_denver(cluster=narrowed, pg=opened)) == "leads"
+
+
+def test_a_winner_whose_postgres_was_stopped_as_a_standby_recovers_before_it_is_promoted():
+    won = cluster(leader=entry(leader(DENVER, 4), THEIR_LEASE), term=entry(Term(term=4)))
+    assert effect(at_denver(cluster=won, pg=standby(state=PgState.STOPPED))) == StartStandby(leader=DENVER)
+
+
+# -- electing ----------------------------------------------------------------------------------------------------
+
+
+def test_a_standby_in_step_claims_when_the_leader_and_its_canary_are_gone():
+    facts = at_denver(cluster=NOBODY_LEADS, pg=standby(canary_at=97.0), leader_absent_since=99.9)
+    assert isinstance(effect(facts), Claim)
+
+
+def test_a_fresh_canary_holds_an_election_back():
+    assert rule(at_denver(cluster=NOBODY_LEADS, leader_absent_since=99.0)) == "canary-holds-back"
+
+
+def test_a_fresh_canary_holds_an_election_back_for_a_limited_time():
+    assert isinstance(effect(at_denver(cluster=NOBODY_LEADS, leader_absent_since=89.0)), Claim)
+
+
+def test_a_leader_that_gave_up_is_followed_at_once():
+    released = cluster(leader=None, term=entry(Term(term=3, released=True)))
+    assert isinstance(effect(at_denver(cluster=released, leader_absent_since=99.99)), Claim)
+
+
+def test_a_standby_that_is_not_in_step_never_claims():
+    alone = cluster(leader=None, sync=entry(sync(COLUMBUS)))
+    assert rule(at_denver(cluster=alone, pg=standby(canary_at=None))) == "barred"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"incarnation": "another-disk"}, {"timeline": 0}, {"received_lsn": 499, "replayed_lsn": 499}],
+    ids=["another disk", "an older timeline", "less WAL than it must have"],
+)
+def test_a_node_in_step_by_name_alone_never_claims(change):
+    facts = at_denver(cluster=NOBODY_LEADS, pg=standby(canary_at=None, **change))
+    assert rule(facts) == "barred"
+
+
+def test_nobody_claims_without_etcd():
+    facts = at_denver(cluster=NOBODY_LEADS, etcd_heard_at=97.0, pg=standby(canary_at=None))
+    assert effect(facts) is None
+
+
+def test_a_pause_holds_an_election_back():
+    paused = replace(NOBODY_LEADS, desired=entry(Desired(paused=True)))
+    assert rule(at_denver(cluster=paused, pg=standby(canary_at=None))) == "paused"
+
+
+def test_a_serving_leader_whose_lease_etcd_lost_takes_the_same_term_up_again():
+    assert isinstance(effect(at_columbus(cluster=NOBODY_LEADS)), Reclaim)
+
+
+def test_a_leader_that_released_its_term_does_not_take_it_up_again():
+    released = cluster(leader=None, term=entry(Term(term=3, released=True)))
+    assert isinstance(effect(at_columbus(cluster=released)), Claim)
+
+
+def test_a_primary_that_is_barred_stops():
+    narrowed = cluster(leader=None, sync=entry(sync(DENVER, term=4)), term=entry(Term(term=4)))
+    assert isinstance(effect(at_columbus(cluster=narrowed)), Fence)
+
+
+# -- starting, following, coming back ------------------------------------------------------------------------------
+
+
+def test_the_preferred_site_makes_the_first_data_directory():
+    nothing = Snapshot(read_at=1.0)
+    assert rule(at_columbus(cluster=nothing, pg=standby(state=PgState.ABSENT))) == "bootstrap"
+    assert rule(at_denver(cluster=nothing, pg=standby(state=PgState.ABSENT))) == "await-bootstrap"
+
+
+def test_a_node_that_has_data_never_bootstraps():
+    assert rule(at_columbus(cluster=Snapshot(read_at=1.0))) == "data-without-records"
+
+
+def test_data_of_another_cluster_is_refused():
+    foreign = cluster(initialize=entry(Initialize(system_id="8")))
+    assert rule(at_denver(cluster=foreign, pg=standby(state=PgState.STOPPED))) == "foreign-data"
+
+
+def test_an_empty_node_clones_the_leader():
+    assert effect(at_denver(cluster=cluster(sync=entry(sync(COLUMBUS))), pg=standby(state=PgState.ABSENT))) == Clone(
+        leader=COLUMBUS
+    )
+
+
+DENVER_LEADS = cluster(
+    leader=entry(leader(DENVER, 4), THEIR_LEASE), term=entry(Term(term=4)), sync=entry(sync(DENVER, term=4))
+)
+
+
+def test_an_old_leader_rewinds():
+    facts = at_columbus(cluster=DENVER_LEADS, pg=primary(state=PgState.STOPPED, open_term=None))
+    assert effect(facts) == Rewind(leader=DENVER)
+
+
+def test_an_old_leader_keeps_its_copy_until_the_new_one_has_narrowed():
+    claimed_only = replace(DENVER_LEADS, sync=entry(sync(COLUMBUS, DENVER)))
+    facts = at_columbus(cluster=claimed_only, pg=primary(state=PgState.STOPPED, open_term=None))
+    assert rule(facts) == "await-leader"
+
+
+def test_a_failed_rewind_is_followed_by_a_clone():
+    facts = at_columbus(cluster=DENVER_LEADS, pg=primary(state=PgState.STOPPED, open_term=None), repairs=1)
+    assert effect(facts) == Clone(leader=DENVER)
+
+
+def test_a_half_made_data_directory_is_cloned():
+    facts = at_columbus(cluster=DENVER_LEADS, pg=primary(state=PgState.UNUSABLE, open_term=None))
+    assert effect(facts) == Clone(leader=DENVER)
+
+
+def test_after_a_clean_hand_over_the_old_leader_follows_without_a_rewind():
+    handed = replace(
+        DENVER_LEADS, sync=entry(sync(DENVER, COLUMBUS, term=4)), swap=entry(swap(Phase.HANDED))
+    )
+    stopped = primary(state=PgState.STOPPED, open_term=None, clean_shutdown_lsn=2_000)
+    assert effect(at_columbus(cluster=handed, pg=stopped)) == StartStandby(leader=DENVER)
+
+
+def test_a_standby_is_re_pointed_to_a_new_leader():
+    assert effect(at_columbus(cluster=DENVER_LEADS, pg=standby(incarnation="x", follows=COLUMBUS))) == StartStandby(
+        leader=DENVER
+    )
+
+
+# -- in step -----------------------------------------------------------------------------------------------------
+
+
+def test_a_standby_that_vanished_leaves_step():
+    assert effect(at_columbus(pg=primary(standbys=())), Lane.STEP) == Leave(
+        nodes=(DENVER,), reason="gone, silent, or with another data directory"
+    )
+
+
+def test_a_standby_gets_a_moment_to_reconnect_after_the_leader_restarted():
+    assert effect(at_columbus(pg=primary(standbys=(), since=99.5)), Lane.STEP) is None
+
+
+def test_a_standby_with_another_data_directory_leaves_step():
+    members = {DENVER: entry(member(DENVER, incarnation="new-disk"), THEIR_LEASE)}
+    assert isinstance(effect(at_columbus(cluster=cluster(members=members)), Lane.STEP), Leave)
+
+
+def test_nobody_leaves_step_without_etcd():
+    assert effect(at_columbus(**NO_ETCD, pg=primary(standbys=())), Lane.STEP) is None
+
+
+def test_a_streaming_standby_joins():
+    alone = cluster(sync=entry(sync(COLUMBUS)))
+    facts = at_columbus(cluster=alone, pg=primary(names=(), remote_in_step=()))
+    assert effect(facts, Lane.STEP) == Join(node=DENVER)
+
+
+def test_a_name_that_is_not_in_sync_is_cleared():
+    alone = cluster(sync=entry(sync(COLUMBUS)))
+    facts = at_columbus(cluster=alone, pg=primary(remote_in_step=()))
+    assert rule(facts, Lane.STEP) == "clear-strangers"
+
+
+# -- swapping ----------------------------------------------------------------------------------------------------
+
+
+def swapping(phase: Phase, **change):
+    return cluster(swap=entry(swap(phase)), **change)
+
+
+def test_a_swap_to_a_node_out_of_step_is_rolled_back():
+    facts = at_columbus(cluster=swapping(Phase.REQUESTED, sync=entry(sync(COLUMBUS))), swap_seen_at=99.9)
+    rolled_back = effect(facts, Lane.SWAP)
+    assert isinstance(rolled_back, RollBack)
+    assert "not in step" in rolled_back.reason
+
+
+def test_a_held_swap_shuts_down_when_the_windows_are_drained():
+    held = {"columbus-1": entry(dispatcher("columbus-1", "columbus", held_for="s1"))}
+    facts = at_columbus(cluster=swapping(Phase.HELD, dispatchers=held), swap_seen_at=99.9, held_at=99.95)
+    assert isinstance(effect(facts), ShutDownForSwap)
+
+
+def test_a_held_swap_waits_for_the_windows_for_a_limited_time():
+    facts = at_columbus(cluster=swapping(Phase.HELD), swap_seen_at=99.9, held_at=99.9)
+    assert effect(facts) is None or not isinstance(effect(facts), ShutDownForSwap)
+    assert isinstance(effect(replace(facts, held_at=99.6)), ShutDownForSwap)
+
+
+SHUT_DOWN = primary(state=PgState.STOPPED, open_term=None, clean_shutdown_lsn=2_000)
+
+
+def test_the_hand_over_waits_until_the_target_has_the_last_record():
+    facts = at_columbus(cluster=swapping(Phase.HELD), pg=SHUT_DOWN, swap_seen_at=99.5)
+    behind, complete = Peer(received_lsn=1_999, asked_at=99.9), Peer(received_lsn=2_000, asked_at=99.9)
+    assert effect(replace(facts, peers={DENVER: behind}), Lane.SWAP) is None
+    assert effect(replace(facts, peers={DENVER: complete}), Lane.SWAP) == HandOver(shutdown_lsn=2_000)
+    assert rule(facts) == "shut-down-awaits-hand-over"
+
+
+def test_a_swap_past_its_deadline_is_rolled_back_even_when_it_could_be_handed_over():
+    complete = {DENVER: Peer(received_lsn=2_000, asked_at=99.9)}
+    facts = at_columbus(cluster=swapping(Phase.HELD), pg=SHUT_DOWN, swap_seen_at=89.0, peers=complete)
+    assert isinstance(effect(facts, Lane.SWAP), RollBack)
+
+
+def test_after_a_rollback_the_old_leader_starts_again_however_long_it_was_down():
+    facts = at_columbus(pg=replace(SHUT_DOWN, since=90.0), swap_ended_at=99.9)
+    assert isinstance(effect(facts), StartPrimary)
+
+
+def test_a_swap_whose_leader_died_is_ended_by_the_next_one():
+    facts = at_denver(cluster=replace(DENVER_LEADS, swap=entry(swap(Phase.HELD))))
+    assert isinstance(effect(facts, Lane.SWAP), RollBack)
+
+
+# -- properties --------------------------------------------------------------------------------------------------
+
+snapshots = st.builds(
+    Snapshot,
+    read_at=st.just(1.0),
+    initialize=st.none() | st.sampled_from([entry(Initialize(system_id=s)) for s in ("0", "7", "8")]),
+    leader=st.none()
+    | st.builds(
+        lambda node, term, lease: entry(leader(node, term), lease),
+        st.sampled_from([COLUMBUS, DENVER]),
+        st.integers(1, 5),
+        st.sampled_from([OUR_LEASE, THEIR_LEASE, 99]),
+    ),
+    term=st.none() | st.builds(lambda t, r: entry(Term(term=t, released=r)), st.integers(1, 5), st.booleans()),
+    sync=st.none()
+    | st.builds(
+        lambda node, others, term: entry(sync(node, *(o for o in others if o != node), term=term)),
+        st.sampled_from([COLUMBUS, DENVER]),
+        st.sampled_from([(), (COLUMBUS,), (DENVER,)]),
+        st.integers(1, 5),
+    ),
+    swap=st.none()
+    | st.builds(
+        lambda phase, direction, term: entry(swap(phase, *direction, term=term)),
+        st.sampled_from(list(Phase)),
+        st.sampled_from([(COLUMBUS, DENVER), (DENVER, COLUMBUS)]),
+        st.integers(1, 5),
+    ),
+    members=st.sampled_from([{}, cluster().members]),
+)
+postgreses = st.builds(
+    lambda base, state, **change: base(state=state, **change),
+    st.sampled_from([primary, standby]),
+    st.sampled_from(list(PgState)),
+    since=st.floats(80, 100),
+    incarnation=st.sampled_from([None, f"disk-{COLUMBUS}", f"disk-{DENVER}", "x"]),
+    timeline=st.integers(0, 2),
+    received_lsn=st.sampled_from([0, 499, 500, 1_000]),
+    was_primary=st.booleans(),
+    open_term=st.none() | st.integers(1, 5),
+    canary_at=st.none() | st.floats(80, 100),
+    clean_shutdown_lsn=st.none() | st.just(900),
+)
+any_facts = st.builds(
+    lambda base, **change: base(**change),
+    st.sampled_from([at_columbus, at_denver]),
+    cluster=snapshots,
+    cluster_read=st.booleans(),
+    etcd_heard_at=st.none() | st.floats(80, 100),
+    lease=st.builds(LeaseFacts, id=st.sampled_from([0, OUR_LEASE, THEIR_LEASE]), ends_at=st.floats(80, 102)),
+    pg=postgreses,
+    leader_absent_since=st.none() | st.floats(80, 100),
+    follow_failed_since=st.none() | st.floats(80, 100),
+    repairs=st.integers(0, 2),
+    swap_seen_at=st.none() | st.floats(80, 100),
+    held_at=st.none() | st.floats(80, 100),
+    peers=st.sampled_from([{}, {DENVER: Peer(received_lsn=900, asked_at=99.0)}]),
+)
+
+
+@given(any_facts)
+def test_every_lane_decides_about_any_facts(facts):
+    for lane in TABLE:
+        decide(lane, facts)
+
+
+@given(any_facts)
+def test_only_a_node_that_can_miss_nothing_claims(facts):
+    if isinstance(effect(facts), Claim):
+        assert facts.may_lead
+        assert facts.leader is None
+        assert facts.etcd_here
+        assert facts.lease_safe
+
+
+@given(any_facts)
+def test_only_the_holder_of_the_lead_promotes_narrows_or_opens(facts):
+    if isinstance(effect(facts), Promote | Narrow | Open | StartPrimary | GiveUp | ShutDownForSwap):
+        assert facts.lead
+
+
+@given(any_facts)
+def test_nobody_opens_before_sync_was_narrowed_in_the_present_term(facts):
+    if isinstance(effect(facts), Open):
+        assert facts.sync is not None
+        assert (facts.sync.leader, facts.sync.term) == (facts.node, facts.term)
+
+
+@given(any_facts)
+def test_a_lead_is_given_up_only_when_another_is_in_step(facts):
+    if isinstance(effect(facts), GiveUp):
+        assert facts.other_in_step
+
+
+@given(any_facts)
+def test_data_is_rewound_or_replaced_only_when_the_leader_alone_holds_everything(facts):
+    if isinstance(effect(facts), Rewind | Clone):
+        assert facts.sync is not None
+        assert facts.leader is not None
+        assert facts.sync.leader == facts.leader.record.node
+        assert facts.our_place_in_step is None
+
+
+@given(any_facts)
+def test_an_open_primary_without_any_proof_is_always_fenced(facts):
+    unproved = not facts.etcd_here and not facts.lease_safe and not facts.canary_fresh
+    if unproved and facts.pg.state is PgState.PRIMARY and facts.pg.open_term is not None:
+        assert isinstance(effect(facts), Fence)
+
+
+@given(any_facts)
+def test_a_hand_over_is_decided_only_when_all_was_flushed_and_there_is_time(facts):
+    if isinstance(effect(facts, Lane.SWAP), HandOver):
+        assert facts.pg.state is PgState.STOPPED
+        assert facts.pg.clean_shutdown_lsn is not None
+        assert facts.swap_age <= facts.settings.swap_deadline
