@@ -1,1 +1,5 @@
-"""Looks at everything from its place, gives verdicts, serves the NOC page. Changes nothing: the agents act."""
+"""The health-check daemon: it looks, votes and explains. It changes nothing; the agents act."""
+
+
+class HealthcheckError(Exception):
+    """Root of what the health-check daemon raises on purpose."""

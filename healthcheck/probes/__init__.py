@@ -1,0 +1,1 @@
+"""Probes: one signature, one module for each way to look (see `result.Probe`)."""
