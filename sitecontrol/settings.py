@@ -6,6 +6,7 @@ WAN emulator between the places. Secrets are never in the TOML: they come from f
 from `HOTSITE_SECRET_<NAME>` (see `Secrets`).
 """
 
+import os
 import tomllib
 from enum import StrEnum
 from pathlib import Path
@@ -242,6 +243,11 @@ class Secrets:
     def __init__(self, directory: Path, environ: dict[str, str]) -> None:
         self._directory = directory
         self._environ = environ
+
+    @classmethod
+    def of(cls, settings: "Settings") -> Self:
+        """The secrets of a place, with this process's environment."""
+        return cls(settings.site.secrets_dir, dict(os.environ))
 
     def get(self, name: str) -> str:
         variable = "HOTSITE_SECRET_" + name.upper().replace("-", "_")

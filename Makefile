@@ -1,0 +1,53 @@
+# `make` alone tells what there is. Everything works without root and without PostgreSQL or etcd installed.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: help setup demo lab test check bench lock clean
+
+help:
+	@echo "make demo    both sites on this machine, real traffic, one site killed, nothing lost"
+	@echo "make lab     the same system, left running (sitectl lab down ends it)"
+	@echo "make test    lint, types and the whole test suite"
+	@echo "make check   lint and types only"
+	@echo "make bench   how fast it is, as ratios within one run"
+	@echo "make lock    write requirements.lock anew from pyproject.toml"
+
+setup: $(STAMP)
+
+# The stamp is newer than what it was made from: a second `make setup` does nothing.
+$(STAMP): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 setup" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
+	  || { echo "python3-venv is missing: apt install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup
+	$(BIN)/sitectl demo
+
+lab: setup
+	$(BIN)/sitectl lab up --detach
+
+test: check
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python -m bench
+
+lock:
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --no-header --extra lab --extra dev pyproject.toml --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) .lab .mypy_cache .ruff_cache .pytest_cache

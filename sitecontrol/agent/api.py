@@ -1,0 +1,215 @@
+"""The agent's HTTP API: health for load balancers, the cluster for people, and the few acts of an operator.
+
+Reading is open to whoever reaches the port; acts need the operator's token. Everything is told from the picture
+that the agent decides by; only the history is read from etcd on demand.
+"""
+
+import hmac
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+import structlog
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from sitecontrol.agent.state import AgentState
+from sitecontrol.etcd.api import Compare, Etcd, EtcdError, Put, Target
+from sitecontrol.leadership.facts import PgState
+from sitecontrol.leadership.swapping import obstacles
+from sitecontrol.leadership.transactions import Writer
+from sitecontrol.records import BadRecord, Desired, HistoryEntry, Phase, Swap
+
+log = structlog.get_logger()
+
+MAX_BODY_BYTES = 16_000
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Line = Annotated[str, StringConstraints(max_length=300)]
+
+
+class SwapRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    to: Annotated[str, StringConstraints(min_length=1, max_length=40)]  # a site or a node
+    reason: Line = ""
+    by: Line = "operator"
+    dry_run: bool = False
+
+
+class PauseRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    reason: Line = ""
+    by: Line = "operator"
+
+
+def problem(status: int, title: str, detail: str, **more: Any) -> web.Response:
+    """RFC 9457."""
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
+    return web.json_response(body, status=status, content_type="application/problem+json")
+
+
+class AgentApi:
+    def __init__(self, state: AgentState, etcd: Etcd, operator_token: str, registry: CollectorRegistry) -> None:
+        self._state = state
+        self._etcd = etcd
+        self._token = operator_token.encode()
+        self._registry = registry
+
+    def app(self) -> web.Application:
+        app = web.Application(client_max_size=MAX_BODY_BYTES)
+        app.router.add_get("/health", self.health)
+        app.router.add_get("/ready", self.ready)
+        app.router.add_get("/live", self.live)
+        app.router.add_get("/standby", self.standby)
+        app.router.add_get("/status", self.status)
+        app.router.add_get("/metrics", self.metrics)
+        app.router.add_get("/cluster", self.cluster)
+        app.router.add_get("/history", self.history)
+        app.router.add_post("/swap", self.operator(self.swap))
+        app.router.add_post("/pause", self.operator(self.pause))
+        app.router.add_post("/resume", self.operator(self.resume))
+        return app
+
+    # -- health ----------------------------------------------------------------------------------------------
+
+    async def health(self, _: web.Request) -> web.Response:
+        return web.json_response({"healthy": True})
+
+    async def ready(self, _: web.Request) -> web.Response:
+        reasons = self._state.reasons
+        return web.json_response({"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200)
+
+    async def live(self, _: web.Request) -> web.Response:
+        live = self._state.serving
+        return web.json_response({"live": live, "term": self._state.facts.term}, status=200 if live else 503)
+
+    async def standby(self, _: web.Request) -> web.Response:
+        facts = self._state.facts
+        ready = facts.pg.state is PgState.STANDBY and facts.our_place_in_step is not None and facts.pg.upstream
+        return web.json_response({"standby": ready}, status=200 if ready else 503)
+
+    async def metrics(self, _: web.Request) -> web.Response:
+        text = generate_latest(self._registry)
+        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    # -- telling ---------------------------------------------------------------------------------------------
+
+    async def status(self, _: web.Request) -> web.Response:
+        return web.json_response(self._state.status())
+
+    async def cluster(self, _: web.Request) -> web.Response:
+        return web.json_response(self._state.cluster())
+
+    async def history(self, _: web.Request) -> web.Response:
+        try:
+            answer = await self._etcd.get_prefix(self._state.prefix + "history/", serializable=True)
+        except EtcdError as error:
+            return problem(503, "etcd does not answer", str(error))
+        entries: list[dict[str, Any]] = []
+        for kv in answer.kvs:
+            try:
+                entries.append(HistoryEntry.decode(kv.value).model_dump(mode="json"))
+            except BadRecord as error:
+                entries.append({"key": kv.key, "bad": str(error)})
+        return web.json_response({"history": entries})
+
+    # -- acts of an operator ------------------------------------------------------------------------------------
+
+    def operator(self, handler: Handler) -> Handler:
+        async def guarded(request: web.Request) -> web.StreamResponse:
+            scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+            if scheme.lower() != "bearer" or not hmac.compare_digest(token.encode(), self._token):
+                log.warning("operator_refused", path=request.path, source=request.remote)
+                answer = problem(401, "Unauthorized", "This needs `Authorization: Bearer <operator-token>`.")
+                answer.headers["WWW-Authenticate"] = "Bearer"
+                return answer
+            try:
+                return await handler(request)
+            except ValidationError as error:
+                found = error.errors(include_url=False, include_input=False, include_context=False)
+                errors = [{"field": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in found]
+                return problem(422, "The request is not understood", "See `errors`.", errors=errors)
+            except EtcdError as error:
+                detail = f"etcd gave no answer ({error}); look at /cluster before asking again"
+                return problem(503, "The outcome is unknown", detail)
+
+        return guarded
+
+    async def swap(self, request: web.Request) -> web.Response:
+        asked = SwapRequest.model_validate_json(await request.read())
+        facts = self._state.facts
+        node = self._node_for(asked.to)
+        if node is None:
+            known = ", ".join(sorted(set(facts.site_of.values())))
+            return problem(422, "No such site", f"{asked.to!r} is neither a site nor a node; sites: {known}")
+        running = facts.swap
+        found = list(obstacles(facts, node))
+        if running is not None:
+            found.append(f"swap {running.id} to {running.to_node} is in progress ({running.phase.value})")
+        document = {"to": node, "to_site": facts.site_of.get(node), "obstacles": found, "dry_run": asked.dry_run}
+        if found:
+            return problem(409, "The swap is refused", "; ".join(found), **document)
+        if asked.dry_run:
+            return web.json_response({**document, "would": "swap"})
+        leader = facts.leader
+        if leader is None:
+            return problem(409, "The swap is refused", "nobody leads at the moment", **document)
+        swap = Swap(
+            id=uuid.uuid4().hex[:12],
+            from_node=leader.record.node,
+            to_node=node,
+            by=asked.by,
+            reason=asked.reason,
+            phase=Phase.REQUESTED,
+            term=leader.record.term,
+            requested_at=facts.wall,
+        )
+        transaction = self._writer().request(swap)
+        result = await self._etcd.txn(transaction.compares, transaction.writes)
+        if not result.succeeded:
+            detail = "The cluster changed meanwhile; look at /cluster and ask again."
+            return problem(409, "The swap is refused", detail, **document)
+        log.info("swap_requested", id=swap.id, to=node, by=asked.by, reason=asked.reason)
+        return web.json_response({**document, "id": swap.id, "phase": swap.phase.value}, status=202)
+
+    async def pause(self, request: web.Request) -> web.Response:
+        asked = PauseRequest.model_validate_json(await request.read() or b"{}")
+        return await self._want({"paused": True, "paused_by": asked.by, "paused_reason": asked.reason})
+
+    async def resume(self, request: web.Request) -> web.Response:
+        asked = PauseRequest.model_validate_json(await request.read() or b"{}")
+        return await self._want({"paused": False, "paused_by": asked.by, "paused_reason": asked.reason})
+
+    async def _want(self, change: dict[str, Any]) -> web.Response:
+        known = self._state.facts.cluster.desired
+        desired = (known.record if known else Desired()).model_copy(update=change)
+        key = self._state.prefix + "desired"
+        unchanged = Compare(key=key, target=Target.MOD_REVISION, to=known.mod_revision if known else 0)
+        result = await self._etcd.txn((unchanged,), (Put(key=key, value=desired.encode()),))
+        if not result.succeeded:
+            return problem(409, "Somebody else changed this meanwhile", "Look at /cluster and ask again.")
+        log.info("desired_changed", **change)
+        return web.json_response(desired.model_dump(mode="json"))
+
+    # -- parts ---------------------------------------------------------------------------------------------------
+
+    def _writer(self) -> Writer:
+        facts = self._state.facts
+        return Writer(
+            prefix=self._state.prefix,
+            cluster=facts.cluster,
+            node=facts.node,
+            site=facts.site,
+            incarnation=facts.pg.incarnation or "unknown",
+            lease=facts.lease.id,
+        )
+
+    def _node_for(self, name: str) -> str | None:
+        """A node by its name, or the best node of a site: one in step before one that is not."""
+        facts = self._state.facts
+        if name in facts.site_of:
+            return name
+        in_step = {s.node for s in facts.sync.standbys} if facts.sync else set()
+        nodes = [node for node, site in facts.site_of.items() if site == name]
+        return min(nodes, key=lambda node: node not in in_step, default=None)

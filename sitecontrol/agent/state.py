@@ -1,0 +1,138 @@
+"""What the agent knows and decided last, and how it is told to others: the JSON of `/status` and `/cluster`."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sitecontrol.leadership.decide import Decision, Lane
+from sitecontrol.leadership.facts import Facts, PgState
+from sitecontrol.records import Phase, Role
+
+
+@dataclass
+class AgentState:
+    """The one mutable place that the loop writes and the API reads."""
+
+    prefix: str
+    facts: Facts
+    version: str
+    decisions: dict[Lane, Decision] = field(default_factory=dict)
+    fencing_ms: dict[str, float] = field(default_factory=dict)  # step -> how long the last fencing took
+
+    @property
+    def serving(self) -> bool:
+        """We are the live site: open, not contradicted by etcd, and with a canary that still commits."""
+        f = self.facts
+        contradicted = f.leader is not None and not f.lead and f.leader.record.node != f.node
+        closing = f.swap_leaves_us and f.in_phase(Phase.HELD)
+        return f.open and f.canary_fresh and not contradicted and not closing
+
+    @property
+    def role(self) -> Role:
+        f = self.facts
+        if f.lead and f.pg.state is PgState.PRIMARY:
+            return Role.LEADER
+        if f.pg.state is PgState.STANDBY:
+            return Role.STANDBY
+        if f.pg.state in (PgState.ABSENT, PgState.UNUSABLE):
+            return Role.STARTING
+        return Role.LEADER if self.serving else Role.STOPPED
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why this node cannot do its part now; empty when it can."""
+        f = self.facts
+        reasons: list[str] = []
+        if not f.cluster_read:
+            reasons.append("etcd was not read yet")
+        elif not f.etcd_here and not self.serving:
+            reasons.append("etcd is not reached")
+        decision = self.decisions.get(Lane.POSTGRES)
+        sentence = decision.sentence if decision else "nothing was decided yet"
+        if f.pg.state is PgState.STANDBY:
+            if not f.pg.upstream:
+                reasons.append("PostgreSQL does not stream from the leader")
+        elif not self.serving:
+            reasons.append(f"PostgreSQL is {f.pg.state.value}: {sentence}")
+        if f.follow_failed_since is not None:
+            reasons.append("the leader cannot be followed")
+        return reasons
+
+    def status(self) -> dict[str, Any]:
+        """`GET /status` (interfaces.md of the project: docs/interfaces.md)."""
+        f = self.facts
+        leader = f.leader.record if f.leader else None
+        return {
+            "node": f.node,
+            "site": f.site,
+            "role": self.role.value,
+            "version": self.version,
+            "term": f.term,
+            "leader": leader.node if leader else None,
+            "live_site": leader.site if leader else None,
+            "is_open": f.open,
+            "live": self.serving,
+            "postgres": {
+                "state": f.pg.state.value,
+                "timeline": f.pg.timeline,
+                "lsn": f.pg.received_lsn,
+                "replayed_lsn": f.pg.replayed_lsn,
+                "lag_bytes": max(0, f.pg.received_lsn - f.pg.replayed_lsn),
+                "follows": f.pg.follows,
+                "streaming": f.pg.upstream,
+                "names": list(f.pg.names),
+                "incarnation": f.pg.incarnation,
+                "standbys": [
+                    {
+                        "name": s.name,
+                        "streaming": s.streaming,
+                        "lag_bytes": max(0, f.pg.received_lsn - s.flush_lsn),
+                        "replay_lag_bytes": max(0, f.pg.received_lsn - s.replay_lsn),
+                    }
+                    for s in f.pg.standbys
+                ],
+            },
+            "durability": self.durability,
+            "lease_s": round(f.lease_ends_in, 3) if f.lease.id else None,
+            "canary_age_s": None if f.canary_age is None else round(f.canary_age, 3),
+            "etcd_reached": f.etcd_here,
+            "swap": f.swap.model_dump(mode="json") if f.swap else None,
+            "decision": self._decision(Lane.POSTGRES),
+            "decisions": {lane.value: self._decision(lane) for lane in self.decisions},
+            "ready": not self.reasons,
+            "reasons": self.reasons,
+            "fencing": {"last_ms": self.fencing_ms},
+            "bad_records": dict(f.cluster.bad),
+        }
+
+    @property
+    def durability(self) -> str:
+        """By the records: whether every commit waits for another site."""
+        f = self.facts
+        if f.sync is None:
+            return "unknown"
+        home = f.site_of.get(f.sync.leader)
+        remote = any(f.site_of.get(s.node) not in (None, home) for s in f.sync.standbys)
+        return "two-site" if remote else "one-site"
+
+    def cluster(self) -> dict[str, Any]:
+        f = self.facts
+        leader = f.leader.record if f.leader else None
+        desired = f.cluster.desired.record if f.cluster.desired else None
+        return {
+            "live_site": leader.site if leader else None,
+            "leader": leader.node if leader else None,
+            "term": f.term,
+            "durability": self.durability,
+            "sync": [s.model_dump(mode="json") for s in f.sync.standbys] if f.sync else [],
+            "swap": f.swap.model_dump(mode="json") if f.swap else None,
+            "members": [m.record.model_dump(mode="json") for m in f.cluster.members.values()],
+            "dispatchers": [d.record.model_dump(mode="json") for d in f.cluster.dispatchers.values()],
+            "paused": desired.paused if desired else False,
+            "paused_reason": desired.paused_reason if desired else "",
+            "told_by": f.node,
+            "etcd_reached": f.etcd_here,
+        }
+
+    def _decision(self, lane: Lane) -> dict[str, str] | None:
+        decision = self.decisions.get(lane)
+        return {"rule": decision.rule, "sentence": decision.sentence} if decision else None

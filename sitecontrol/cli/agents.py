@@ -1,0 +1,104 @@
+"""Asking the agents: plain HTTP to every node's agent that the settings name, the leader's first."""
+
+import json
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sitecontrol.cli.session import Exit, Globals, Problem
+from sitecontrol.lab.layout import settings_for_operator
+from sitecontrol.settings import Node, Secrets, Settings, SettingsError, load
+
+DEFAULT_TIMEOUT = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    status: int
+    body: dict[str, Any]
+
+
+def settings_of(options: Globals) -> Settings:
+    """The settings file that was named, else the lab's."""
+    path: Path
+    if options.config is not None:
+        path = options.config
+    else:
+        path = settings_for_operator(options.lab)
+        if not path.exists():
+            raise Problem(
+                f"no lab in {options.lab} and no --config: start one with `sitectl lab up`, or name a site's"
+                " settings with --config FILE",
+                Exit.UNREACHABLE,
+            )
+    try:
+        return load(path)
+    except SettingsError as error:
+        raise Problem(str(error), Exit.USAGE) from error
+
+
+def _request(url: str, *, body: Any, token: str | None, timeout: float) -> Answer:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data=data, method="GET" if data is None else "POST")  # noqa: S310 # http(s) by the settings' rule
+    if token is not None:
+        request.add_header("Authorization", f"Bearer {token}")
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as response:  # noqa: S310 # as above
+            return Answer(status=response.status, body=json.load(response))
+    except urllib.error.HTTPError as error:
+        return Answer(status=error.code, body=json.load(error))
+
+
+class Agents:
+    def __init__(self, options: Globals) -> None:
+        self.settings = settings_of(options)
+        self._timeout = options.timeout or DEFAULT_TIMEOUT
+
+    @property
+    def nodes(self) -> list[tuple[str, Node]]:
+        """(site, node), the preferred site's first."""
+        places = sorted(self.settings.place, key=lambda place: not place.preferred)
+        return [(place.name, node) for place in places for node in place.nodes]
+
+    def get_from(self, node: Node, path: str) -> Answer | None:
+        """One agent's answer, or None when it cannot be reached."""
+        try:
+            return _request(node.agent.rstrip("/") + path, body=None, token=None, timeout=self._timeout)
+        except (OSError, ValueError):
+            return None
+
+    def get(self, path: str) -> dict[str, Any]:
+        """The first answer of any agent, one that reaches etcd before one that does not."""
+        fallback: dict[str, Any] | None = None
+        for _, node in self.nodes:
+            answer = self.get_from(node, path)
+            if answer is not None and answer.status == 200:
+                if answer.body.get("etcd_reached", True):
+                    return answer.body
+                fallback = fallback or answer.body
+        if fallback is not None:
+            return fallback
+        raise self._unreachable()
+
+    def post(self, path: str, body: dict[str, Any]) -> Answer:
+        """Ask the first agent that answers to act. An answer of any status ends the search."""
+        secrets = Secrets.of(self.settings)
+        try:
+            token = secrets.get("operator-token")
+        except SettingsError as error:
+            raise Problem(str(error), Exit.USAGE) from error
+        for _, node in self.nodes:
+            try:
+                return _request(node.agent.rstrip("/") + path, body=body, token=token, timeout=self._timeout)
+            except (OSError, ValueError):
+                continue
+        raise self._unreachable()
+
+    def _unreachable(self) -> Problem:
+        asked = ", ".join(node.agent for _, node in self.nodes)
+        return Problem(
+            f"no agent answers (asked {asked}): is the system running? `sitectl lab status` tells for a lab",
+            Exit.UNREACHABLE,
+        )

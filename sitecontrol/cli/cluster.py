@@ -1,0 +1,231 @@
+"""`status`, `swap`, `pause`, `resume`, `history`, `node list`: the cluster as operators see and move it."""
+
+import getpass
+import time
+from typing import Any
+
+import click
+from rich.live import Live
+from rich.table import Table
+
+from sitecontrol.cli.agents import Agents
+from sitecontrol.cli.session import Exit, Globals, Problem, leave, with_globals
+from sitecontrol.records import Phase
+
+SWAP_TIMEOUT = 60.0  # seconds; the swap itself rolls back long before
+POLL = 0.1
+
+PHASES = [
+    Phase.REQUESTED, Phase.CHECKED, Phase.HELD, Phase.FLUSHED, Phase.HANDED, Phase.PROMOTED, Phase.OPENED,
+    Phase.FOLLOWING, Phase.IN_STEP,
+]  # fmt: skip
+
+
+def cluster_table(cluster: dict[str, Any]) -> Table:
+    """The one-screen answer to "how are we?"; a word stands beside every colour."""
+    live, durability = cluster.get("live_site") or "none", cluster.get("durability")
+    swap, paused = cluster.get("swap"), cluster.get("paused")
+    lines = [f"live site [bold]{live}[/]", f"term {cluster.get('term')}"]
+    lines.append(f"durability {'[green]' if durability == 'two-site' else '[yellow]'}{durability}[/]")
+    if swap:
+        lines.append(f"[cyan]swap to {swap['to_node']}: {swap['phase']}[/]")
+    if paused:
+        lines.append(f"[yellow]automatic swaps paused[/] {cluster.get('paused_reason') or ''}")
+    table = Table(title="  ·  ".join(lines), title_justify="left", title_style="")
+    for column in ("node", "site", "role", "in step", "ready", "timeline", "replay lag", "what is in the way"):
+        table.add_column(column)
+    in_step = {s["node"] for s in cluster.get("sync", [])}
+    for member in sorted(cluster.get("members", []), key=lambda m: str(m["node"])):
+        leads = member["node"] == cluster.get("leader")
+        lag = max(0, member.get("received_lsn", 0) - member.get("replayed_lsn", 0))
+        table.add_row(
+            member["node"],
+            member["site"],
+            "[bold]leader[/]" if leads else member["role"],
+            "-" if leads else "[green]yes[/]" if member["node"] in in_step else "[yellow]no[/]",
+            "[green]yes[/]" if member.get("ready") else "[red]no[/]",
+            str(member.get("timeline", "?")),
+            f"{lag} B",
+            "; ".join(member.get("reasons", [])),
+        )
+    return table
+
+
+@click.command()
+@click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C.")
+@with_globals
+def status(options: Globals, *, watch: bool) -> None:
+    """Live site, term, durability, nodes. Exit code 6 when not every site is in step."""
+    agents = Agents(options)
+    cluster = agents.get("/cluster")
+    if watch:
+        with Live(cluster_table(cluster), console=options.console, refresh_per_second=2) as live:
+            while True:
+                time.sleep(1)
+                live.update(cluster_table(agents.get("/cluster")))
+    if options.as_json:
+        options.emit(cluster)
+    else:
+        options.console.print(cluster_table(cluster))
+    healthy = cluster.get("leader") and cluster.get("durability") == "two-site"
+    leave(Exit.DONE if healthy else Exit.DEGRADED)
+
+
+@click.command()
+@click.option("--to", "target", required=True, help="The site (or node) that production moves to.")
+@click.option("--reason", default="", help="Kept in the history.")
+@click.option("--dry-run", is_flag=True, help="Run every check and tell what would happen; move nothing.")
+@with_globals
+def swap(options: Globals, *, target: str, reason: str, dry_run: bool) -> None:
+    """Move production to another site, as planned work: no request is refused."""
+    agents = Agents(options)
+    body = {"to": target, "reason": reason, "by": getpass.getuser(), "dry_run": dry_run}
+    if not dry_run and not options.yes:
+        typed = click.prompt(f"Production moves to {target}. Type the site's name to go on", err=True)
+        if typed != target:
+            raise Problem("not confirmed; nothing was changed", Exit.REFUSED)
+    answer = agents.post("/swap", body)
+    if answer.status >= 500:
+        raise Problem(f"{answer.body.get('title')}: {answer.body.get('detail')}", Exit.UNREACHABLE)
+    if answer.status >= 400:
+        if options.as_json:
+            options.emit(answer.body)
+        raise Problem(f"{answer.body.get('title')}: {answer.body.get('detail')}", Exit.REFUSED)
+    if dry_run:
+        if options.as_json:
+            options.emit(answer.body)
+        else:
+            options.console.print(f"Nothing stands in the way: {answer.body['to']} could take over now.")
+        return
+    _follow(options, agents, str(answer.body["id"]))
+
+
+def _follow(options: Globals, agents: Agents, swap_id: str) -> None:
+    """Show the phases as they pass, until the history tells how the swap ended."""
+    shown: set[str] = set()
+    deadline = time.monotonic() + (options.timeout or SWAP_TIMEOUT)
+    while time.monotonic() < deadline:
+        current = agents.get("/cluster").get("swap")
+        if current is None or current["id"] != swap_id:
+            entry = _ended(agents, swap_id)
+            if entry is not None:
+                _tell_end(options, entry, shown)
+                return
+        else:
+            _tell_phases(options, current["times"], shown)
+        time.sleep(POLL)
+    raise Problem("the swap has not ended yet; `sitectl status` tells how far it is", Exit.TIMED_OUT)
+
+
+def _ended(agents: Agents, swap_id: str) -> dict[str, Any] | None:
+    for entry in agents.get("/history").get("history", []):
+        known = entry.get("evidence", {})
+        if known.get("id") == swap_id:
+            return dict(entry)
+    return None
+
+
+def _tell_phases(options: Globals, times: list[dict[str, Any]], shown: set[str]) -> None:
+    for step in times:
+        if step["phase"] not in shown:
+            shown.add(step["phase"])
+            if not options.as_json:
+                options.console.print(f"  {step['phase']}")
+
+
+def _tell_end(options: Globals, entry: dict[str, Any], shown: set[str]) -> None:
+    _tell_phases(options, entry["steps"], shown)
+    if options.as_json:
+        options.emit(entry)
+    rolled_back = entry["kind"] == "swap rolled back"
+    if rolled_back:
+        raise Problem(f"the swap was rolled back: {entry['reason']}; nothing moved", Exit.REFUSED)
+    if not options.as_json:
+        pause = sum(entry["durations_ms"].get(p.value, 0) for p in PHASES[3:7])
+        options.console.print(
+            f"Production runs in [bold]{entry['site']}[/], term {entry['term']}; held to opened took {pause} ms."
+        )
+
+
+@click.command()
+@click.option("--reason", required=True, help="Shown to everybody who looks at the status.")
+@with_globals
+def pause(options: Globals, *, reason: str) -> None:
+    """Automatic swaps off: nothing but an operator moves production."""
+    _want(options, "/pause", reason, "Automatic swaps are paused.")
+
+
+@click.command()
+@click.option("--reason", default="", help="Kept with the record.")
+@with_globals
+def resume(options: Globals, *, reason: str) -> None:
+    """Automatic swaps on again."""
+    _want(options, "/resume", reason, "Automatic swaps are on.")
+
+
+def _want(options: Globals, path: str, reason: str, done: str) -> None:
+    answer = Agents(options).post(path, {"reason": reason, "by": getpass.getuser()})
+    if answer.status != 200:
+        raise Problem(f"{answer.body.get('title')}: {answer.body.get('detail')}", Exit.FAILED)
+    if options.as_json:
+        options.emit(answer.body)
+    else:
+        options.console.print(done)
+
+
+@click.command()
+@click.argument("term", required=False, type=int)
+@with_globals
+def history(options: Globals, term: int | None) -> None:
+    """Who led, from when, why, who or what decided, and how long each step took."""
+    entries = Agents(options).get("/history")["history"]
+    chosen = [e for e in entries if term is None or e.get("term") == term]
+    if options.as_json:
+        options.emit(chosen)
+        return
+    table = Table()
+    for column in ("term", "when (UTC)", "what", "live site", "by", "reason", "phases (ms)"):
+        table.add_column(column)
+    for e in chosen:
+        steps = "  ".join(f"{name} {ms}" for name, ms in e.get("durations_ms", {}).items())
+        when = str(e.get("at", ""))[:19].replace("T", " ")
+        cells = (e.get("kind"), e.get("site"), e.get("by"), e.get("reason"))
+        table.add_row(str(e.get("term")), when, *(str(c) for c in cells), steps)
+    options.console.print(table)
+
+
+@click.group()
+def node() -> None:
+    """The PostgreSQL nodes."""
+
+
+@node.command("list")
+@with_globals
+def node_list(options: Globals) -> None:
+    """Every configured node as its own agent tells, reached or not."""
+    agents = Agents(options)
+    rows = []
+    for site, known in agents.nodes:
+        answer = agents.get_from(known, "/status")
+        told = answer.body if answer else {}
+        rows.append({"node": known.name, "site": site, "reached": answer is not None, **told})
+    if options.as_json:
+        options.emit(rows)
+    else:
+        table = Table()
+        for column in ("node", "site", "agent", "role", "postgres", "timeline", "ready", "deciding rule"):
+            table.add_column(column)
+        for row in rows:
+            postgres = row.get("postgres", {})
+            table.add_row(
+                row["node"],
+                row["site"],
+                "[green]reached[/]" if row["reached"] else "[red]silent[/]",
+                str(row.get("role", "?")),
+                str(postgres.get("state", "?")),
+                str(postgres.get("timeline", "?")),
+                "yes" if row.get("ready") else "no",
+                str((row.get("decision") or {}).get("rule", "?")),
+            )
+        options.console.print(table)
+    leave(Exit.DONE if all(row["reached"] for row in rows) else Exit.DEGRADED)
