@@ -1,0 +1,159 @@
+"""The loop: put the facts together, decide per lane, offer the effects to the lanes; and who owns which task.
+
+The loop itself never waits for anything slow. It runs when something changed (a watch event, PostgreSQL, an
+effect that ended) and otherwise ten times a second: notify for speed, poll for truth.
+"""
+
+import asyncio
+from importlib import metadata
+
+import structlog
+
+from sitecontrol.agent.executor import Executor
+from sitecontrol.agent.keeper import Keeper
+from sitecontrol.agent.lanes import Lanes
+from sitecontrol.agent.memory import Memory
+from sitecontrol.agent.monitor import Monitor
+from sitecontrol.agent.neighbours import Neighbours
+from sitecontrol.agent.publisher import Publisher
+from sitecontrol.agent.state import AgentState
+from sitecontrol.clock import Clock
+from sitecontrol.etcd.api import Etcd
+from sitecontrol.leadership.decide import Lane, decide
+from sitecontrol.leadership.facts import Facts
+from sitecontrol.records import Member
+from sitecontrol.settings import Settings
+from sitecontrol.view import ClusterView
+
+log = structlog.get_logger()
+
+TICK = 0.1  # seconds
+
+
+class Agent:
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        node: str,
+        etcd: Etcd,
+        clock: Clock,
+        view: ClusterView,
+        keeper: Keeper,
+        monitor: Monitor,
+        neighbours: Neighbours,
+        executor: Executor,
+        memory: Memory,
+        wake: asyncio.Event,
+    ) -> None:
+        self._settings = settings
+        self._node = node
+        self._clock = clock
+        self._view = view
+        self._keeper = keeper
+        self._monitor = monitor
+        self._neighbours = neighbours
+        self._memory = memory
+        self._wake = wake
+        self._lanes = Lanes(executor.execute, wake.set, clock)
+        self._executor = executor
+        self._publisher = Publisher(etcd, f"{settings.prefix}members/{node}", self._describe, clock)
+        self.state = AgentState(
+            prefix=settings.prefix,
+            facts=self._facts(),
+            version=metadata.version("hotsite"),
+            fencing_ms=executor.fencing_ms,
+        )
+
+    async def run(self) -> None:
+        """Run until cancelled. PostgreSQL is left as it is: an agent may be restarted at any time."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for name, task in (
+                    ("keeper", self._keeper.run()),
+                    ("view", self._view.run()),
+                    ("view-wake", self._wake_on_view()),
+                    ("monitor", self._monitor.run()),
+                    ("neighbours", self._neighbours.run(lambda: self.state.facts)),
+                    ("publisher", self._publisher.run()),
+                    ("loop", self._loop()),
+                ):
+                    tasks.create_task(task, name=name)
+        finally:
+            await self._lanes.stop()
+            await self._executor.aclose()
+
+    async def _wake_on_view(self) -> None:
+        serial = 0
+        while True:
+            serial = (await self._view.changed(serial)).serial
+            self._wake.set()
+
+    async def _loop(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(TICK):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            self.look_and_decide()
+
+    def look_and_decide(self) -> None:
+        pg = self._monitor.facts
+        self._memory.look(self._clock.now(), self._view.snapshot, pg, self._node)
+        facts = self._facts()
+        self.state.facts = facts
+        self._executor.facts = facts
+        for lane in Lane:
+            decision = decide(lane, facts)
+            before = self.state.decisions.get(lane)
+            if before is None or before.rule != decision.rule:
+                log.debug("rule", lane=lane.value, rule=decision.rule, sentence=decision.sentence)
+            self.state.decisions[lane] = decision
+            self._lanes.offer(decision)
+
+    def _facts(self) -> Facts:
+        settings, memory, snapshot = self._settings, self._memory, self._view.snapshot
+        heard = [at for at in (self._keeper.heard_at, snapshot.read_at) if at is not None]
+        return Facts(
+            now=self._clock.now(),
+            wall=self._clock.wall(),
+            node=self._node,
+            site=settings.site.name,
+            preferred=settings.here.preferred,
+            site_of={n.name: p.name for p in settings.place for n in p.nodes},
+            settings=settings.failover,
+            cluster=snapshot,
+            cluster_read=snapshot.read_at is not None,
+            etcd_heard_at=max(heard, default=None),
+            lease=self._keeper.lease,
+            pg=self._monitor.facts,
+            leader_absent_since=memory.leader_absent_since,
+            peers=dict(self._neighbours.peers),
+            follow_failed_since=memory.follow_failed_since,
+            repairs=memory.repairs,
+            swap_seen_at=memory.swap_seen_at,
+            held_at=memory.held_at,
+            swap_ended_at=memory.swap_ended_at,
+            etcd_leader_here=self._neighbours.etcd_leader_here,
+            etcd_leader_target=self._neighbours.etcd_leader_target,
+        )
+
+    def _describe(self) -> tuple[Member, int]:
+        facts, state = self.state.facts, self.state
+        member = Member(
+            node=facts.node,
+            site=facts.site,
+            role=state.role,
+            incarnation=facts.pg.incarnation,
+            term=facts.term,
+            timeline=facts.pg.timeline,
+            received_lsn=facts.pg.received_lsn,
+            replayed_lsn=facts.pg.replayed_lsn,
+            ready=not state.reasons,
+            reasons=tuple(state.reasons),
+            version=state.version,
+            wall=facts.wall,
+        )
+        return member, facts.lease.id

@@ -1,0 +1,59 @@
+"""What the agent remembers between two looks: since when something has been so. Pure bookkeeping on the clock."""
+
+from dataclasses import dataclass
+
+from sitecontrol.leadership.facts import PgFacts, PgState
+from sitecontrol.records import Phase
+from sitecontrol.view import Snapshot
+
+FOLLOWED_WELL = 5.0  # seconds of streaming after which earlier repairs are forgotten
+
+
+@dataclass
+class Memory:
+    leader_absent_since: float | None = None
+    follow_failed_since: float | None = None
+    follows_well_since: float | None = None
+    repairs: int = 0
+    swap_id: str | None = None
+    swap_seen_at: float | None = None
+    held_at: float | None = None
+    swap_ended_at: float = 0.0
+
+    def look(self, now: float, cluster: Snapshot, pg: PgFacts, node: str) -> None:
+        self._look_at_leader(now, cluster)
+        self._look_at_following(now, cluster, pg, node)
+        self._look_at_swap(now, cluster)
+
+    def _look_at_leader(self, now: float, cluster: Snapshot) -> None:
+        if cluster.leader is not None or cluster.read_at is None:
+            self.leader_absent_since = None
+        elif self.leader_absent_since is None:
+            self.leader_absent_since = now
+
+    def _look_at_following(self, now: float, cluster: Snapshot, pg: PgFacts, node: str) -> None:
+        leader = cluster.leader.record.node if cluster.leader else None
+        should = pg.state is PgState.STANDBY and leader not in (None, node) and pg.follows == leader
+        if should and pg.upstream:
+            self.follow_failed_since = None
+            self.follows_well_since = self.follows_well_since or now
+            if now - self.follows_well_since > FOLLOWED_WELL:
+                self.repairs = 0
+            return
+        self.follows_well_since = None
+        if not should:
+            self.follow_failed_since = None
+        elif self.follow_failed_since is None:
+            self.follow_failed_since = now
+
+    def _look_at_swap(self, now: float, cluster: Snapshot) -> None:
+        swap = cluster.swap.record if cluster.swap else None
+        if swap is None:
+            if self.swap_id is not None:
+                self.swap_ended_at = now
+            self.swap_id = self.swap_seen_at = self.held_at = None
+            return
+        if swap.id != self.swap_id:
+            self.swap_id, self.swap_seen_at, self.held_at = swap.id, now, None
+        if swap.phase is Phase.HELD and self.held_at is None:
+            self.held_at = now

@@ -1,0 +1,153 @@
+"""Watches our own PostgreSQL: ten polls a second over one warm session, and the canary over another.
+
+`facts` is always what was last seen, with "does not answer" told apart from "does not run". The canary is the
+row whose commits prove that we still lead: it takes the same way as a message, so it waits for every standby
+in step. On a standby the canary is *seen*: it is fresh when its number grew a moment ago by our own clock.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from importlib import resources
+from typing import Any
+
+import asyncpg
+import structlog
+
+from replication.errors import ReplicationError
+from replication.session import Session
+from sitecontrol.clock import Clock
+from sitecontrol.leadership.facts import PgFacts, PgState, StandbyFacts
+from sitecontrol.settings import FailoverSettings
+
+log = structlog.get_logger()
+
+POLL_EVERY = 0.1  # seconds
+ANSWER_WITHIN = 1.0  # seconds: a PostgreSQL that takes longer is mute
+CANARY_WITHIN = 30.0  # seconds; a canary that waits for a standby is left to wait
+POLL = resources.files("sitecontrol.sql").joinpath("poll.sql").read_text()
+CANARY = "update control.canary set seq = seq + 1, term = $1, written_at = clock_timestamp()"
+FAILURES = (ReplicationError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+
+
+class Monitor:
+    """`connect` opens a superuser session to our own PostgreSQL; `at_rest` tells of one that does not run."""
+
+    def __init__(
+        self,
+        connect: Callable[[str], Awaitable[Session]],
+        at_rest: Callable[[], Awaitable[PgFacts | None]],
+        changed: Callable[[], None],
+        clock: Clock,
+        settings: FailoverSettings,
+    ) -> None:
+        self._connect = connect
+        self._at_rest = at_rest
+        self._changed = changed
+        self._clock = clock
+        self._settings = settings
+        self._session: Session | None = None
+        self._canary_seq: int | None = None
+        self.facts = PgFacts(state=PgState.MUTE)
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._poll_forever(), name="postgres-poll")
+            tasks.create_task(self._canary_forever(), name="canary")
+
+    async def poll(self) -> PgFacts:
+        """Look once, now."""
+        seen = await self._at_rest()
+        if seen is None:
+            seen = await self._ask()
+        now = self._clock.now()
+        since = self.facts.since if seen.state is self.facts.state else now
+        changed = seen.state is not self.facts.state or seen.open_term != self.facts.open_term
+        self.facts = replace(seen, since=since)
+        if changed:
+            log.info("postgres_is", state=seen.state.value, timeline=seen.timeline, open_term=seen.open_term)
+            self._changed()
+        return self.facts
+
+    def forget_session(self) -> None:
+        """Our PostgreSQL is about to go: nothing may wait on the old connection."""
+        if self._session is not None:
+            self._session.terminate()
+            self._session = None
+
+    async def _poll_forever(self) -> None:
+        while True:
+            await self.poll()
+            await self._clock.sleep(POLL_EVERY)
+
+    async def _ask(self) -> PgFacts:
+        try:
+            if self._session is None or self._session.closed:
+                self._session = await self._connect("monitor")
+            rows = await self._session.read(POLL, timeout=ANSWER_WITHIN)
+        except FAILURES as error:
+            log.debug("postgres_mute", error=str(error))
+            self.forget_session()
+            # What it last told may be long past; who is let in by it is not ours to forget, though.
+            return replace(self.facts, state=PgState.MUTE, standbys=(), upstream=False)
+        return self._understand(dict(rows[0]))
+
+    def _understand(self, row: dict[str, Any]) -> PgFacts:
+        now = self._clock.now()
+        primary = not row["in_recovery"]
+        if row["canary_seq"] != self._canary_seq and not primary:
+            first_look = self._canary_seq is None
+            self._canary_seq = row["canary_seq"]
+            canary_at = self.facts.canary_at if first_look else now
+        else:
+            canary_at = self.facts.canary_at
+        return PgFacts(
+            state=PgState.PRIMARY if primary else PgState.STANDBY,
+            system_id=self.facts.system_id,
+            incarnation=self.facts.incarnation,
+            timeline=row["timeline"],
+            received_lsn=int(row["lsn"]),
+            replayed_lsn=int(row["replayed"]),
+            was_primary=primary,
+            follows=self.facts.follows,
+            upstream=row["upstream"],
+            open_term=row["row_term"] if primary and row["opened_here"] else None,
+            row_term=row["row_term"],
+            remote_in_step=tuple(row["remote_in_step"]),
+            names=self.facts.names if primary else (),
+            standbys=tuple(self._standby(s, int(row["lsn"]), now) for s in json.loads(row["standbys"])),
+            canary_at=canary_at,
+        )
+
+    def _standby(self, told: dict[str, Any], lsn: int, now: float) -> StandbyFacts:
+        """A standby moved if it flushed more than at the last look, or had all there was at the last look."""
+        name, flush = str(told["name"]), int(told["flush"])
+        before = next((s for s in self.facts.standbys if s.name == name), None)
+        moved = before is None or flush > before.flush_lsn or flush >= min(lsn, self.facts.received_lsn)
+        moved_at = now if moved or before is None else before.moved_at
+        return StandbyFacts(
+            name=name,
+            streaming=bool(told["streaming"]),
+            flush_lsn=flush,
+            replay_lsn=int(told["replay"]),
+            moved_at=moved_at,
+        )
+
+    async def _canary_forever(self) -> None:
+        session: Session | None = None
+        while True:
+            started = self._clock.now()
+            if self.facts.open_term is not None:
+                try:
+                    if session is None or session.closed:
+                        session = await self._connect("canary")
+                    await session.commit(CANARY, self.facts.open_term, timeout=CANARY_WITHIN)
+                    self.facts = replace(self.facts, canary_at=started)
+                except FAILURES as error:
+                    log.debug("canary_failed", error=str(error))
+                    if session is not None:
+                        session.terminate()
+                    session = None
+            elapsed = self._clock.now() - started
+            await self._clock.sleep(max(0.02, self._settings.canary_every - elapsed))

@@ -1,0 +1,88 @@
+"""Asks around: how far the target of a swap has received, and where etcd's own leader runs."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+import structlog
+
+from replication.errors import ReplicationError
+from replication.session import Session
+from sitecontrol.clock import Clock
+from sitecontrol.etcd.api import Etcd, EtcdError
+from sitecontrol.leadership.facts import Facts, Peer
+from sitecontrol.settings import Settings
+
+log = structlog.get_logger()
+
+ASK_EVERY = 0.02  # seconds, while a swap leaves us
+IDLE = 0.1
+ETCD_EVERY = 2.0
+RECEIVED = """
+select greatest(coalesce(pg_last_wal_receive_lsn(), '0/0'), coalesce(pg_last_wal_replay_lsn(), '0/0'))
+       - '0/0'::pg_lsn as lsn
+"""
+
+
+class Neighbours:
+    """`connect` opens a monitoring session to another node's PostgreSQL."""
+
+    def __init__(
+        self, settings: Settings, etcd: Etcd, connect: Callable[[str], Awaitable[Session]], clock: Clock
+    ) -> None:
+        self._settings = settings
+        self._etcd = etcd
+        self._connect = connect
+        self._clock = clock
+        self.peers: dict[str, Peer] = {}
+        self.etcd_leader_here = False
+        self.etcd_leader_target: int | None = None
+
+    async def run(self, facts: Callable[[], Facts]) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._watch_target(facts), name="swap-target")
+            tasks.create_task(self._watch_etcd_leader(facts), name="etcd-leader")
+
+    async def _watch_target(self, facts: Callable[[], Facts]) -> None:
+        session: Session | None = None
+        asked: str | None = None
+        while True:
+            seen = facts()
+            target = seen.swap.to_node if seen.swap is not None and seen.swap_leaves_us else None
+            if target is None or target != asked:
+                if session is not None:
+                    await session.aclose()
+                session, asked = None, target
+                self.peers = {}
+            if target is None:
+                await self._clock.sleep(IDLE)
+                continue
+            try:
+                session = session or await self._connect(target)
+                rows = await session.read(RECEIVED, timeout=1.0)
+                self.peers = {target: Peer(received_lsn=int(rows[0]["lsn"]), asked_at=self._clock.now())}
+            except (ReplicationError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                log.debug("swap_target_silent", node=target, error=str(error))
+                if session is not None:
+                    session.terminate()
+                session = None
+            await self._clock.sleep(ASK_EVERY)
+
+    async def _watch_etcd_leader(self, facts: Callable[[], Facts]) -> None:
+        member_of = {p.etcd_member: p for p in self._settings.place if p.etcd_member}
+        while True:
+            await self._clock.sleep(ETCD_EVERY)
+            if not facts().lead:
+                continue
+            try:
+                members = await self._etcd.members()
+            except EtcdError as error:
+                log.debug("etcd_members_unknown", error=str(error))
+                continue
+            leader = next((m for m in members if m.leader_id == m.member_id), None)
+            here = self._settings.here.etcd_member
+            self.etcd_leader_here = leader is not None and leader.name == here
+            elsewhere = [m for m in members if m.name in member_of and m.name != here]
+            # A place without production comes first: the witness.
+            elsewhere.sort(key=lambda m: bool(member_of[m.name].nodes))
+            self.etcd_leader_target = elsewhere[0].member_id if elsewhere else None

@@ -1,0 +1,59 @@
+"""Tells the others about this node: keeps `members/<node>` in etcd up to date, bound to the agent's lease.
+
+The key is created only when it is absent, and rewritten only while it is bound to our own lease: so two agents
+cannot use one name.
+"""
+
+from collections.abc import Callable
+
+import structlog
+
+from sitecontrol.clock import Clock
+from sitecontrol.etcd.api import Compare, Etcd, EtcdError, Put, Target
+from sitecontrol.records import Member
+
+log = structlog.get_logger()
+
+EVERY = 1.0  # seconds between two writes when nothing but positions changed
+LOOK_EVERY = 0.1
+
+
+class Publisher:
+    """`describe` gives the record of now and the lease to bind it to (0: none yet)."""
+
+    def __init__(self, etcd: Etcd, key: str, describe: Callable[[], tuple[Member, int]], clock: Clock) -> None:
+        self._etcd = etcd
+        self._key = key
+        self._describe = describe
+        self._clock = clock
+
+    async def run(self) -> None:
+        written: tuple[object, ...] = ()
+        written_at = 0.0
+        while True:
+            await self._clock.sleep(LOOK_EVERY)
+            record, lease = self._describe()
+            told = (lease, record.role, record.ready, record.reasons, record.incarnation, record.term)
+            due = self._clock.now() - written_at >= EVERY
+            if lease and (due or told != written) and await self._write(record, lease):
+                written, written_at = told, self._clock.now()
+
+    async def _write(self, record: Member, lease: int) -> bool:
+        put = Put(key=self._key, value=record.encode(), lease=lease)
+        ours = Compare(key=self._key, target=Target.LEASE, to=lease)
+        absent = Compare(key=self._key, target=Target.MOD_REVISION, to=0)
+        try:
+            if (await self._etcd.txn((ours,), (put,))).succeeded:
+                return True
+            if (await self._etcd.txn((absent,), (put,))).succeeded:
+                return True
+        except EtcdError as error:
+            log.debug("member_not_written", error=str(error))
+            return False
+        log.warning(
+            "member_name_taken",
+            key=self._key,
+            cure="our former lease runs out in a moment; if this stays, another agent uses this node's name",
+        )
+        await self._clock.sleep(EVERY)
+        return False
