@@ -21,13 +21,14 @@ from typing import TypeVar
 
 import asyncpg
 import structlog
-from replication.session import CommitUnknown
 
 from dispatcher.gate import Facts, decide, newest_leader
+from dispatcher.metrics import Metrics
 from dispatcher.model import StoredDurability
-from dispatcher.owned import Tasks
+from dispatcher.owned import Tasks, nap
 from dispatcher.store import DispatcherError, NotLeader, Store
 from dispatcher.warm import Connection, Dial, Lane, Loan, WarmNode
+from replication.errors import CommitUnknown
 from sitecontrol.clock import Clock
 from sitecontrol.records import Leader
 from sitecontrol.settings import Name, Settings
@@ -85,16 +86,20 @@ class LeadershipState:
 
 
 class Leadership:
-    def __init__(self, *, settings: Settings, view: ClusterView, dial: Dial, clock: Clock) -> None:
+    def __init__(
+        self, *, settings: Settings, view: ClusterView, dial: Dial, clock: Clock, metrics: Metrics
+    ) -> None:
         self._settings = settings
         self._view = view
         self._clock = clock
-        self._tasks = Tasks("leadership")
+        self._metrics = metrics
+        self.tasks = Tasks("leadership")
         self._snapshot = view.snapshot
         self._known: Leader | None = None
         self._opened: tuple[Name, int] | None = None
         self._changed = asyncio.Event()
         self._ask_now = asyncio.Event()
+        self._subscribers: list[asyncio.Event] = []
         self._holding = 0
         self._nodes = {
             node.name: WarmNode(node.name, dial, LANES, self._decide)
@@ -102,8 +107,6 @@ class Leadership:
             for node in place.nodes
         }
         self.gate = decide(self._facts())
-        self.unknown_commits = 0  # since the start
-        self.accepted = asyncio.Event()  # set after each commit of the intake: there may be something to send
 
     @property
     def state(self) -> LeadershipState:
@@ -120,21 +123,17 @@ class Leadership:
             sentence=gate.sentence,
         )
 
-    @property
-    def tasks(self) -> Tasks:
-        return self._tasks
-
     async def start(self) -> None:
         """Dial every node and follow the picture of the cluster. Returns at once."""
         self._see(self._view.snapshot)
-        self._tasks.spawn(self._follow(), "follow")
+        self.tasks.spawn(self._follow(), "follow")
         for node in self._nodes.values():
-            self._tasks.spawn(self._watch(node), f"watch {node.name}")
+            self.tasks.spawn(self._watch(node), f"watch {node.name}")
             for slot in node.slots:
-                self._tasks.spawn(slot.keep(), f"connection to {node.name}")
+                self.tasks.spawn(slot.keep(), f"connection to {node.name}")
 
     async def stop(self) -> None:
-        await self._tasks.stop()
+        await self.tasks.stop()
 
     async def run(
         self,
@@ -145,8 +144,8 @@ class Leadership:
     ) -> T:
         """Run `op(store, term)` at the leader, again and again until its outcome is known.
 
-        `hold_for` (seconds; default: the setting of that name; may be infinite) bounds it all, but no attempt is
-        cut before it had `ATTEMPT_S`. Raises `Unavailable` when it has passed, and what `op` raises for good.
+        `hold_for` (seconds; default: the setting of that name; may be infinite) bounds it all, but no attempt
+        is cut before it had `ATTEMPT_S`. Raises `Unavailable` after that, or what `op` raises for good.
         """
         allowed = self._settings.dispatcher.hold_for if hold_for is None else hold_for
         deadline = self._clock.now() + allowed
@@ -156,12 +155,14 @@ class Leadership:
             if loan is None:
                 continue
             try:
+                began = self._clock.now()
                 result = await self._attempt(op, loan, term, deadline)
             except (CommitUnknown, NotLeader, OSError, asyncpg.PostgresError) as error:
                 self._forgive(error, node, term)
             else:
+                self._metrics.commit_seconds.labels(lane.value).observe(self._clock.now() - began)
                 if lane is Lane.INTAKE:
-                    self.accepted.set()
+                    self._tell()
                 return result
             finally:
                 node.lanes[lane].give_back(loan)
@@ -169,9 +170,13 @@ class Leadership:
                 raise Unavailable(RETRY_AFTER_S, self.gate.sentence)
             await self._clock.sleep(AGAIN_AFTER_S)
 
-    async def changed(self) -> None:
-        """Wait until the gate changes."""
-        await self._changed.wait()
+    def subscribe(self, event: asyncio.Event) -> None:
+        """Set `event` after each change of the gate and each intake: there may be something to send."""
+        self._subscribers.append(event)
+
+    def _tell(self) -> None:
+        for event in self._subscribers:
+            event.set()
 
     # -- one piece of work
 
@@ -201,15 +206,11 @@ class Leadership:
         except (CommitUnknown, Unavailable, asyncio.CancelledError):
             loan.connection.terminate()  # the statement may still be running there
             raise
-        except asyncpg.InterfaceError as error:
-            if loan.connection.closed:
-                raise ConnectionResetError(str(error)) from error
-            raise
 
     def _forgive(self, error: Exception, node: WarmNode, term: int) -> None:
         """Take note of a failure after which the work is run again; raise any other."""
         if isinstance(error, CommitUnknown):
-            self.unknown_commits += 1
+            self._metrics.unknown_commits += 1
         elif isinstance(error, NotLeader):
             if self._opened == (node.name, term):
                 self._opened = None
@@ -220,8 +221,9 @@ class Leadership:
 
     async def _bounded(self, awaitable: Awaitable[T], deadline: float) -> T:
         remaining = deadline - self._clock.now()
+        bound = asyncio.timeout(None if isinf(remaining) else remaining)
         try:
-            async with asyncio.timeout(None if isinf(remaining) else remaining) as bound:
+            async with bound:
                 return await awaitable
         except TimeoutError:
             if not bound.expired():
@@ -275,6 +277,7 @@ class Leadership:
         self._ask_now.set()
         self._changed.set()
         self._changed = asyncio.Event()
+        self._tell()
 
     async def _watch(self, node: WarmNode) -> None:
         """Ask a node again and again whether it is open in the term that we know; notice when it is gone."""
@@ -286,7 +289,8 @@ class Leadership:
             if leads and not self.gate.open:
                 await self._clock.sleep(ASK_OPEN_EVERY_S)
             else:
-                await self._nap(ASK_ALIVE_EVERY_S)
+                self._ask_now.clear()
+                await nap(self._ask_now, ASK_ALIVE_EVERY_S)
 
     async def _ask(self, node: WarmNode, connection: Connection) -> None:
         leader = self._known
@@ -296,22 +300,13 @@ class Leadership:
         except TimeoutError:
             log.warning("node_silent", node=node.name, seconds=ASK_WITHIN_S)
             node.drop()
-        except (OSError, CommitUnknown, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
+        except (OSError, CommitUnknown, asyncpg.PostgresError) as error:
             log.debug("node_not_answering", node=node.name, error=f"{type(error).__name__}: {error}")
             node.watch.drop()
         else:
             if leader is not None and leader.node == node.name:
                 self._opened = (node.name, leader.term) if answer else None
                 self._decide()
-
-    async def _nap(self, seconds: float) -> None:
-        """Sleep, or wake when the gate changes."""
-        self._ask_now.clear()
-        try:
-            async with asyncio.timeout(seconds):
-                await self._ask_now.wait()
-        except TimeoutError:
-            pass
 
 
 def passing(error: Exception) -> bool:

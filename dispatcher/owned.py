@@ -6,7 +6,7 @@ as a whole rather than go on as half a dispatcher.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any
 
 import structlog
@@ -42,3 +42,19 @@ class Tasks:
         error = None if task.cancelled() else task.exception()
         log.error("task_died", task=task.get_name(), exc_info=error)
         self.died.set()
+
+
+async def together(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Do these at the same time; the first error ends the others and is raised."""
+    async with asyncio.TaskGroup() as group:
+        for one in work:
+            group.create_task(one)
+
+
+async def nap(event: asyncio.Event, seconds: float) -> None:
+    """Sleep, or wake when `event` is set."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass

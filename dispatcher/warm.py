@@ -23,6 +23,7 @@ import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 from tenacity.wait import wait_random_exponential
 
+from dispatcher.owned import nap
 from dispatcher.store import Store
 from sitecontrol.settings import Name
 
@@ -118,11 +119,7 @@ class Slot:
 
     async def _nap(self, seconds: float) -> None:
         self._hurry.clear()
-        try:
-            async with asyncio.timeout(seconds):
-                await self._hurry.wait()
-        except TimeoutError:
-            pass
+        await nap(self._hurry, seconds)
 
     def _complain(self, state: RetryCallState) -> None:
         """Say why the node cannot be reached: once for each reason, not for each attempt."""

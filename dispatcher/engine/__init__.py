@@ -1,0 +1,1 @@
+"""From the queue to the carriers and back: claiming, sending, results, receipts, doubt."""

@@ -1,0 +1,138 @@
+"""Ends claims that nobody will settle any more, and puts into the queue what has become due.
+
+Rules:
+
+* A claim is given up only when it was seen open for its whole length and a margin *on our own clock*: its
+  deadline was counted from before we first saw it, so by then its dispatcher writes nothing more. What is
+  still unsettled of it becomes in doubt.
+* A claim of this very process that it was never told of (its commit was unknown) is returned instead: not one
+  of its segments can have been written. The identity in a claim is unique to one life of a process, so the
+  claims of a predecessor by the same name are waited out like anybody's.
+* Only dispatchers that may send do this; that several do it at once is harmless.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import asyncpg
+import structlog
+
+from dispatcher.engine.sender import Sender
+from dispatcher.leadership import Lane, Leadership, Unavailable
+from dispatcher.metrics import Metrics
+from dispatcher.model import OpenClaim
+from dispatcher.owned import Tasks
+from dispatcher.store import Store
+from sitecontrol.clock import Clock
+from sitecontrol.settings import DispatcherSettings
+
+log = structlog.get_logger()
+
+EVERY_S = 0.5
+MARGIN_S = 0.5  # more than two clocks' drift over a claim's length, and more than one late write
+BATCH_MAX = 1_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What is to be done with the open claims, and since when each has been seen."""
+
+    seen: Mapping[int, float]
+    give_up: tuple[int, ...]
+    give_back: tuple[int, ...]
+
+
+def judge(
+    claims: Sequence[OpenClaim],
+    *,
+    seen: Mapping[int, float],
+    issued: Collection[int],
+    identity: str,
+    now: float,
+) -> Verdict:
+    """`seen`: claim → when we first saw it open; `issued`: the claims that reached this process."""
+    first = {claim.claim_id: seen.get(claim.claim_id, now) for claim in claims}
+    lost = {c.claim_id for c in claims if c.dispatcher == identity and c.claim_id not in issued}
+    return Verdict(
+        seen=first,
+        give_up=tuple(
+            c.claim_id
+            for c in claims
+            if c.claim_id not in lost and now - first[c.claim_id] >= c.claim_for_s + MARGIN_S
+        ),
+        give_back=tuple(sorted(lost)),
+    )
+
+
+class Doubt:
+    def __init__(
+        self,
+        *,
+        leadership: Leadership,
+        sender: Sender,
+        identity: str,
+        settings: DispatcherSettings,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._leadership = leadership
+        self._sender = sender
+        self._identity = identity
+        self._settings = settings
+        self._clock = clock
+        self._metrics = metrics
+        self._seen: Mapping[int, float] = {}
+        self.tasks = Tasks("doubt")
+
+    async def start(self) -> None:
+        self.tasks.spawn(self._forever(), "doubt")
+
+    async def stop(self) -> None:
+        await self.tasks.stop()
+
+    async def _forever(self) -> None:
+        while True:
+            await self._clock.sleep(EVERY_S)
+            if not self._sender.may_send:
+                continue
+            try:
+                await self._end_claims()
+                await self._leadership.run(self._queue_due, lane=Lane.CLAIM, hold_for=0.0)
+            except Unavailable:
+                continue
+            except asyncpg.PostgresError as error:
+                log.error("doubt_failed", error=str(error))  # noqa: TRY400 # the database's words say it
+            self._sender.forget_old_claims()
+
+    async def _end_claims(self) -> None:
+        async with self._sender.claiming:  # so that a claim just made cannot look like one that got lost
+            claims = await self._leadership.run(
+                lambda store, term: store.open_claims(term), lane=Lane.CLAIM, hold_for=0.0
+            )
+        verdict = judge(
+            claims,
+            seen=self._seen,
+            issued=self._sender.issued,
+            identity=self._identity,
+            now=self._clock.now(),
+        )
+        self._seen = verdict.seen
+        if verdict.give_up or verdict.give_back:
+            await self._leadership.run(
+                lambda store, term: self._carry_out(store, term, verdict), lane=Lane.CLAIM, hold_for=0.0
+            )
+
+    async def _carry_out(self, store: Store, term: int, verdict: Verdict) -> None:
+        if verdict.give_back:
+            segments = await store.return_claims(term, self._identity, verdict.give_back)
+            log.info("claims_returned", claims=len(verdict.give_back), segments=segments, term=term)
+        if verdict.give_up:
+            segments = await store.give_up_claims(term, verdict.give_up)
+            self._metrics.given_up += segments
+            log.warning("claims_given_up", claims=len(verdict.give_up), segments=segments, term=term)
+
+    async def _queue_due(self, store: Store, term: int) -> None:
+        await store.release_due(term, BATCH_MAX)
+        resent = await store.resend_doubtful(term, self._settings.doubt_grace, BATCH_MAX)
+        if resent:
+            log.warning("resent_after_doubt", segments=resent, term=term)

@@ -1,0 +1,99 @@
+"""The sending half of a dispatcher, put together: links, sender, results, receipts, doubt.
+
+Links are bound at both sites, so that the hot one proves every day that it could send; only the gate decides
+who writes to them. `stop` goes the way of a text: no more claims, wait for answers, unbind, store what became
+known, and only then end.
+"""
+
+from collections.abc import Callable
+from secrets import token_hex
+
+import structlog
+
+from dispatcher.engine.doubt import Doubt
+from dispatcher.engine.receipts import Receipts
+from dispatcher.engine.results import Results
+from dispatcher.engine.sender import Sender
+from dispatcher.leadership import Leadership
+from dispatcher.metrics import Metrics
+from dispatcher.owned import Tasks, together
+from dispatcher.smpp.link import Link
+from sitecontrol.clock import Clock
+from sitecontrol.settings import Carrier, Settings
+
+log = structlog.get_logger()
+
+DRAIN_S = 0.7  # at a stop: for the answers to what was written
+UNBIND_S = 0.2
+STORE_S = 0.5  # at a stop: for the last results
+
+
+class Engine:
+    def __init__(
+        self,
+        *,
+        name: str,
+        leadership: Leadership,
+        settings: Settings,
+        password_of: Callable[[Carrier], str],
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        # Unique to this life of the process: claims of a predecessor by the same name are not ours.
+        self.identity = f"{name}.{token_hex(4)}"
+        self.results = Results(leadership=leadership, clock=clock, metrics=metrics)
+        self.receipts = Receipts(leadership=leadership, clock=clock, metrics=metrics)
+        self.sender = Sender(
+            leadership=leadership,
+            results=self.results,
+            identity=self.identity,
+            settings=settings.dispatcher,
+            clock=clock,
+            metrics=metrics,
+        )
+        self.doubt = Doubt(
+            leadership=leadership,
+            sender=self.sender,
+            identity=self.identity,
+            settings=settings.dispatcher,
+            clock=clock,
+            metrics=metrics,
+        )
+        self.links = [
+            (carrier, self._link(carrier, number, password_of(carrier), clock))
+            for carrier in settings.carrier
+            for number in range(1, carrier.binds + 1)
+        ]
+
+    @property
+    def tasks(self) -> tuple[Tasks, ...]:
+        return (self.results.tasks, self.receipts.tasks, self.sender.tasks, self.doubt.tasks)
+
+    @property
+    def links_bound(self) -> int:
+        return sum(link.bound for _, link in self.links)
+
+    async def start(self) -> None:
+        await self.results.start()
+        await self.receipts.start()
+        await together(link.start() for _, link in self.links)
+        await self.sender.start(self.links)
+        await self.doubt.start()
+
+    async def stop(self) -> None:
+        """Claim no more, drain, unbind, store what is known. Takes at most DRAIN_S + UNBIND_S + STORE_S."""
+        await self.doubt.stop()
+        await self.sender.stop(drain=DRAIN_S)
+        await together(link.stop(drain=UNBIND_S) for _, link in self.links)
+        await self.receipts.stop()
+        await self.results.stop(within=STORE_S)
+
+    def _link(self, carrier: Carrier, number: int, password: str, clock: Clock) -> Link:
+        return Link(
+            carrier,
+            password,
+            on_deliver=self.receipts.take,
+            on_late=self.sender.late_answer,
+            clock=clock,
+            name=f"{carrier.name}-{number}",
+        )

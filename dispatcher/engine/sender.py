@@ -1,0 +1,276 @@
+"""Claims queued segments ahead of need and writes them to the carriers' links.
+
+Theory: one batch is being written while the next is being claimed, so a claim's commit to both sites costs
+latency and not rate. A claim is good until its deadline: counted on our own clock from before the claim was
+asked for, less a margin. Each link takes from the common backlog as it has room, so nothing waits behind a
+slow or dead link.
+
+Rules (messaging.md, "Claiming, sending, doubt"):
+
+* Nothing is written past its deadline, nor while the gate does not let this site send. Right before the
+  write is the only place where that counts (`_write`).
+* What was provably never written goes back to the queue at once; what was written gets the carrier's answer,
+  or is in doubt. Nothing is ever written twice under one claim.
+* Claims whose commit was unknown never reached us: `issued` tells them from those that did.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from typing import Protocol
+
+import asyncpg
+import structlog
+
+from dispatcher.engine import outcome
+from dispatcher.engine.backlog import Backlog, Claimed
+from dispatcher.engine.results import Results
+from dispatcher.leadership import Lane, Leadership, Unavailable
+from dispatcher.metrics import Metrics
+from dispatcher.model import Claim
+from dispatcher.owned import Tasks, nap
+from dispatcher.smpp.compose import compose
+from dispatcher.smpp.link import Answer, Submission
+from dispatcher.smpp.pdu import SubmitSm
+from dispatcher.store import Store
+from sitecontrol.clock import Clock
+from sitecontrol.settings import Carrier, DispatcherSettings
+
+log = structlog.get_logger()
+
+WINDOWS_AHEAD = 4  # a batch is this many times what the carriers' windows hold
+MARGIN = 0.1  # of the claim's length: what a write, and our clock against theirs, may be late
+BUSY_PAUSE_S = 0.02  # between claims while less comes than was asked for
+IDLE_PAUSE_S = 0.2  # the longest between claims while nothing comes and nobody wakes us
+WRITE_MAX = 100  # segments in one write
+ROOM_WITHIN_S = 0.25  # how long a link is waited for before looking round again
+REFUSED_PAUSE_S = 0.01  # after a write of which a link took nothing
+TROUBLE_PAUSE_S = 0.5
+FORGET_CLAIMS_AFTER_S = 900.0  # far beyond any claim's length
+
+
+class SendingLink(Protocol):
+    """What is used of `dispatcher.smpp.link.Link`."""
+
+    @property
+    def bound(self) -> bool: ...
+
+    async def wait_bound(self, deadline: float) -> bool: ...
+
+    async def room(self, most: int, deadline: float) -> int: ...
+
+    def write(self, submits: Sequence[SubmitSm], deadline: float) -> list[Submission]: ...
+
+
+class Sender:
+    def __init__(
+        self,
+        *,
+        leadership: Leadership,
+        results: Results,
+        identity: str,
+        settings: DispatcherSettings,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._leadership = leadership
+        self._results = results
+        self._identity = identity
+        self._settings = settings
+        self._clock = clock
+        self._metrics = metrics
+        self._links: list[tuple[Carrier, SendingLink]] = []
+        self._backlog = Backlog()
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self.tasks = Tasks("sender")
+        self.claiming = asyncio.Lock()  # held while a claim is asked for
+        self.issued: dict[int, float] = {}  # claims that reached us, and when
+        self.unanswered = 0  # segments written and without an answer
+        self.all_answered = asyncio.Event()
+        self.all_answered.set()
+
+    @property
+    def may_send(self) -> bool:
+        return self._leadership.gate.may_send and not self._stopping
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is being claimed and nothing waits for an answer."""
+        return self.unanswered == 0 and not self.claiming.locked()
+
+    @property
+    def unwritten(self) -> int:
+        return len(self._backlog)
+
+    async def start(self, links: Sequence[tuple[Carrier, SendingLink]]) -> None:
+        self._links = list(links)
+        self._leadership.subscribe(self._wake)
+        self.tasks.spawn(self._claim_forever(), "claim")
+        for carrier, link in links:
+            self.tasks.spawn(self._feed(carrier, link), f"feed {carrier.name}")
+
+    async def stop(self, *, drain: float = 0.0) -> None:
+        """Claim and write no more, give back what was not written, wait up to `drain` seconds for answers."""
+        self._stopping = True
+        self._withdraw()
+        try:
+            async with asyncio.timeout(drain):
+                async with self.claiming:  # a claim that is cut off here would have to be waited out
+                    self._withdraw()
+                await self.all_answered.wait()
+        except TimeoutError:
+            log.info("stopped_with_unanswered", segments=self.unanswered)
+        await self.tasks.stop()
+        self._withdraw()
+
+    def late_answer(self, submission: Submission, answer: Answer) -> None:
+        """An answer that came after its segment was called in doubt: it settles that doubt."""
+        carrier, item = self._tag(submission)
+        self._results.put(outcome.of_answer(item.claim, carrier.name, answer))
+
+    # -- claiming
+
+    async def _claim_forever(self) -> None:
+        idle = BUSY_PAUSE_S
+        while True:
+            self._wake.clear()
+            self._withdraw()
+            wanted = self._wanted()
+            claimed = await self._claim(wanted) if wanted else 0
+            if claimed and claimed == wanted:
+                continue
+            if claimed:
+                idle = BUSY_PAUSE_S
+                await self._clock.sleep(BUSY_PAUSE_S)
+                continue
+            await nap(self._wake, idle)
+            idle = min(IDLE_PAUSE_S, idle * 2)
+
+    def _wanted(self) -> int:
+        """How many to claim now: nothing while a whole batch still waits to be written."""
+        if not self.may_send:
+            return 0
+        bound = [carrier for carrier, link in self._links if link.bound]
+        batch = batch_size(bound, self._settings)
+        return batch if len(self._backlog) < batch else 0
+
+    async def _claim(self, limit: int) -> int:
+        async def op(store: Store, term: int) -> tuple[float, Sequence[Claim]]:
+            if not self.may_send:  # it may have changed while this waited for its connection
+                return 0.0, ()
+            before = self._clock.now()
+            return before, await store.claim(term, self._identity, limit, self._settings.claim_for)
+
+        async with self.claiming:
+            try:
+                before, claims = await self._leadership.run(op, lane=Lane.CLAIM, hold_for=0.0)
+            except Unavailable:
+                return 0
+            except asyncpg.PostgresError as error:
+                log.error("claim_failed", error=str(error))  # noqa: TRY400 # the database's words say it
+                await self._clock.sleep(TROUBLE_PAUSE_S)
+                return 0
+            now = self._clock.now()
+            self.issued.update((claim.claim_id, now) for claim in claims)
+        deadline = before + self._settings.claim_for * (1.0 - MARGIN)
+        self._backlog.add(Claimed(claim, deadline) for claim in claims)
+        if claims:
+            self._metrics.group("claim", len(claims))
+        return len(claims)
+
+    def forget_old_claims(self) -> None:
+        limit = self._clock.now() - FORGET_CLAIMS_AFTER_S
+        self.issued = {claim: at for claim, at in self.issued.items() if at > limit}
+
+    def _withdraw(self) -> None:
+        """Give back what may not be written any more: all of it when this site may not send."""
+        gone = self._backlog.withdraw(self._clock.now()) if self.may_send else self._backlog.withdraw()
+        for item in gone:
+            self._results.put(outcome.never_written(item.claim))
+
+    # -- writing
+
+    async def _feed(self, carrier: Carrier, link: SendingLink) -> None:
+        """Write to one link, as long as we live, whatever it has room for."""
+        while True:
+            await self._backlog.wait()
+            soon = self._clock.now() + ROOM_WITHIN_S
+            if not link.bound:
+                await link.wait_bound(soon)
+                continue
+            room = await link.room(min(WRITE_MAX, len(self._backlog)), soon)
+            if room and not self._write(carrier, link, room):
+                await self._clock.sleep(REFUSED_PAUSE_S)
+            self._wake.set()
+
+    def _write(self, carrier: Carrier, link: SendingLink, room: int) -> int:
+        """Write up to `room` segments; returns how many were.
+
+        Nothing here waits: what was checked is still so when it is written.
+        """
+        self._withdraw()
+        made = self._compose(carrier, self._backlog.take(room))
+        if not made:
+            return 0
+        unwritten = []
+        for item, submission in self._hand_over(link, made):
+            if submission.written:
+                self._written(carrier, item, submission)
+            else:
+                unwritten.append(item)
+        self._backlog.put_back(unwritten)
+        return len(made) - len(unwritten)
+
+    def _hand_over(
+        self, link: SendingLink, made: Sequence[tuple[Claimed, SubmitSm]]
+    ) -> list[tuple[Claimed, Submission]]:
+        """Write these in one piece, or one by one when an odd one among them cannot be encoded."""
+        deadline = min(item.deadline for item, _ in made)
+        try:
+            submissions = link.write([submit for _, submit in made], deadline)
+        except ValueError as error:
+            if len(made) == 1:
+                self._cannot_be_made(made[0][0], error)
+                return []
+            return [pair for one in made for pair in self._hand_over(link, [one])]
+        return [(item, submission) for (item, _), submission in zip(made, submissions, strict=True)]
+
+    def _compose(self, carrier: Carrier, items: Sequence[Claimed]) -> list[tuple[Claimed, SubmitSm]]:
+        made = []
+        for item in items:
+            try:
+                made.append((item, compose(item.claim, carrier.long_text)))
+            except ValueError as error:
+                self._cannot_be_made(item, error)
+        return made
+
+    def _cannot_be_made(self, item: Claimed, error: ValueError) -> None:
+        log.error("text_cannot_be_made", message_id=str(item.claim.message_id), error=str(error))
+        self._results.put(outcome.cannot_be_made(item.claim))
+
+    def _written(self, carrier: Carrier, item: Claimed, submission: Submission) -> None:
+        submission.tag = (carrier, item)
+        self.unanswered += 1
+        self.all_answered.clear()
+        submission.answer.add_done_callback(partial(self._answered, carrier, item))
+
+    def _answered(self, carrier: Carrier, item: Claimed, answer: asyncio.Future[Answer]) -> None:
+        self.unanswered -= 1
+        if self.unanswered == 0:
+            self.all_answered.set()
+        self._results.put(outcome.of_answer(item.claim, carrier.name, answer.result()))
+
+    @staticmethod
+    def _tag(submission: Submission) -> tuple[Carrier, Claimed]:
+        tag = submission.tag
+        if not isinstance(tag, tuple):
+            raise TypeError("a late answer to a submit that the sender did not write")
+        return tag
+
+
+def batch_size(bound: Sequence[Carrier], settings: DispatcherSettings) -> int:
+    """How many to claim at once for these links: enough to keep them busy, and no more than they can send."""
+    window = WINDOWS_AHEAD * sum(carrier.window for carrier in bound)
+    in_time = int(settings.claim_for / 4 * sum(carrier.rate for carrier in bound))
+    return min(settings.claim_max, window, max(in_time, len(bound)))
