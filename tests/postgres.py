@@ -1,0 +1,194 @@
+"""A throwaway PostgreSQL for a test session, and a fresh database of it for each test.
+
+Fixtures (known everywhere through tests/conftest.py):
+
+* `postgres_server` (session): a running `PostgresServer`; a superuser named `postgres`, no password asked.
+* `database` (function): a `Target` at a fresh, empty database, dropped afterwards.
+
+For a database with contents, build a template once and copy it for each test:
+
+    target = postgres_server.create_database(template=postgres_server.template("dispatcher", build))
+
+where `build(target)` is called once per test session, on the empty template.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from replication import binaries
+from replication.session import Target
+
+SETTINGS = {
+    "fsync": "off",  # a test's database dies with its machine
+    "full_page_writes": "off",
+    "synchronous_commit": "on",
+    "shared_buffers": "64MB",
+    "max_connections": "200",
+    "jit": "off",
+    "timezone": "UTC",
+    "log_min_messages": "warning",
+}
+
+
+def unprivileged_user() -> str | None:
+    """Whom to run PostgreSQL as; None when we are an ordinary user already."""
+    if os.geteuid() != 0:
+        return None
+    import pwd  # noqa: PLC0415 (only root needs it)
+
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return "postgres" if "postgres" in names else "nobody"
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@contextlib.contextmanager
+def short_folder(prefix: str) -> Iterator[Path]:
+    """A folder that the unprivileged user owns, with a path short enough for sockets; removed at the end."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))  # a socket's path has 107 bytes at most
+    if (user := unprivileged_user()) is not None:
+        shutil.chown(folder, user)
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass
+class PostgresServer:
+    """A running server. `admin` connects to its maintenance database as superuser."""
+
+    admin: Target
+    process: "subprocess.Popen[bytes]"
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+    _templates: set[str] = field(default_factory=set)
+
+    def target(self, database: str, **changes: Any) -> Target:
+        """How to connect to `database`; `changes` replace fields, such as `user`."""
+        return replace(self.admin, database=database, **changes)
+
+    def create_database(self, *, template: str = "template1") -> Target:
+        name = f"test_{next(self._numbers)}"
+        self.execute(f'create database "{name}" template "{template}" strategy file_copy')
+        return self.target(name)
+
+    def drop_database(self, name: str) -> None:
+        self.execute(f'drop database if exists "{name}" with (force)')
+
+    def template(self, name: str, build: Callable[[Target], Awaitable[object]]) -> str:
+        """A template called `name`, built the first time that it is asked for."""
+        if name not in self._templates:
+            self.drop_database(name)
+            self.execute(f'create database "{name}" strategy file_copy')
+            with ThreadPoolExecutor(1) as thread:  # of its own: a loop may be running in ours
+                thread.submit(asyncio.run, _finish(build(self.target(name)))).result()
+            self._templates.add(name)
+        return name
+
+    def execute(self, sql: str, *, database: str = "postgres") -> None:
+        """Run one statement as superuser, from code that is not asynchronous or from inside of a loop."""
+        subprocess.run(
+            [
+                binaries.find()["postgres"].removesuffix("postgres") + "psql",
+                *("-X", "-q", "-v", "ON_ERROR_STOP=1"),
+                *("-h", self.admin.host, "-p", str(self.admin.port), "-U", self.admin.user),
+                *("-d", database, "-c", sql),
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+
+
+async def _finish(work: Awaitable[object]) -> None:
+    await work
+
+
+@contextlib.contextmanager
+def running_server(folder: Path, **settings: str) -> Iterator[PostgresServer]:
+    """Create a cluster in `folder` and run it until the block ends."""
+    user = unprivileged_user()
+    tools = binaries.find(user=user)
+    data, port = folder / "data", free_port()
+    subprocess.run(
+        [tools["initdb"], "-D", data, "-U", "postgres", "-A", "trust", "-N", "-E", "UTF8", "--locale=C"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        user=user,
+        cwd=folder,
+    )
+    options = {**SETTINGS, "port": str(port), "unix_socket_directories": str(folder), **settings}
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [tools["postgres"], "-D", data, *(f"--{name}={value}" for name, value in options.items())],
+            stdout=log,
+            stderr=log,
+            user=user,
+            cwd=folder,
+            start_new_session=True,
+        )
+    try:
+        admin = Target(
+            host="127.0.0.1", port=port, user="postgres", database="postgres", application_name="tests"
+        )
+        _wait_until_ready(process, folder / "data" / "postmaster.pid", folder / "log")
+        yield PostgresServer(admin=admin, process=process)
+    finally:
+        process.send_signal(signal.SIGQUIT)
+        process.wait(timeout=30)
+
+
+def _wait_until_ready(process: "subprocess.Popen[bytes]", pid_file: Path, log: Path) -> None:
+    """Until the last line of postmaster.pid says so (which is what pg_ctl looks at, too)."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            pytest.fail(f"PostgreSQL did not start: {log.read_text()}")
+        with contextlib.suppress(OSError):
+            if pid_file.read_text().rstrip().endswith("ready"):
+                return
+        time.sleep(0.02)  # another program's file: nothing to wait on
+    pytest.fail(f"PostgreSQL did not get ready: {log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    with short_folder("hotsite-pg-") as folder, running_server(folder) as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres_server: PostgresServer) -> Iterator[Target]:
+    target = postgres_server.create_database()
+    yield target
+    postgres_server.drop_database(target.database)
+
+
+@pytest.fixture
+async def connection(database: Target) -> Any:
+    """A plain asyncpg connection to `database`, as superuser."""
+    found = await asyncpg.connect(
+        host=database.host, port=database.port, user=database.user, database=database.database
+    )
+    yield found
+    await found.close()
