@@ -1,12 +1,13 @@
-"""How a text becomes octets on the air: GSM 03.38 when every character is in it, else UCS-2; and where it is cut.
+r"""How a text becomes octets: GSM 03.38 when every character is in it, else UCS-2; and where it is cut.
 
 Pure: the same functions count segments for the API's answer, cut the text when it is sent, and read what
 customers reply. The rules (3GPP TS 23.038 and 23.040):
 
-- The default alphabet has 128 characters of one septet; ten more (`^{}\\[~]|` with the euro sign and form
+- The default alphabet has 128 characters of one septet; ten more (`^{}\[~]|` with the euro sign and form
   feed) take two, an escape and a character. SMPP carries septets unpacked, one in each octet.
 - UCS-2 is sent as UTF-16BE, so characters beyond U+FFFF take two units.
-- One segment holds 160 septets or 70 units; a header of six octets in every part of a longer text leaves 153 or 67.
+- One segment holds 160 septets or 70 units; a longer text has a header of six octets in every part, which
+  leaves 153 or 67.
 - A part never ends inside an escape pair or a surrogate pair: handsets show rubbish there.
 """
 
@@ -48,7 +49,7 @@ _LIMITS: Final = {Encoding.GSM: (160, 153), Encoding.UCS2: (70, 67)}  # alone, a
 _DATA_CODING: Final = {Encoding.GSM: 0x00, Encoding.UCS2: 0x08}
 
 
-class UnencodableText(ValueError):
+class UnencodableError(ValueError):
     """The text holds half of a surrogate pair, which is no character: nothing can be sent for it."""
 
 
@@ -61,13 +62,13 @@ class Offending:
 
 
 def choose(text: str) -> Encoding:
-    """GSM when every character allows it, else UCS-2. Raises UnencodableText for half a surrogate pair."""
+    """GSM when every character allows it, else UCS-2. Raises UnencodableError for half a surrogate pair."""
     if _GSM.issuperset(text):
         return Encoding.GSM
     try:
         text.encode("utf-16-be")
     except UnicodeEncodeError as error:
-        raise UnencodableText(f"character {error.start} is half of a surrogate pair") from error
+        raise UnencodableError(f"character {error.start} is half of a surrogate pair") from error
     return Encoding.UCS2
 
 
@@ -111,15 +112,15 @@ def data_coding(encoding: Encoding) -> int:
 
 
 def encode(text: str, encoding: Encoding) -> bytes:
-    """The octets of a text without header. Raises UnencodableText for what the encoding cannot say."""
+    """The octets of a text without header. Raises UnencodableError for what the encoding cannot say."""
     if encoding is Encoding.GSM:
         if not _GSM.issuperset(text):
-            raise UnencodableText(f"not in GSM 03.38: {offending(text)[0].char!r}")
+            raise UnencodableError(f"not in GSM 03.38: {offending(text)[0].char!r}")
         return text.translate(_TO_SEPTETS).encode("latin-1")
     try:
         return text.encode("utf-16-be")
     except UnicodeEncodeError as error:
-        raise UnencodableText(f"character {error.start} is half of a surrogate pair") from error
+        raise UnencodableError(f"character {error.start} is half of a surrogate pair") from error
 
 
 def decode(octets: bytes, encoding: Encoding) -> str:
@@ -159,7 +160,7 @@ def header(concatenation: Concatenation) -> bytes:
 def read_header(user_data: bytes) -> tuple[Concatenation | None, bytes]:
     """Part information (8- or 16-bit reference, None if there is none) and what follows the header.
 
-    Only for user data whose esm_class says that a header is there. A header that runs past the end is no header.
+    Only for user data whose esm_class says that a header is there. One that runs past the end is no header.
     """
     if not user_data or 1 + user_data[0] > len(user_data):
         return None, user_data

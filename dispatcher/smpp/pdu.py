@@ -1,13 +1,19 @@
 """The PDUs of SMPP v3.4 that an ESME and our simulated SMSC exchange, as plain values.
 
 Bodies only: the sequence number and the command_status belong to the header and are given to
-`codec.encode` / come back in `codec.Received`, so that a submit_sm can be made long before it is sent.
+`writer.encode` and come back in `reader.Received`, so that a submit_sm can be made long before it is sent.
 Text fields are C-octet strings on the wire: Latin-1 without NUL here (the specification says ASCII; Latin-1
-keeps every octet that a careless carrier sends). Field sizes are in codec.py; values are not judged here.
+keeps every octet that a careless carrier sends). Reader and writer judge the sizes of fields, nobody their
+values.
 """
 
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
+from typing import Final
+
+HEADER_SIZE: Final = 16
+MAX_SEQUENCE: Final = 0x7FFFFFFF
+MAX_SHORT_MESSAGE: Final = 254  # longer text goes into the MESSAGE_PAYLOAD parameter
 
 Tlv = tuple[int, bytes]  # tag and value; unknown tags are kept and passed over
 

@@ -1,0 +1,356 @@
+"""One TCP connection to a carrier, from connect to close: the effects behind `link`.
+
+It owns the socket, the window of this connection and its timers:
+
+- `enquire_link` every `enquire_every` seconds; a carrier from which nothing at all was heard for
+  `response_timeout` after one is gone, and the connection is aborted.
+- A submit without an answer for `response_timeout` is in doubt. If others were answered meanwhile it was lost
+  alone and the link goes on; if none was, the link is *stalled*: not written any more, kept for another
+  `response_timeout` because late answers settle doubt, and then aborted.
+
+The transport's buffer limit is zero: a write goes to the socket at once (asyncio, and uvloop's fast path),
+and `pause_writing` says that not all of it fitted. While paused no submit is written; if octets still lie
+there when the deadline of their claim comes, the connection is aborted: what lies in a buffer leaves late.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol, cast
+
+import structlog
+
+from dispatcher.smpp.conversation import Conversation
+from dispatcher.smpp.pdu import (
+    Bind,
+    BindResp,
+    Command,
+    DataSm,
+    DataSmResp,
+    DeliverSm,
+    DeliverSmResp,
+    EnquireLink,
+    EnquireLinkResp,
+    GenericNack,
+    Pdu,
+    SubmitSm,
+    SubmitSmResp,
+    Unbind,
+    UnbindResp,
+)
+from dispatcher.smpp.reader import Received
+from dispatcher.smpp.session import NotInThisStateError, Role
+from dispatcher.smpp.status import CommandStatus
+from dispatcher.smpp.submission import Answer, LinkCounters, Submission, unwritten
+from dispatcher.smpp.window import Window
+from sitecontrol.clock import Clock
+from sitecontrol.settings import Carrier
+
+log = structlog.get_logger()
+
+
+class Owner(Protocol):
+    """What a connection tells its link."""
+
+    def answered(self, command_status: int) -> None:
+        """The carrier answered a submit (the pace depends on it)."""
+
+    def late(self, submission: Submission, answer: Answer) -> None:
+        """The carrier answered a submit that was in doubt."""
+
+    def brought(self, arrived: Sequence[Received], connection: "Connection") -> None:
+        """Receipts and replies; `connection.acknowledge` answers them."""
+
+    def changed(self) -> None:
+        """There may be room now, or the connection stalled, recovered or closed."""
+
+
+class Connection(asyncio.Protocol):
+    """See above. Made by `loop.create_connection`; `closed` is done when it is over."""
+
+    def __init__(self, carrier: Carrier, owner: Owner, clock: Clock, counters: LinkCounters) -> None:
+        self._carrier = carrier
+        self._owner = owner
+        self._clock = clock
+        self._counters = counters
+        self._loop = asyncio.get_running_loop()
+        self._conversation = Conversation(Role.ESME)
+        self._window: Window[Submission] = Window(carrier.window)
+        self._transport: asyncio.Transport | None = None
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._control: dict[int, asyncio.Future[Received]] = {}  # bind and unbind
+        self._enquiries: dict[int, float] = {}  # sequence number → when it was sent
+        self._heard_at = self._answer_at = clock.now()
+        self._paused = False
+        self.stalled = False
+        self.proved = False  # the carrier has answered a submit: worth coming back to soon
+        self.rtt_s: float | None = None
+        self.why = ""  # why it is closed, a sentence
+        self.closed: asyncio.Future[None] = self._loop.create_future()
+
+    @property
+    def in_flight(self) -> int:
+        return self._window.waiting
+
+    @property
+    def room(self) -> int:
+        """How many submits may be written now, as far as the connection is concerned."""
+        if self._paused or self.stalled or self._transport is None or self._transport.is_closing():
+            return 0
+        return self._window.free
+
+    # -- what the link asks for ------------------------------------------------------------------------
+
+    async def bind(self, bind: Bind) -> int:
+        """Ask to be bound; the answer's command_status. Raises ConnectionError when it closes instead."""
+        received = await self._ask(bind)
+        if received.status == CommandStatus.ESME_ROK and isinstance(received.pdu, BindResp):
+            self._enquire_later()
+        return received.status
+
+    async def unbind(self) -> None:
+        """End the session; returns when the carrier has answered, or the connection is gone."""
+        try:
+            await self._ask(Unbind())
+        except (ConnectionError, NotInThisStateError):
+            return
+
+    def write(self, submits: Sequence[SubmitSm], deadline: float) -> list[Submission]:
+        """Hand all of `submits` (at most `room`) to the socket in one piece; none if the deadline has come.
+
+        Raises ValueError, with nothing written, when one cannot be encoded.
+        """
+        sequences = [self._window.next_sequence() for _ in submits]
+        frames = [self._conversation.frame(s, n) for s, n in zip(submits, sequences, strict=True)]
+        now = self._clock.now()
+        if now >= deadline or self._transport is None:
+            return [unwritten(submit) for submit in submits]
+        written = []
+        for submit, sequence in zip(submits, sequences, strict=True):
+            submission = Submission(
+                submit=submit, written=True, answer=self._loop.create_future(), written_at=now
+            )
+            self._window.add(sequence, submission)
+            written.append(submission)
+        self._counters.submits += len(written)
+        self._transport.write(b"".join(frames))
+        if self._paused:
+            self._after("buffer", deadline - now, self._buffer_too_late)
+        self._watch_answers()
+        return written
+
+    def acknowledge(self, arrived: Sequence[Received], status: CommandStatus) -> None:
+        """Answer receipts and replies, if the connection is still there."""
+        frames = []
+        for received in arrived:
+            response: Pdu = DeliverSmResp() if received.command is Command.DELIVER_SM else DataSmResp()
+            try:
+                frames.append(self._conversation.frame(response, received.sequence, status))
+            except NotInThisStateError:
+                return
+        self._send(b"".join(frames))
+
+    def abort(self, reason: str) -> None:
+        """Cut it now; what lies in buffers is thrown away."""
+        self.why = self.why or reason
+        if self._transport:
+            self._transport.abort()
+
+    def close(self, reason: str) -> None:
+        """Close after what is in the buffer; at once if that does not go out."""
+        self.why = self.why or reason
+        if self._transport and self._paused:
+            self._transport.abort()
+        elif self._transport:
+            self._transport.close()
+
+    # -- what asyncio tells ----------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=0)
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._forget("buffer")
+        self._owner.changed()
+
+    def data_received(self, data: bytes) -> None:
+        self._heard_at = self._clock.now()
+        brought = []
+        malformed, misplaced = self._conversation.malformed, self._conversation.misplaced
+        for received in self._conversation.feed(data):
+            if isinstance(received.pdu, DeliverSm | DataSm):
+                brought.append(received)
+            else:
+                self._handle(received)
+        self._counters.malformed += self._conversation.malformed - malformed
+        self._counters.unexpected += self._conversation.misplaced - misplaced
+        self._handle_unreadable()
+        if brought:
+            self._owner.brought(brought, self)
+        self._send(b"".join(self._conversation.replies))
+        self._conversation.replies.clear()
+        if self._conversation.over:
+            self.close(self._conversation.over)
+        self._owner.changed()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.why = self.why or (
+            f"the connection broke: {exc}" if exc else "the carrier closed the connection"
+        )
+        self._conversation.close()
+        for name in list(self._timers):
+            self._forget(name)
+        for control in self._control.values():
+            if not control.done():
+                control.set_exception(ConnectionError(self.why))
+        for submission in self._window.drain():
+            self._doubt(submission, self.why)
+        self._counters.disconnects += 1
+        self.closed.set_result(None)
+        self._owner.changed()
+
+    # -- PDUs ------------------------------------------------------------------------------------------
+
+    def _handle(self, received: Received) -> None:
+        match received.pdu:
+            case SubmitSmResp(message_id=message_id):
+                self._answered(received.sequence, received.status, message_id)
+            case EnquireLink():
+                self._conversation.replies.append(
+                    self._conversation.frame(EnquireLinkResp(), received.sequence)
+                )
+            case EnquireLinkResp():
+                self._enquiry_answered(received.sequence)
+            case Unbind():
+                self._conversation.replies.append(self._conversation.frame(UnbindResp(), received.sequence))
+                self._conversation.over = "the carrier ended the session"
+            case GenericNack() if received.sequence not in self._control:
+                self._answered(received.sequence, received.status, "")
+            case BindResp() | UnbindResp() | GenericNack():
+                control = self._control.pop(received.sequence, None)
+                if control and not control.done():
+                    control.set_result(received)
+            case _:
+                self._counters.unexpected += 1
+
+    def _handle_unreadable(self) -> None:
+        """Responses whose body is garbage: the header still says whether the carrier took the text."""
+        for error in self._conversation.unreadable:
+            if error.command_id == Command.SUBMIT_SM_RESP:
+                self._answered(error.sequence, error.status, "")
+        self._conversation.unreadable.clear()
+
+    def _answered(self, sequence: int, status: int, message_id: str) -> None:
+        now = self._clock.now()
+        submission = self._window.answer(sequence)
+        late = None if submission else self._window.answer_late(sequence)
+        if found := submission or late:
+            self._answer_at = now
+            self.stalled, self.proved = False, True
+            answer = Answer(
+                doubt=False, command_status=status, message_id=message_id, rtt_s=now - found.written_at
+            )
+            self._owner.answered(status)
+            if late:
+                self._counters.late_answers += 1
+                self._owner.late(late, answer)
+            elif not found.answer.done():  # the caller may have cancelled it
+                found.answer.set_result(answer)
+            self._counters.answers += 1
+        else:
+            self._counters.unexpected += 1
+
+    def _doubt(self, submission: Submission, reason: str) -> None:
+        self._counters.doubts += 1
+        if not submission.answer.done():
+            submission.answer.set_result(Answer(doubt=True, reason=reason))
+
+    async def _ask(self, pdu: Bind | Unbind) -> Received:
+        sequence = self._window.next_sequence()
+        frame = self._conversation.frame(pdu, sequence)
+        if self._transport is None or self._transport.is_closing():
+            raise ConnectionError(self.why)
+        future: asyncio.Future[Received] = self._loop.create_future()
+        self._control[sequence] = future
+        self._send(frame)
+        try:
+            return await future
+        finally:
+            self._control.pop(sequence, None)
+
+    def _send(self, octets: bytes) -> None:
+        if octets and self._transport and not self._transport.is_closing():
+            self._transport.write(octets)
+
+    # -- timers ----------------------------------------------------------------------------------------
+
+    def _watch_answers(self) -> None:
+        oldest = self._window.oldest()
+        if oldest and "answers" not in self._timers:
+            due = oldest[1].written_at + self._carrier.response_timeout
+            self._after("answers", due - self._clock.now(), self._answers_overdue)
+
+    def _answers_overdue(self) -> None:
+        limit = self._carrier.response_timeout
+        silent = False
+        while (oldest := self._window.oldest()) and oldest[1].written_at + limit <= self._clock.now():
+            sequence, submission = oldest
+            self._window.give_up(sequence)
+            self._doubt(submission, f"no answer within {limit:g} s")
+            silent = silent or self._answer_at < submission.written_at
+        if silent and not self.stalled:
+            self.stalled = True
+            self._after("stall", limit, self._stalled_too_long)
+        self._watch_answers()
+        self._owner.changed()
+
+    def _stalled_too_long(self) -> None:
+        if self.stalled:
+            self.abort(f"the carrier answered no submit for {2 * self._carrier.response_timeout:g} s")
+
+    def _enquire_later(self) -> None:
+        self._after("enquire", self._carrier.enquire_every, self._enquire)
+
+    def _enquire(self) -> None:
+        sequence = self._window.next_sequence()
+        try:
+            self._send(self._conversation.frame(EnquireLink(), sequence))
+        except NotInThisStateError:
+            return
+        sent_at = self._enquiries[sequence] = self._clock.now()
+        if "silence" not in self._timers:
+            self._after("silence", self._carrier.response_timeout, lambda: self._silent_since(sent_at))
+        self._enquire_later()
+
+    def _enquiry_answered(self, sequence: int) -> None:
+        sent_at = self._enquiries.pop(sequence, None)
+        if sent_at is None:
+            self._counters.unexpected += 1
+            return
+        self.rtt_s = self._heard_at - sent_at
+        self._enquiries = {n: at for n, at in self._enquiries.items() if at > sent_at}
+
+    def _silent_since(self, sent_at: float) -> None:
+        if self._heard_at < sent_at:
+            self.abort(f"the carrier was silent for {self._carrier.response_timeout:g} s")
+
+    def _buffer_too_late(self) -> None:
+        self.abort("octets of a claim that has ended still lay in the buffer")
+
+    def _after(self, name: str, seconds: float, act: Callable[[], None]) -> None:
+        """One timer of each name; a new one replaces the old."""
+
+        def fire() -> None:
+            del self._timers[name]
+            act()
+
+        self._forget(name)
+        self._timers[name] = self._loop.call_later(max(0.0, seconds), fire)
+
+    def _forget(self, name: str) -> None:
+        if timer := self._timers.pop(name, None):
+            timer.cancel()
