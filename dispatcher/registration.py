@@ -1,8 +1,8 @@
 """Tells the cluster in etcd that this dispatcher is here, and during a swap that it has stopped.
 
-The record is bound to a lease of its own and says nothing that anybody's safety rests on: a lease that is lost,
-or an etcd that is away, is met by registering anew. While a swap waits for us the record is written at once
-when the last answer has come, since every client's pause waits for it.
+The record is bound to a lease of its own and says nothing that anybody's safety rests on: a lease that is
+lost, or an etcd that is away, is met by registering anew. While a swap waits for us the record is written at
+once when the last answer has come, since every client's pause waits for it.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ LEAVE_WITHIN_S = 0.3
 
 
 class Registration:
-    """Keeps `key` at what `describe` says. `wake` makes it look at once; `urgent` says that somebody waits."""
+    """Keeps `key` at what `describe` says. `wake` makes it look, `urgent` says that somebody waits."""
 
     def __init__(
         self,
