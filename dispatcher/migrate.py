@@ -1,0 +1,212 @@
+"""Brings the schema `hotsite` up to date: plain SQL files, numbered, only ever forward.
+
+`sql/migrations/NNNN_name.pre.sql` is run before a new version of the dispatcher is started and must not disturb
+the old one; `NNNN_name.post.sql` after the last old one is gone. A run without `post` still applies the `post`
+files of earlier numbers than the last `pre` that it has to apply: those are overdue.
+
+Each file is one transaction under one advisory lock, recorded with its checksum in the same transaction, so
+that it is applied once, whole, whoever runs it and however often. A file that was changed after it was
+applied is refused. The run ends with a commit that is known (failover rule 6), and so are those before it.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from importlib import resources
+from typing import Any
+
+import asyncpg
+import structlog
+
+from dispatcher.store import DispatcherError
+from replication.session import Session, SessionLost, Target
+from sitecontrol.settings import Secrets, Settings
+
+log = structlog.get_logger()
+
+ROLE = "hotsite_migrate"
+DATABASE = "hotsite"
+LOCK = 0x686F74  # ours alone in this database; the number says nothing
+CONNECT_WITHIN_S = 3.0
+KNOWN_WITHIN_S = 10.0
+_NAME = re.compile(r"(?P<number>\d{4})_(?P<name>\w+)\.(?P<phase>pre|post)\.sql")
+
+
+class MigrationError(DispatcherError):
+    """The schema cannot be brought up to date."""
+
+
+class Phase(IntEnum):
+    PRE = 0  # before the new version starts
+    POST = 1  # after the last of the old version has stopped
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Migration:
+    number: int
+    phase: Phase
+    name: str  # of the file
+    sql: str
+
+    @property
+    def checksum(self) -> str:
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a run did: names of files, in the order of applying."""
+
+    applied: tuple[str, ...]
+    already: int
+    waiting: tuple[str, ...]  # `post` files for a later run with post=True
+
+
+def migrations() -> tuple[Migration, ...]:
+    """The files that this version comes with, in order."""
+    found = []
+    for file in (resources.files("dispatcher.sql") / "migrations").iterdir():
+        match = _NAME.fullmatch(file.name)
+        if match is None:
+            continue
+        found.append(
+            Migration(
+                number=int(match["number"]),
+                phase=Phase[match["phase"].upper()],
+                name=file.name,
+                sql=file.read_text(encoding="utf-8"),
+            )
+        )
+    return tuple(sorted(found))
+
+
+def plan(
+    known: Iterable[Migration], applied: Mapping[str, str], *, post: bool
+) -> tuple[tuple[Migration, ...], tuple[Migration, ...]]:
+    """What to apply now, and which `post` files wait. `applied`: file name → checksum, as recorded.
+
+    Raises MigrationError when a file was changed after it was applied.
+    """
+    pending: list[Migration] = []
+    for migration in sorted(known):
+        checksum = applied.get(migration.name)
+        if checksum is None:
+            pending.append(migration)
+        elif checksum != migration.checksum:
+            raise MigrationError(
+                f"{migration.name} was changed after it was applied: put the old text back,"
+                f" and write the change as a new migration with the next number"
+            )
+    last_pre = max((m.number for m in pending if m.phase is Phase.PRE), default=0)
+    now = tuple(m for m in pending if post or m.phase is Phase.PRE or m.number < last_pre)
+    return now, tuple(m for m in pending if m not in now)
+
+
+async def migrate(settings: Settings, secrets: Secrets, *, post: bool = False) -> Report:
+    """Find the leader among the nodes of the settings and bring its schema up to date."""
+    return await apply(await leader(settings, secrets), post=post)
+
+
+async def leader(settings: Settings, secrets: Secrets) -> Target:
+    """The node that takes writes, as `hotsite_migrate`. Raises MigrationError that names what was tried."""
+    password = secrets.get("postgres-migrate")
+    tried = []
+    for node in (node for place in settings.place for node in place.nodes):
+        host, _, port = node.postgres.rpartition(":")
+        target = Target(
+            host=host.strip("[]"),
+            port=int(port),
+            user=ROLE,
+            password=password,
+            database=DATABASE,
+            application_name="hotsite-migrate",
+        )
+        try:
+            session = await Session.connect(target, timeout=CONNECT_WITHIN_S)
+        except (SessionLost, asyncpg.PostgresError) as error:
+            tried.append(f"{node.name}: {error}")
+            continue
+        try:
+            # A standby, and a server that is not opened yet, take no writes.
+            [row] = await session.read("select is_open from control.state()", timeout=CONNECT_WITHIN_S)
+        except (OSError, asyncpg.PostgresError) as error:
+            tried.append(f"{node.name}: {error}")
+            continue
+        finally:
+            await session.aclose()
+        if row["is_open"]:
+            return target
+        tried.append(f"{node.name}: not the leader")
+    raise MigrationError("no leader to migrate: " + "; ".join(tried))
+
+
+async def apply(target: Target, *, post: bool = False, known: Sequence[Migration] | None = None) -> Report:
+    """Bring the schema at `target` up to date. Raises MigrationError, CommitUnknown (run it again)."""
+    known = migrations() if known is None else known
+    connection = await asyncpg.connect(
+        host=target.host,
+        port=target.port,
+        user=target.user,
+        password=target.password or "",
+        database=target.database,
+        server_settings={"application_name": target.application_name, "lock_timeout": "10s"},
+    )
+    try:
+        applied: list[str] = []
+        while True:
+            step = await _apply_next(connection, known, post=post)
+            if step is None:
+                break
+            log.info("migration_applied", name=step)
+            applied.append(step)
+        _, waiting = plan(known, await _applied(connection), post=post)
+    finally:
+        await connection.close()
+    await _make_known(target)
+    return Report(
+        applied=tuple(applied),
+        already=len(known) - len(applied) - len(waiting),
+        waiting=tuple(m.name for m in waiting),
+    )
+
+
+async def _apply_next(connection: Any, known: Sequence[Migration], *, post: bool) -> str | None:
+    """Apply the first pending file, if there is one, and return its name."""
+    async with connection.transaction():
+        await connection.execute("select pg_advisory_xact_lock($1)", LOCK)
+        if not await connection.fetchval("select to_regnamespace('hotsite') is not null"):
+            await connection.execute("create schema hotsite")
+        await connection.execute(
+            "create table if not exists hotsite.migration ("
+            " name text primary key, checksum text not null, applied_at timestamptz not null default now())"
+        )
+        now, _ = plan(known, await _applied(connection), post=post)
+        if not now:
+            return None
+        migration = now[0]
+        try:
+            await connection.execute(migration.sql)
+        except asyncpg.PostgresError as error:
+            raise MigrationError(f"{migration.name} failed and changed nothing: {error}") from error
+        await connection.execute(
+            "insert into hotsite.migration (name, checksum) values ($1, $2)",
+            migration.name,
+            migration.checksum,
+        )
+        return migration.name
+
+
+async def _applied(connection: Any) -> dict[str, str]:
+    rows = await connection.fetch("select name, checksum from hotsite.migration")
+    return {row["name"]: row["checksum"] for row in rows}
+
+
+async def _make_known(target: Target) -> None:
+    """A commit that is known to be everywhere, and with it all that were made before it."""
+    session = await Session.connect(target, timeout=CONNECT_WITHIN_S)
+    try:
+        await session.commit("select pg_logical_emit_message(true, 'hotsite', '')", timeout=KNOWN_WITHIN_S)
+    finally:
+        await session.aclose()

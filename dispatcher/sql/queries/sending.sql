@@ -1,0 +1,35 @@
+-- name: is_open
+select coalesce(s.is_open and not s.in_recovery and s.term = $1, false) from control.state() as s;
+
+-- name: claim
+select * from hotsite.claim($1, $2, $3, $4);
+
+-- name: settle
+select hotsite.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
+
+-- name: open_claims
+select * from hotsite.open_claims($1);
+
+-- name: give_up_claims
+select given_up, may_settle from hotsite.give_up_claims($1, $2);
+
+-- name: return_claims
+select hotsite.return_claims($1, $2, $3);
+
+-- name: receipts
+select hotsite.receipts($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11);
+
+-- name: doubt_candidates
+select * from hotsite.doubt_candidates();
+
+-- name: settle_doubts
+select hotsite.settle_doubts($1, $2, $3);
+
+-- name: replies
+select hotsite.replies($1, $2, $3, $4, $5, $6);
+
+-- name: resend_doubtful
+select hotsite.resend_doubtful($1, $2, $3);
+
+-- name: release_due
+select hotsite.release_due($1, $2);

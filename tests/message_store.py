@@ -1,0 +1,78 @@
+"""PostgreSQL with the schema of the message path, opened for a term, for tests of the store.
+
+`store_database` is a fresh copy for each test; `as_role` says how to connect to it as somebody else.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib import resources
+
+import asyncpg
+import pytest
+
+from dispatcher import migrate
+from replication.session import Target
+from tests.postgres import PostgresServer, running_server, short_folder
+
+TERM = 7
+NODE, BOOT = "columbus-a", "b1"
+ROLES = ("hotsite_migrate", "hotsite_dispatch", "hotsite_monitor")
+
+
+def as_role(target: Target, role: str) -> Target:
+    return replace(target, user=role)
+
+
+async def admin(target: Target) -> "asyncpg.Connection[asyncpg.Record]":
+    return await asyncpg.connect(
+        host=target.host, port=target.port, user=target.user, database=target.database
+    )
+
+
+async def prepare(target: Target) -> None:
+    """Schema `control` as the agent makes it, and a leadership that this server holds."""
+    connection = await admin(target)
+    try:
+        await connection.execute(f'grant create on database "{target.database}" to hotsite_migrate')
+        control = (resources.files("sitecontrol") / "sql" / "control.sql").read_text()
+        await connection.execute(control)
+        await connection.execute(
+            "insert into control.leadership (term, node, boot, opened_at) values ($1, $2, $3, now())",
+            TERM,
+            NODE,
+            BOOT,
+        )
+    finally:
+        await connection.close()
+
+
+async def build(target: Target) -> None:
+    await prepare(target)
+    await migrate.apply(as_role(target, "hotsite_migrate"))
+
+
+@pytest.fixture(scope="session")
+def store_server() -> Iterator[PostgresServer]:
+    with (
+        short_folder("hotsite-store-") as folder,
+        running_server(folder, cluster_name=f"{NODE}/{BOOT}") as server,
+    ):
+        for role in ROLES:
+            server.execute(f"create role {role} login")
+        yield server
+
+
+@pytest.fixture
+def store_database(store_server: PostgresServer) -> Iterator[Target]:
+    """Migrated, opened in `TERM`, without an account."""
+    target = store_server.create_database(template=store_server.template("messages", build))
+    yield target
+    store_server.drop_database(target.database)
+
+
+@pytest.fixture
+def bare_database(store_server: PostgresServer) -> Iterator[Target]:
+    """Opened in `TERM`, not migrated."""
+    target = store_server.create_database(template=store_server.template("bare", prepare))
+    yield target
+    store_server.drop_database(target.database)
