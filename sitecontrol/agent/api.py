@@ -50,7 +50,9 @@ def problem(status: int, title: str, detail: str, **more: Any) -> web.Response:
 
 
 class AgentApi:
-    def __init__(self, state: AgentState, etcd: Etcd, operator_token: str, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, state: AgentState, etcd: Etcd, operator_token: str, registry: CollectorRegistry
+    ) -> None:
         self._state = state
         self._etcd = etcd
         self._token = operator_token.encode()
@@ -86,7 +88,9 @@ class AgentApi:
 
     async def standby(self, _: web.Request) -> web.Response:
         facts = self._state.facts
-        ready = facts.pg.state is PgState.STANDBY and facts.our_place_in_step is not None and facts.pg.upstream
+        ready = (
+            facts.pg.state is PgState.STANDBY and facts.our_place_in_step is not None and facts.pg.upstream
+        )
         return web.json_response({"standby": ready}, status=200 if ready else 503)
 
     async def metrics(self, _: web.Request) -> web.Response:
@@ -147,7 +151,12 @@ class AgentApi:
         found = list(obstacles(facts, node))
         if running is not None:
             found.append(f"swap {running.id} to {running.to_node} is in progress ({running.phase.value})")
-        document = {"to": node, "to_site": facts.site_of.get(node), "obstacles": found, "dry_run": asked.dry_run}
+        document = {
+            "to": node,
+            "to_site": facts.site_of.get(node),
+            "obstacles": found,
+            "dry_run": asked.dry_run,
+        }
         if found:
             return problem(409, "The swap is refused", "; ".join(found), **document)
         if asked.dry_run:

@@ -41,7 +41,9 @@ class Keeper:
                 else:
                     await self._grant()
             except EtcdError as error:
-                log.debug("lease_not_renewed", error=str(error), ends_in_s=self.lease.ends_at - self._clock.now())
+                log.debug(
+                    "lease_not_renewed", error=str(error), ends_in_s=self.lease.ends_at - self._clock.now()
+                )
                 await self._clock.sleep(RETRY_AFTER)
                 continue
             if self.lease.id:

@@ -58,7 +58,9 @@ class Lanes:
             log.info("done", effect=name, seconds=round(self._clock.now() - started, 3))
         except Exception as error:  # noqa: BLE001 # whatever went wrong is judged anew from fresh facts
             seconds = round(self._clock.now() - started, 3)
-            log.warning("effect_failed", effect=name, seconds=seconds, kind=type(error).__name__, error=str(error))
+            log.warning(
+                "effect_failed", effect=name, seconds=seconds, kind=type(error).__name__, error=str(error)
+            )
             await self._clock.sleep(PAUSE_AFTER_FAILURE)
         finally:
             current = self._running.get(lane)

@@ -7,8 +7,9 @@ in step. On a standby the canary is *seen*: it is fresh when its number grew a m
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
 
@@ -28,22 +29,36 @@ ANSWER_WITHIN = 1.0  # seconds: a PostgreSQL that takes longer is mute
 CANARY_WITHIN = 30.0  # seconds; a canary that waits for a standby is left to wait
 POLL = resources.files("sitecontrol.sql").joinpath("poll.sql").read_text()
 CANARY = "update control.canary set seq = seq + 1, term = $1, written_at = clock_timestamp()"
+NAMES = re.compile(r'"([^"]+)"')  # we always quote them
 FAILURES = (ReplicationError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """What is known of our running PostgreSQL without asking it."""
+
+    system_id: str | None
+    incarnation: str | None
+    follows: str | None
+
+
 class Monitor:
-    """`connect` opens a superuser session to our own PostgreSQL; `at_rest` tells of one that does not run."""
+    """`connect` opens a superuser session to our own PostgreSQL; `at_rest` tells of one that does not run (None:
+    it runs); `running` tells what is known of it without asking.
+    """
 
     def __init__(
         self,
         connect: Callable[[str], Awaitable[Session]],
         at_rest: Callable[[], Awaitable[PgFacts | None]],
+        running: Callable[[], Running],
         changed: Callable[[], None],
         clock: Clock,
         settings: FailoverSettings,
     ) -> None:
         self._connect = connect
         self._at_rest = at_rest
+        self._running = running
         self._changed = changed
         self._clock = clock
         self._settings = settings
@@ -90,11 +105,20 @@ class Monitor:
             log.debug("postgres_mute", error=str(error))
             self.forget_session()
             # What it last told may be long past; who is let in by it is not ours to forget, though.
-            return replace(self.facts, state=PgState.MUTE, standbys=(), upstream=False)
+            known = self._running()
+            return replace(
+                self.facts,
+                state=PgState.MUTE,
+                system_id=known.system_id,
+                incarnation=known.incarnation,
+                standbys=(),
+                upstream=False,
+            )
         return self._understand(dict(rows[0]))
 
     def _understand(self, row: dict[str, Any]) -> PgFacts:
         now = self._clock.now()
+        known = self._running()
         primary = not row["in_recovery"]
         if row["canary_seq"] != self._canary_seq and not primary:
             first_look = self._canary_seq is None
@@ -104,18 +128,18 @@ class Monitor:
             canary_at = self.facts.canary_at
         return PgFacts(
             state=PgState.PRIMARY if primary else PgState.STANDBY,
-            system_id=self.facts.system_id,
-            incarnation=self.facts.incarnation,
+            system_id=known.system_id,
+            incarnation=known.incarnation,
             timeline=row["timeline"],
             received_lsn=int(row["lsn"]),
             replayed_lsn=int(row["replayed"]),
             was_primary=primary,
-            follows=self.facts.follows,
+            follows=known.follows,
             upstream=row["upstream"],
             open_term=row["row_term"] if primary and row["opened_here"] else None,
             row_term=row["row_term"],
             remote_in_step=tuple(row["remote_in_step"]),
-            names=self.facts.names if primary else (),
+            names=tuple(NAMES.findall(row["names"])) if primary else (),
             standbys=tuple(self._standby(s, int(row["lsn"]), now) for s in json.loads(row["standbys"])),
             canary_at=canary_at,
         )

@@ -21,7 +21,9 @@ LOOK_EVERY = 0.1
 class Publisher:
     """`describe` gives the record of now and the lease to bind it to (0: none yet)."""
 
-    def __init__(self, etcd: Etcd, key: str, describe: Callable[[], tuple[Member, int]], clock: Clock) -> None:
+    def __init__(
+        self, etcd: Etcd, key: str, describe: Callable[[], tuple[Member, int]], clock: Clock
+    ) -> None:
         self._etcd = etcd
         self._key = key
         self._describe = describe

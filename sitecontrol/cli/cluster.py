@@ -32,7 +32,16 @@ def cluster_table(cluster: dict[str, Any]) -> Table:
     if paused:
         lines.append(f"[yellow]automatic swaps paused[/] {cluster.get('paused_reason') or ''}")
     table = Table(title="  ·  ".join(lines), title_justify="left", title_style="")
-    for column in ("node", "site", "role", "in step", "ready", "timeline", "replay lag", "what is in the way"):
+    for column in (
+        "node",
+        "site",
+        "role",
+        "in step",
+        "ready",
+        "timeline",
+        "replay lag",
+        "what is in the way",
+    ):
         table.add_column(column)
     in_step = {s["node"] for s in cluster.get("sync", [])}
     for member in sorted(cluster.get("members", []), key=lambda m: str(m["node"])):

@@ -214,7 +214,12 @@ class Writer:
             kind="swap rolled back",
             by=swap.by,
             reason=reason[:500],
-            evidence={"id": swap.id, "from": swap.from_node, "to": swap.to_node, "asked_because": swap.reason},
+            evidence={
+                "id": swap.id,
+                "from": swap.from_node,
+                "to": swap.to_node,
+                "asked_because": swap.reason,
+            },
             steps=ended.times,
             durations_ms=durations(ended),
         )

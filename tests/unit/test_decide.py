@@ -86,7 +86,9 @@ def test_an_agent_that_has_not_read_etcd_leaves_a_serving_postgres_alone():
 
 
 def test_a_primary_that_sees_another_leader_fences():
-    facts = at_columbus(cluster=cluster(leader=entry(leader(DENVER, 4), THEIR_LEASE), term=entry(Term(term=4))))
+    facts = at_columbus(
+        cluster=cluster(leader=entry(leader(DENVER, 4), THEIR_LEASE), term=entry(Term(term=4)))
+    )
     assert isinstance(effect(facts), Fence)
 
 
@@ -205,9 +207,9 @@ def test_data_of_another_cluster_is_refused():
 
 
 def test_an_empty_node_clones_the_leader():
-    assert effect(at_denver(cluster=cluster(sync=entry(sync(COLUMBUS))), pg=standby(state=PgState.ABSENT))) == Clone(
-        leader=COLUMBUS
-    )
+    assert effect(
+        at_denver(cluster=cluster(sync=entry(sync(COLUMBUS))), pg=standby(state=PgState.ABSENT))
+    ) == Clone(leader=COLUMBUS)
 
 
 DENVER_LEADS = cluster(
@@ -237,17 +239,15 @@ def test_a_half_made_data_directory_is_cloned():
 
 
 def test_after_a_clean_hand_over_the_old_leader_follows_without_a_rewind():
-    handed = replace(
-        DENVER_LEADS, sync=entry(sync(DENVER, COLUMBUS, term=4)), swap=entry(swap(Phase.HANDED))
-    )
+    handed = replace(DENVER_LEADS, sync=entry(sync(DENVER, COLUMBUS, term=4)), swap=entry(swap(Phase.HANDED)))
     stopped = primary(state=PgState.STOPPED, open_term=None, clean_shutdown_lsn=2_000)
     assert effect(at_columbus(cluster=handed, pg=stopped)) == StartStandby(leader=DENVER)
 
 
 def test_a_standby_is_re_pointed_to_a_new_leader():
-    assert effect(at_columbus(cluster=DENVER_LEADS, pg=standby(incarnation="x", follows=COLUMBUS))) == StartStandby(
-        leader=DENVER
-    )
+    assert effect(
+        at_columbus(cluster=DENVER_LEADS, pg=standby(incarnation="x", follows=COLUMBUS))
+    ) == StartStandby(leader=DENVER)
 
 
 # -- in step -----------------------------------------------------------------------------------------------------
@@ -350,7 +350,8 @@ snapshots = st.builds(
         st.integers(1, 5),
         st.sampled_from([OUR_LEASE, THEIR_LEASE, 99]),
     ),
-    term=st.none() | st.builds(lambda t, r: entry(Term(term=t, released=r)), st.integers(1, 5), st.booleans()),
+    term=st.none()
+    | st.builds(lambda t, r: entry(Term(term=t, released=r)), st.integers(1, 5), st.booleans()),
     sync=st.none()
     | st.builds(
         lambda node, others, term: entry(sync(node, *(o for o in others if o != node), term=term)),

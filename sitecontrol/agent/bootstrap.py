@@ -1,0 +1,92 @@
+"""The first start of all: a data directory, its roles and schema, and then all first records by one transaction.
+
+A crash before that transaction leaves nothing behind: the reservation in etcd dies with our lease, and a marker
+beside the data directory says that it was never part of a cluster, so it may be made anew.
+"""
+
+from collections.abc import Awaitable, Callable
+from importlib import resources
+from pathlib import Path
+
+import structlog
+
+from replication.session import Session
+from sitecontrol.agent.own_postgres import OwnPostgres
+from sitecontrol.agent.row import WRITE_WITHIN, apply_schema
+from sitecontrol.clock import Clock
+from sitecontrol.leadership.facts import Facts
+from sitecontrol.leadership.transactions import Transaction, Writer
+from sitecontrol.settings import Secrets
+
+log = structlog.get_logger()
+
+LOGINS = ("replication", "rewind", "migrate", "dispatch", "monitor")
+ROLES = resources.files("sitecontrol.sql").joinpath("roles.sql").read_text()
+
+
+def quoted(text: str) -> str:
+    """A string literal; a NUL cannot stand in one."""
+    if "\0" in text:
+        raise ValueError("a password may not contain a NUL character")
+    return "'" + text.replace("'", "''") + "'"
+
+
+class Bootstrapper:
+    def __init__(
+        self,
+        *,
+        postgres: OwnPostgres,
+        writer: Callable[[Facts], Writer],
+        write: Callable[[Transaction], Awaitable[None]],
+        secrets: Secrets,
+        marker: Path,
+        clock: Clock,
+    ) -> None:
+        self._postgres = postgres
+        self._writer = writer
+        self._write = write
+        self._secrets = secrets
+        self._marker = marker
+        self._clock = clock
+
+    async def run(self, facts: Facts) -> None:
+        await self._write(self._writer(facts).begin_bootstrap())
+        self._marker.touch()
+        await self._postgres.create()
+        await self._postgres.start_primary(())
+        await self._create_roles()
+        system_id, incarnation = self._postgres.identity
+        writer = self._writer(facts)
+        writer = Writer(
+            prefix=writer.prefix,
+            cluster=writer.cluster,
+            node=writer.node,
+            site=writer.site,
+            incarnation=incarnation,
+            lease=writer.lease,
+        )
+        await self._write(writer.bootstrap(system_id, self._clock.wall()))
+        self._marker.unlink()
+        log.info("bootstrapped", system_id=system_id)
+
+    async def _create_roles(self) -> None:
+        session = await self._postgres.connect("bootstrap", database="postgres")
+        try:
+            for statement in filter(None, (part.strip() for part in ROLES.split(";"))):
+                await session.commit(statement, timeout=WRITE_WITHIN)
+            for login in LOGINS:
+                password = quoted(self._secrets.get(f"postgres-{login}"))
+                await session.commit(f"alter role hotsite_{login} password {password}", timeout=WRITE_WITHIN)
+            await session.commit("create database hotsite", timeout=30.0)
+        finally:
+            await session.aclose()
+        await self._create_schemas(await self._postgres.connect("bootstrap"))
+
+    async def _create_schemas(self, session: Session) -> None:
+        try:
+            await session.commit(
+                "create schema if not exists hotsite authorization hotsite_migrate", timeout=WRITE_WITHIN
+            )
+            await apply_schema(session)
+        finally:
+            await session.aclose()

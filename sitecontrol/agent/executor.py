@@ -1,0 +1,283 @@
+"""Carries effects out. Each can be repeated; each that writes to etcd first, does the rest only if that was taken.
+
+After a write to etcd whose outcome is unknown nothing is assumed: the effect fails, the facts are read anew, and
+what is decided then compares the new revisions.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+
+from sitecontrol.agent.bootstrap import Bootstrapper
+from sitecontrol.agent.own_postgres import OwnPostgres
+from sitecontrol.agent.row import Row
+from sitecontrol.agent.steps import Steps
+from sitecontrol.clock import Clock
+from sitecontrol.etcd.api import Etcd
+from sitecontrol.leadership.effects import (
+    Advance,
+    Bootstrap,
+    Claim,
+    Clone,
+    Effect,
+    Fence,
+    Finish,
+    GiveUp,
+    HandOver,
+    Join,
+    Leave,
+    MoveEtcdLeader,
+    Narrow,
+    Open,
+    Promote,
+    Reclaim,
+    Rewind,
+    RollBack,
+    ShowRemote,
+    ShutDownForSwap,
+    StartPrimary,
+    StartStandby,
+)
+from sitecontrol.leadership.facts import Facts
+from sitecontrol.leadership.transactions import Transaction, Writer
+from sitecontrol.records import Phase, Swap
+from sitecontrol.settings import Settings
+from sitecontrol.view import ClusterView
+
+log = structlog.get_logger()
+
+SEEN_WITHIN = 0.5  # seconds until the watch should have shown our own write
+
+
+class Overtaken(Exception):  # noqa: N818 # it says what happened; nothing is broken
+    """Something that was reasoned from has changed: nothing was written, decide again."""
+
+
+class Scribe:
+    """Writes transactions and waits until our own picture shows them."""
+
+    def __init__(self, etcd: Etcd, view: ClusterView, settings: Settings) -> None:
+        self._etcd = etcd
+        self._view = view
+        self._settings = settings
+
+    def writer(self, facts: Facts) -> Writer:
+        return Writer(
+            prefix=self._settings.prefix,
+            cluster=self._view.snapshot,
+            node=facts.node,
+            site=facts.site,
+            incarnation=facts.pg.incarnation or "",
+            lease=facts.lease.id,
+        )
+
+    async def write(self, transaction: Transaction) -> None:
+        """Raises Overtaken when a comparison failed, EtcdUnknown when nobody knows."""
+        result = await self._etcd.txn(transaction.compares, transaction.writes)
+        if not result.succeeded:
+            await self._view.refresh()
+            raise Overtaken(Overtaken.__doc__)
+        try:
+            async with asyncio.timeout(SEEN_WITHIN):
+                while self._view.snapshot.revision < result.revision:
+                    await self._view.changed(self._view.snapshot.serial)
+        except TimeoutError:
+            await self._view.refresh()
+
+
+class Executor:
+    """`facts` is set by the loop before each decision."""
+
+    facts: Facts
+
+    def __init__(
+        self,
+        *,
+        etcd: Etcd,
+        scribe: Scribe,
+        postgres: OwnPostgres,
+        bootstrapper: Bootstrapper,
+        steps: Steps,
+        row: Row,
+        look: Callable[[], Awaitable[Any]],
+        repaired: Callable[[], None],
+        clock: Clock,
+        settings: Settings,
+    ) -> None:
+        self._etcd = etcd
+        self._scribe = scribe
+        self._postgres = postgres
+        self._bootstrapper = bootstrapper
+        self._steps = steps
+        self._row = row
+        self._look = look  # asks PostgreSQL at once, so that the next decision sees what we did
+        self._repaired = repaired  # counts a rewind or a clone
+        self._clock = clock
+        self._settings = settings
+        self._checkpoint: asyncio.Task[None] | None = None
+        self.fencing_ms: dict[str, float] = {}
+        self._handlers: dict[type[Effect], Callable[[Any], Awaitable[None]]] = {
+            Bootstrap: self._bootstrap,
+            Claim: self._claim,
+            Reclaim: self._reclaim,
+            StartPrimary: self._start_primary,
+            Promote: self._promote,
+            Narrow: self._narrow,
+            Open: self._open,
+            StartStandby: self._start_standby,
+            Rewind: self._rewind,
+            Clone: self._clone,
+            Fence: self._fence,
+            GiveUp: self._give_up,
+            Leave: self._leave,
+            Join: self._join,
+            ShowRemote: self._show_remote,
+            Advance: self._advance,
+            ShutDownForSwap: self._shut_down_for_swap,
+            HandOver: self._hand_over,
+            RollBack: self._roll_back,
+            Finish: self._finish,
+            MoveEtcdLeader: self._move_etcd_leader,
+        }
+
+    async def execute(self, effect: Effect) -> None:
+        await self._handlers[type(effect)](effect)
+
+    async def aclose(self) -> None:
+        if self._checkpoint is not None:
+            self._checkpoint.cancel()
+            await asyncio.gather(self._checkpoint, return_exceptions=True)
+
+    # -- the lead --------------------------------------------------------------------------------------------
+
+    async def _bootstrap(self, _: Bootstrap) -> None:
+        await self._bootstrapper.run(self.facts)
+        await self._look()
+
+    async def _claim(self, effect: Claim) -> None:
+        writer = self._scribe.writer(self.facts)
+        await self._scribe.write(writer.claim(effect.kind, effect.evidence, self._clock.wall()))
+        log.info("lead_taken", term=writer.term + 1, **effect.evidence)
+
+    async def _reclaim(self, _: Reclaim) -> None:
+        writer = self._scribe.writer(self.facts)
+        await self._scribe.write(writer.reclaim())
+        log.info("lead_taken_up_again", term=writer.term)
+
+    async def _narrow(self, _: Narrow) -> None:
+        await self._scribe.write(self._scribe.writer(self.facts).narrow())
+
+    async def _open(self, _: Open) -> None:
+        await self._row.open(self.facts.term, self.facts.node)
+        await self._look()
+        log.info("opened", term=self.facts.term)
+        if self._checkpoint is None or self._checkpoint.done():
+            self._checkpoint = asyncio.create_task(self._row.checkpoint(), name="checkpoint-after-open")
+
+    async def _give_up(self, effect: GiveUp) -> None:
+        log.warning("giving_up", reason=effect.reason)
+        await self._postgres.end_at_once()
+        await self._look()
+        await self._scribe.write(self._scribe.writer(self.facts).give_up())
+
+    # -- our PostgreSQL -----------------------------------------------------------------------------------------
+
+    async def _start_primary(self, _: StartPrimary) -> None:
+        sync = self.facts.sync
+        ours = sync is not None and sync.leader == self.facts.node
+        names = tuple(s.node for s in sync.standbys) if sync is not None and ours else ()
+        await self._postgres.start_primary(names)
+        await self._look()
+
+    async def _promote(self, _: Promote) -> None:
+        await self._postgres.promote()
+        await self._look()
+
+    async def _start_standby(self, effect: StartStandby) -> None:
+        await self._postgres.start_standby(None if effect.leader == self.facts.node else effect.leader)
+        await self._look()
+
+    async def _rewind(self, effect: Rewind) -> None:
+        self._repaired()
+        await self._postgres.rewind(effect.leader)
+        await self._look()
+
+    async def _clone(self, effect: Clone) -> None:
+        self._repaired()
+        await self._postgres.clone(effect.leader)
+        await self._look()
+
+    async def _fence(self, effect: Fence) -> None:
+        log.warning("fencing", reason=effect.reason)
+        started = self._clock.now()
+        await self._postgres.end_at_once()
+        self.fencing_ms["postgres_ended"] = round((self._clock.now() - started) * 1000, 1)
+        await self._look()
+
+    # -- who is in step --------------------------------------------------------------------------------------
+
+    async def _leave(self, effect: Leave) -> None:
+        await self._steps.leave(self.facts, effect)
+        await self._look()
+
+    async def _join(self, effect: Join) -> None:
+        await self._steps.join(self.facts, effect)
+        await self._look()
+
+    async def _show_remote(self, effect: ShowRemote) -> None:
+        await self._row.show_remote(effect.nodes)
+        await self._look()
+
+    # -- the planned swap ------------------------------------------------------------------------------------------
+
+    def _swap(self) -> Swap:
+        swap = self.facts.swap
+        if swap is None:
+            raise Overtaken("the swap has ended meanwhile")
+        return swap
+
+    async def _advance(self, effect: Advance) -> None:
+        swap = self._swap()
+        if effect.phase is Phase.CHECKED:
+            await self._row.checkpoint()
+        phases = (Phase.PROMOTED, effect.phase) if effect.phase is Phase.OPENED else (effect.phase,)
+        writer = self._scribe.writer(self.facts)
+        await self._scribe.write(writer.advance(swap, *phases, at=self._clock.wall()))
+
+    async def _shut_down_for_swap(self, _: ShutDownForSwap) -> None:
+        left = self._settings.failover.swap_deadline - self.facts.swap_age
+        await self._postgres.stop_clean(within=max(0.5, left / 2))
+        await self._look()
+
+    async def _hand_over(self, effect: HandOver) -> None:
+        swap = self._swap()
+        target = self.facts.member(swap.to_node)
+        if target is None or target.lease == 0 or target.record.incarnation is None:
+            raise Overtaken("the target's agent is not heard any more")
+        transaction = self._scribe.writer(self.facts).hand_over(
+            swap,
+            lease=target.lease,
+            incarnation=target.record.incarnation,
+            site=self.facts.site_of[swap.to_node],
+            own_timeline=self.facts.pg.timeline,
+            shutdown_lsn=effect.shutdown_lsn,
+            at=self._clock.wall(),
+        )
+        await self._scribe.write(transaction)
+        log.info("handed_over", to=swap.to_node)
+
+    async def _roll_back(self, effect: RollBack) -> None:
+        writer = self._scribe.writer(self.facts)
+        await self._scribe.write(writer.roll_back(self._swap(), effect.reason, self._clock.wall()))
+        log.warning("swap_rolled_back", reason=effect.reason)
+
+    async def _finish(self, _: Finish) -> None:
+        writer = self._scribe.writer(self.facts)
+        await self._scribe.write(writer.finish(self._swap(), self._clock.wall()))
+        log.info("swap_done")
+
+    async def _move_etcd_leader(self, effect: MoveEtcdLeader) -> None:
+        await self._etcd.move_leader(effect.member_id)
+        await self._clock.sleep(2.0)  # until the members have been asked again

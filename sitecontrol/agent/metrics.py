@@ -1,0 +1,51 @@
+"""`/metrics` of the agent: computed from the state when asked, so there is nothing to keep up to date."""
+
+from collections.abc import Iterable
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from sitecontrol.agent.state import AgentState
+from sitecontrol.leadership.facts import PgState
+
+
+class AgentCollector(Collector):
+    def __init__(self, state: AgentState) -> None:
+        self._state = state
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        return ()
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        state, facts = self._state, self._state.facts
+        yield self._one(
+            "hotsite_agent_live", "1 when this node serves as the live site's leader.", state.serving
+        )
+        yield self._one("hotsite_agent_ready", "1 when this node can do its part.", not state.reasons)
+        yield self._one("hotsite_term", "The last term granted.", facts.term)
+        yield self._one("hotsite_two_site", "1 when every commit waits for the other site.",
+                        state.durability == "two-site")  # fmt: skip
+        yield self._one("hotsite_agent_lease_seconds", "Seconds until our lease may have run out.",
+                        max(0.0, facts.lease_ends_in) if facts.lease.id else 0.0)  # fmt: skip
+        if facts.canary_age is not None:
+            yield self._one("hotsite_canary_age_seconds", "Age of the last canary seen.", facts.canary_age)
+        yield self._one("hotsite_replay_lag_bytes", "Received but not yet replayed.",
+                        max(0, facts.pg.received_lsn - facts.pg.replayed_lsn))  # fmt: skip
+        pg = GaugeMetricFamily("hotsite_postgres_state", "1 for the state that holds.", labels=["state"])
+        for known in PgState:
+            pg.add_metric([known.value], float(facts.pg.state is known))
+        yield pg
+        lag = GaugeMetricFamily(
+            "hotsite_standby_lag_bytes", "Not yet flushed by a standby.", labels=["standby"]
+        )
+        for standby in facts.pg.standbys:
+            lag.add_metric([standby.name], max(0, facts.pg.received_lsn - standby.flush_lsn))
+        yield lag
+        fencing = GaugeMetricFamily("hotsite_fencing_seconds", "How long each step of the last fencing took.",
+                                    labels=["step"])  # fmt: skip
+        for step, milliseconds in state.fencing_ms.items():
+            fencing.add_metric([step], milliseconds / 1000)
+        yield fencing
+
+    def _one(self, name: str, text: str, value: float) -> GaugeMetricFamily:
+        return GaugeMetricFamily(name, text, value=float(value))
