@@ -94,7 +94,7 @@ class Leadership:
         self._clock = clock
         self._metrics = metrics
         self.tasks = Tasks("leadership")
-        self._snapshot = view.snapshot
+        self.snapshot = view.snapshot  # the picture that the gate was decided on
         self._known: Leader | None = None
         self._opened: tuple[Name, int] | None = None
         self._changed = asyncio.Event()
@@ -118,7 +118,7 @@ class Leadership:
             open=gate.open,
             may_send=gate.may_send,
             holding=self._holding,
-            durability=configured_durability(self._snapshot, self._settings),
+            durability=configured_durability(self.snapshot, self._settings),
             rule=gate.rule,
             sentence=gate.sentence,
         )
@@ -234,10 +234,10 @@ class Leadership:
 
     async def _follow(self) -> None:
         while True:
-            self._see(await self._view.changed(self._snapshot.serial))
+            self._see(await self._view.changed(self.snapshot.serial))
 
     def _see(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
+        self.snapshot = snapshot
         before = self._known
         self._known = leader = newest_leader(before, snapshot)
         if leader is not None and (before is None or before.node != leader.node):
@@ -251,7 +251,7 @@ class Leadership:
                 node.abandon()
 
     def _facts(self) -> Facts:
-        leader, swap = self._known, self._snapshot.swap
+        leader, swap = self._known, self.snapshot.swap
         node = self._nodes.get(leader.node) if leader is not None else None
         opened = self._opened
         return Facts(

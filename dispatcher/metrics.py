@@ -33,6 +33,7 @@ class Metrics:
             buckets=SIZES,
             registry=self.registry,
         )
+        self.accepted = 0  # new messages acknowledged
         self.by_outcome: Tally[SubmitOutcome] = Tally()  # results known to be stored
         self.receipts = 0  # stored, repeats included
         self.replies = 0
@@ -44,4 +45,5 @@ class Metrics:
         self._group_size.labels(kind).observe(rows)
 
     def outcomes(self, results: Sequence[SubmitResult]) -> None:
+        self.accepted = 0  # new messages acknowledged
         self.by_outcome.update(result.outcome for result in results)

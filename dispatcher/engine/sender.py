@@ -95,9 +95,9 @@ class Sender:
         return self._leadership.gate.may_send and not self._stopping
 
     @property
-    def quiet(self) -> bool:
-        """Whether nothing is being claimed and nothing waits for an answer."""
-        return self.unanswered == 0 and not self.claiming.locked()
+    def stopped(self) -> bool:
+        """Whether nothing is being claimed and nothing will be written until the gate opens again."""
+        return not self.may_send and not self.claiming.locked() and not len(self._backlog)
 
     @property
     def unwritten(self) -> int:

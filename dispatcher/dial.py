@@ -1,0 +1,57 @@
+"""Connections to real nodes: a `PostgresStore` on a `Session` of its own, as the role `hotsite_dispatch`."""
+
+from urllib.parse import urlsplit
+
+from dispatcher.postgres_store import PostgresStore
+from dispatcher.store import Store
+from dispatcher.warm import Connection, Dial
+from replication.session import Session, Target
+from sitecontrol.settings import Name, Secrets, Settings, SettingsError
+
+ROLE = "hotsite_dispatch"
+DATABASE = "hotsite"
+CONNECT_WITHIN_S = 3.0  # several round trips, also over a slow line
+
+
+class PostgresConnection:
+    """Implements `warm.Connection`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._store = PostgresStore(session)
+
+    @property
+    def store(self) -> Store:
+        return self._store
+
+    @property
+    def closed(self) -> bool:
+        return self._session.closed
+
+    def terminate(self) -> None:
+        self._session.terminate()
+
+    async def aclose(self) -> None:
+        await self._session.aclose()
+
+
+def dialler(settings: Settings, secrets: Secrets, application_name: str) -> Dial:
+    """A `Dial` for the nodes of the settings. Raises SettingsError when the password is missing."""
+    password = secrets.get("postgres-dispatch")
+
+    async def dial(name: Name) -> Connection:
+        node = settings.node(name)
+        if node is None:
+            raise SettingsError(f"no node {name!r} in the settings")
+        address = urlsplit(f"//{node.postgres}")
+        target = Target(
+            host=address.hostname or "",
+            port=address.port or 5432,
+            user=ROLE,
+            password=password,
+            database=DATABASE,
+            application_name=application_name,
+        )
+        return PostgresConnection(await Session.connect(target, timeout=CONNECT_WITHIN_S))
+
+    return dial

@@ -1,0 +1,199 @@
+"""What Prometheus and `/status` are told of a running dispatcher, read from its parts when they ask."""
+
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from dispatcher.condition import Condition
+from dispatcher.engine.engine import Engine
+from dispatcher.leadership import Leadership
+from dispatcher.metrics import PREFIX, Metrics
+from dispatcher.model import SubmitOutcome
+from dispatcher.observed import Observed
+from dispatcher.smpp.link import Link
+from sitecontrol.clock import Clock
+from sitecontrol.settings import Carrier, Name, Settings
+from sitecontrol.view import Snapshot
+
+
+class Exposition(Collector):
+    """One dispatcher, seen from outside. Reads and never changes anything."""
+
+    def __init__(
+        self,
+        *,
+        name: Name,
+        settings: Settings,
+        leadership: Leadership,
+        engine: Engine,
+        observed: Observed,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self._name = name
+        self._settings = settings
+        self._leadership = leadership
+        self._engine = engine
+        self._observed = observed
+        self._metrics = metrics
+        self._clock = clock
+        self._version = installed_version()
+
+    def condition(self) -> Condition:
+        return Condition(
+            name=self._name,
+            site=self._settings.site.name,
+            state=self._leadership.state,
+            links_bound=self._engine.links_bound,
+            links=len(self._engine.links),
+            in_step=in_step(self._leadership.snapshot, self._settings),
+        )
+
+    def totals(self) -> dict[str, int]:
+        """Ever-growing numbers of this process."""
+        metrics = self._metrics
+        return {
+            "accepted": metrics.accepted,
+            "submitted": metrics.by_outcome[SubmitOutcome.SUBMITTED],
+            "failed": metrics.by_outcome[SubmitOutcome.FAILED],
+            "in_doubt": metrics.by_outcome[SubmitOutcome.IN_DOUBT] + metrics.given_up,
+            "returned": metrics.by_outcome[SubmitOutcome.QUEUED],
+            "receipts": metrics.receipts,
+            "replies": metrics.replies,
+            "unknown_commits": metrics.unknown_commits,
+            "dropped_results": metrics.dropped_results,
+        }
+
+    def status(self) -> dict[str, Any]:
+        condition = self.condition()
+        state = condition.state
+        return {
+            "name": condition.name,
+            "site": condition.site,
+            "version": self._version,
+            "identity": self._engine.identity,
+            "live": condition.live,
+            "ready": not condition.reasons,
+            "reasons": list(condition.reasons),
+            "gate": {
+                "rule": state.rule,
+                "sentence": state.sentence,
+                "open": state.open,
+                "may_send": state.may_send,
+                "holding": state.holding,
+            },
+            "leader": state.leader_node,
+            "live_site": state.leader_site,
+            "term": state.term,
+            "durability": state.durability,
+            "links": [_link(carrier, link) for carrier, link in self._engine.links],
+            "unwritten": self._engine.sender.unwritten,
+            "unanswered": self._engine.sender.unanswered,
+            "counts": self.totals(),
+            "rates": self._observed.rates,
+            "queue": self._queue(),
+        }
+
+    def collect(self) -> Iterator[Metric]:
+        state = self._leadership.state
+        for what, total in self.totals().items():
+            yield CounterMetricFamily(PREFIX + what, f"{what}, since this process started", value=total)
+        yield GaugeMetricFamily(PREFIX + "open", "1 while requests pass to the leader", value=state.open)
+        yield GaugeMetricFamily(PREFIX + "may_send", "1 while this site sends", value=state.may_send)
+        yield GaugeMetricFamily(PREFIX + "term", "The term of the known leader", value=state.term)
+        yield GaugeMetricFamily(PREFIX + "holding", "Pieces of work held by the gate", value=state.holding)
+        sender = self._engine.sender
+        yield GaugeMetricFamily(
+            PREFIX + "unwritten", "Segments claimed and not yet written", value=sender.unwritten
+        )
+        yield GaugeMetricFamily(
+            PREFIX + "unanswered", "Segments written and not yet answered", value=sender.unanswered
+        )
+        yield from self._queue_families()
+        yield from self._link_families()
+
+    def _queue(self) -> dict[str, Any] | None:
+        queue = self._observed.queue
+        if queue is None:
+            return None
+        return {
+            "by_state": dict(queue.counts.by_state),
+            "oldest_queued_s": queue.counts.oldest_queued_s,
+            "age_s": round(self._clock.now() - queue.at, 3),
+        }
+
+    def _queue_families(self) -> Iterator[Metric]:
+        queue = self._observed.queue
+        if queue is None:
+            return
+        segments = GaugeMetricFamily(PREFIX + "queue", "Segments by state, whole cluster", labels=["state"])
+        for segment_state, count in queue.counts.by_state.items():
+            segments.add_metric([segment_state], count)
+        yield segments
+        oldest = GaugeMetricFamily(
+            PREFIX + "oldest_queued_seconds", "Age of the oldest queued segment", labels=["class"]
+        )
+        for message_class, age in queue.counts.oldest_queued_s.items():
+            oldest.add_metric([message_class], age)
+        yield oldest
+
+    def _link_families(self) -> Iterator[Metric]:
+        labels = ["carrier", "link"]
+        bound = GaugeMetricFamily(PREFIX + "link_bound", "1 while the link is bound", labels=labels)
+        flight = GaugeMetricFamily(PREFIX + "link_unanswered", "Unanswered submits", labels=labels)
+        window = GaugeMetricFamily(PREFIX + "link_window", "The most unanswered submits", labels=labels)
+        rate = GaugeMetricFamily(PREFIX + "link_rate", "Segments per second allowed now", labels=labels)
+        rtt = GaugeMetricFamily(
+            PREFIX + "link_rtt_seconds", "Round trip of the last enquire_link", labels=labels
+        )
+        for carrier, link in self._engine.links:
+            which = [carrier.name, link.name]
+            bound.add_metric(which, link.bound)
+            flight.add_metric(which, link.in_flight)
+            window.add_metric(which, carrier.window)
+            rate.add_metric(which, link.rate)
+            if link.rtt_s is not None:
+                rtt.add_metric(which, link.rtt_s)
+        yield from (bound, flight, window, rate, rtt)
+
+
+def _link(carrier: Carrier, link: Link) -> dict[str, Any]:
+    counters = link.counters
+    return {
+        "name": link.name,
+        "carrier": carrier.name,
+        "state": link.state,
+        "bound": link.bound,
+        "in_flight": link.in_flight,
+        "window": carrier.window,
+        "rate": link.rate,
+        "rtt_s": link.rtt_s,
+        "error": link.last_error,
+        "submits": counters.submits,
+        "answers": counters.answers,
+        "throttled": counters.throttled,
+        "doubts": counters.doubts,
+        "late_answers": counters.late_answers,
+        "receipts": counters.receipts,
+        "replies": counters.replies,
+        "malformed": counters.malformed,
+        "disconnects": counters.disconnects,
+    }
+
+
+def in_step(snapshot: Snapshot, settings: Settings) -> bool:
+    """Whether a standby of our own site is named in `sync`."""
+    if snapshot.sync is None:
+        return False
+    return any(settings.site_of(s.node) == settings.site.name for s in snapshot.sync.record.standbys)
+
+
+def installed_version() -> str:
+    try:
+        return version("hotsite")
+    except PackageNotFoundError:  # run from a checkout that was not installed
+        return "0"
