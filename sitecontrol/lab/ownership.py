@@ -1,0 +1,90 @@
+"""Which running processes belong to a lab, and how to end all of them without touching anything else.
+
+A process is the lab's when it was started with the lab's mark in its environment (`HOTSITE_LAB_ID`, inherited
+by whatever it starts in turn), or when it is a PostgreSQL whose working directory is one of the lab's data
+directories. Both survive a crash of the supervisor, which no list of children would.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import psutil
+
+MARK = "HOTSITE_LAB_ID"
+POLL = 0.05  # seconds
+
+
+def belongs(process: psutil.Process, lab_id: str, data_dirs: Sequence[Path]) -> bool:
+    try:
+        if process.name() == "postgres" and Path(process.cwd()) in data_dirs:
+            return True
+        return process.environ().get(MARK) == lab_id
+    except (psutil.Error, OSError):  # gone, or somebody else's
+        return False
+
+
+def processes_of(lab_id: str, data_dirs: Sequence[Path]) -> list[psutil.Process]:
+    """Every living process of the lab, the caller excepted."""
+    return [
+        process
+        for process in psutil.process_iter()
+        if process.pid != os.getpid()
+        and belongs(process, lab_id, data_dirs)
+        and process.status() != psutil.STATUS_ZOMBIE
+    ]
+
+
+def postgres_of(data_dir: Path) -> list[psutil.Process]:
+    """The postmaster of a data directory, if it runs, then its backends."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.name() == "postgres" and Path(process.cwd()) == data_dir:
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    pids = {process.pid for process in found}
+    return sorted(found, key=lambda process: (process.ppid() in pids, process.pid))
+
+
+def postmaster_of(data_dir: Path) -> int | None:
+    """The pid in postmaster.pid, if that process lives and works in this directory."""
+    try:
+        pid = int((data_dir / "postmaster.pid").read_text().split("\n", 1)[0])
+        process = psutil.Process(pid)
+        return pid if process.name() == "postgres" and Path(process.cwd()) == data_dir else None
+    except (OSError, ValueError, psutil.Error):
+        return None
+
+
+def send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        try:
+            process.send_signal(number)
+        except psutil.NoSuchProcess:
+            continue
+
+
+def end(lab_id: str, data_dirs: Sequence[Path], *, within: float) -> int:
+    """End whatever is left of a lab: ask, then kill. Returns how many there were."""
+    left = processes_of(lab_id, data_dirs)
+    count = len(left)
+    send((p for p in left if p.name() != "postgres"), signal.SIGTERM)
+    for data_dir in data_dirs:
+        postmaster = postmaster_of(data_dir)
+        if postmaster is not None:
+            send(
+                [psutil.Process(postmaster)], signal.SIGQUIT
+            )  # immediate: recovery is PostgreSQL's daily bread
+    deadline = time.monotonic() + within
+    while left and time.monotonic() < deadline:
+        time.sleep(POLL)
+        left = processes_of(lab_id, data_dirs)
+    while left:
+        send(left, signal.SIGKILL)
+        time.sleep(POLL)
+        left = processes_of(lab_id, data_dirs)
+    return count

@@ -1,0 +1,70 @@
+"""The port plan of a lab: one hundred ports from `base` on, all on 127.0.0.1.
+
+| from base | what |
+|---|---|
+| +0 … +9 | columbus: agent, health daemon, PostgreSQL, etcd for clients, for peers, dispatchers 1 to 5 |
+| +10 … +19 | denver: the same |
+| +20 … +24 | witness: (free), health daemon, (free), etcd for clients, etcd for peers |
+| +25 … +28 | carrier simulators |
+| +29, +30  | control of the supervisor, control of the WAN emulator |
+| +31 … +99 | the WAN emulator's doors, one for each place and service that it reaches elsewhere |
+
+So two labs run side by side with bases that are 100 apart.
+"""
+
+from dataclasses import dataclass
+
+DEFAULT_BASE = 7100
+SPAN = 100
+MAX_DISPATCHERS = 5  # per site
+MAX_CARRIERS = 4
+
+SITES = ("columbus", "denver")
+WITNESS = "witness"
+PLACES = (*SITES, WITNESS)
+
+_FIRST_DOOR = 31
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlacePorts:
+    """Where the processes of one place listen themselves."""
+
+    agent: int
+    healthcheck: int
+    postgres: int
+    etcd_client: int
+    etcd_peer: int
+    dispatchers: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PortPlan:
+    base: int = DEFAULT_BASE
+
+    def place(self, name: str) -> PlacePorts:
+        first = self.base + 10 * PLACES.index(name)
+        dispatchers = tuple(range(first + 5, first + 5 + MAX_DISPATCHERS)) if name in SITES else ()
+        return PlacePorts(
+            agent=first,
+            healthcheck=first + 1,
+            postgres=first + 2,
+            etcd_client=first + 3,
+            etcd_peer=first + 4,
+            dispatchers=dispatchers,
+        )
+
+    def carrier(self, index: int) -> int:
+        return self.base + 25 + index
+
+    @property
+    def supervisor(self) -> int:
+        return self.base + 29
+
+    @property
+    def wan(self) -> int:
+        return self.base + 30
+
+    @property
+    def doors(self) -> range:
+        return range(self.base + _FIRST_DOOR, self.base + SPAN)
