@@ -1,0 +1,184 @@
+"""The dispatcher's HTTP application, and the server that it runs on.
+
+`create_app` puts the parts together; `serve` listens. What goes wrong below a handler is worded in one place,
+`answer`, which also numbers each request and writes its one line to the log (at debug level: at thousands of
+requests a second nobody reads them all).
+
+A slow client is nobody else's trouble: headers must be complete within `IDLE_S` of the connection or of the
+last answer, a body within `body.WITHIN_S`, and a refused body is read on only for `LINGER_S`, so that the
+refusal reaches a client which looks for it only after sending.
+"""
+
+import resource
+from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib.metadata import version
+from typing import Final
+
+import orjson
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from dispatcher.http import answers, docs, openapi
+from dispatcher.http.access import Access
+from dispatcher.http.bulk import Bulk
+from dispatcher.http.directory import Directory
+from dispatcher.http.messages import Messages
+from dispatcher.http.problem import INTERNAL, METHOD, NOT_FOUND, TOO_LARGE, Problem
+from dispatcher.http.routes import CALLS
+from dispatcher.intake import Intake, LeadershipLike
+from dispatcher.leadership import Unavailable
+from dispatcher.uuid7 import Ids
+from sitecontrol.clock import Clock
+from sitecontrol.settings import Settings
+
+log = structlog.get_logger()
+
+IDLE_S: Final = 30.0
+LINGER_S: Final = 3.0
+STOP_WITHIN_S: Final = 1.0
+
+INTAKE: Final = web.AppKey("intake", Intake)
+DIRECTORY: Final = web.AppKey("directory", Directory)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def create_app(leadership: LeadershipLike, settings: Settings, clock: Clock) -> web.Application:
+    """The application. Further routes may be added to it before it starts; `answer` words their problems too."""
+    ids = Ids(clock)
+    intake = Intake(leadership, settings.dispatcher, clock)
+    directory = Directory(leadership, clock, hold_for=settings.dispatcher.hold_for)
+    access = Access(directory, clock)
+    messages = Messages(
+        leadership=leadership,
+        intake=intake,
+        directory=directory,
+        access=access,
+        settings=settings,
+        clock=clock,
+        ids=ids,
+    )
+    bulk = Bulk(messages=messages, intake=intake, access=access, settings=settings.dispatcher)
+    app = web.Application(
+        middlewares=[answer(ids, clock)], client_max_size=settings.dispatcher.max_body_bytes
+    )
+    app[INTAKE] = intake
+    app[DIRECTORY] = directory
+    handlers: dict[str, Handler] = {
+        "send": messages.send,
+        "bulk": bulk.send,
+        "list": messages.list,
+        "read": messages.read,
+        "cancel": messages.cancel,
+        "preview": messages.preview,
+        **_descriptions(),
+    }
+    for call in CALLS:
+        app.router.add_route(call.method, call.path, handlers[call.name], expect_handler=expect)
+    app.cleanup_ctx.append(_running)
+    return app
+
+
+async def _running(app: web.Application) -> AsyncIterator[None]:
+    await app[DIRECTORY].start()
+    yield
+    await app[DIRECTORY].stop()
+    await app[INTAKE].stop()
+
+
+def _descriptions() -> dict[str, Handler]:
+    """The handlers that show the API; both answers are made once."""
+    document = openapi.describe(CALLS, version("hotsite"))
+    as_json = orjson.dumps(document)
+    html, html_headers = docs.page(document)
+
+    async def show_openapi(_: web.Request) -> web.Response:
+        return web.Response(body=as_json, headers=answers.JSON_HEADERS)
+
+    async def show_docs(_: web.Request) -> web.Response:
+        return docs.response(html, html_headers)
+
+    return {"openapi": show_openapi, "docs": show_docs}
+
+
+def answer(ids: Ids, clock: Clock) -> Middleware:
+    """The middleware: numbers requests, words problems, writes the log's line."""
+
+    @web.middleware
+    async def numbered(request: web.Request, handler: Handler) -> web.StreamResponse:
+        began = clock.now()
+        request_id = request["request_id"] = ids.new()
+        response: web.StreamResponse
+        try:
+            response = await handler(request)
+        except Problem as problem:
+            response = answers.problem_response(problem, request_id)
+        except Unavailable as reason:
+            response = answers.problem_response(answers.unavailable(reason), request_id)
+        except web.HTTPException as error:
+            response = answers.problem_response(of_http(error), request_id)
+        except Exception:
+            log.exception(
+                "request_failed", request_id=str(request_id), method=request.method, path=request.path
+            )
+            failed = Problem(kind=INTERNAL, detail="the request met a defect; it was not acknowledged")
+            response = answers.problem_response(failed, request_id)
+        if not response.prepared:
+            response.headers["X-Request-Id"] = str(request_id)
+        log.debug(
+            "request",
+            request_id=request_id,
+            method=request.method,
+            path=request.path,
+            status=response.status,
+            seconds=clock.now() - began,
+        )
+        return response
+
+    return numbered
+
+
+def of_http(error: web.HTTPException) -> Problem:
+    """What aiohttp refuses by itself, in our form; an answer that it raises (a redirect) passes as it is."""
+    if isinstance(error, web.HTTPNotFound):
+        return Problem(kind=NOT_FOUND, detail="nothing is served at this address; /docs lists what is")
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        return Problem(
+            kind=METHOD, detail=f"{error.method} is not served here; {allowed} is", headers={"Allow": allowed}
+        )
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return Problem(kind=TOO_LARGE, detail=error.text or "", close=True)
+    raise error
+
+
+async def expect(request: web.Request) -> None:
+    """Answer `Expect: 100-continue`, unless the announced body would be refused: then it need not be sent."""
+    announced = request.content_length
+    if announced is None or announced <= request.client_max_size or request.path.endswith("/bulk"):
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+
+
+async def serve(app: web.Application, host: str, port: int) -> web.AppRunner:
+    """Listen. Raises OSError when the address cannot be had. End with `runner.cleanup()`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        # The usual soft limit of 1,024 is soon used up by a client that only opens connections.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        keepalive_timeout=IDLE_S,
+        lingering_time=LINGER_S,
+        shutdown_timeout=STOP_WITHIN_S,
+        auto_decompress=False,  # a compressed body is refused: a small one can be huge
+    )
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port, reuse_address=True, backlog=1_024).start()
+    except OSError:
+        await runner.cleanup()
+        raise
+    return runner

@@ -1,0 +1,99 @@
+"""From what a caller sent to a checked request, or to a problem that names every wrong field. Pure."""
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from dispatcher.http.problem import MALFORMED, FieldError, Problem, invalid, shorten
+
+M = TypeVar("M", bound=BaseModel)
+
+# Fields that callers of similar services expect, and what to do instead.
+NOT_HERE: Final[Mapping[str, str]] = {
+    "template": "templates are not served yet: send the finished text in `body`",
+    "vars": "templates are not served yet: send the finished text in `body`",
+}
+
+# pydantic's error types in our words; {…} are filled from the error's context.
+WORDS: Final[Mapping[str, str]] = {
+    "missing": "is required",
+    "string_type": "must be a string",
+    "string_too_short": "must not be empty",
+    "string_too_long": "must have at most {max_length} characters",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be one of {expected}",
+    "enum": "must be one of {expected}",
+    "model_type": "must be a JSON object",
+    "model_attributes_type": "must be a JSON object",
+    "datetime_type": "must be a time such as 2026-01-31T17:00:00Z",
+    "datetime_parsing": "must be a time such as 2026-01-31T17:00:00Z",
+    "datetime_from_date_parsing": "must be a time such as 2026-01-31T17:00:00Z",
+    "datetime_object_invalid": "must be a time such as 2026-01-31T17:00:00Z",
+    "timezone_aware": "must carry a time zone: 2026-01-31T17:00:00Z, or 2026-01-31T12:00:00-05:00",
+}
+
+
+def read_json(model: type[M], raw: bytes) -> M:
+    """The request in `raw`. Raises Problem."""
+    try:
+        return model.model_validate_json(raw)
+    except ValidationError as error:
+        raise _problem(model, error.errors(include_url=False)) from None
+
+
+def read_query(model: type[M], pairs: Iterable[tuple[str, str]]) -> M:
+    """The request in a query string. Raises Problem."""
+    values: dict[str, str] = {}
+    for name, value in pairs:
+        if name in values:
+            raise invalid(FieldError(field=name, message="is given twice", value=shorten(value)))
+        values[name] = value
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise _problem(model, error.errors(include_url=False)) from None
+
+
+def field_names(model: type[BaseModel]) -> list[str]:
+    """The names that callers use."""
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _problem(model: type[BaseModel], details: list[ErrorDetails]) -> Problem:
+    first = details[0]
+    if first["type"] == "json_invalid":
+        why = str(first.get("ctx", {}).get("error", "it cannot be read"))
+        return Problem(kind=MALFORMED, detail=why, errors=(FieldError(field="", message=why),))
+    return invalid(*(_field_error(model, detail) for detail in details))
+
+
+def _field_error(model: type[BaseModel], detail: ErrorDetails) -> FieldError:
+    name = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "missing":
+        return FieldError(field=name, message=WORDS["missing"])
+    if detail["type"] == "extra_forbidden":
+        return FieldError(field=shorten(name), message=_unknown(model, name), value=shorten(detail["input"]))
+    return FieldError(field=name, message=_words(detail), value=shorten(detail["input"]))
+
+
+def _unknown(model: type[BaseModel], name: str) -> str:
+    if name in NOT_HERE:
+        return NOT_HERE[name]
+    close = get_close_matches(name[:100], field_names(model), n=1)
+    return (
+        f"is not a field of this request; did you mean `{close[0]}`?"
+        if close
+        else (f"is not a field of this request; it has {', '.join(field_names(model))}")
+    )
+
+
+def _words(detail: ErrorDetails) -> str:
+    context: dict[str, Any] = detail.get("ctx", {})
+    words = WORDS.get(detail["type"])
+    return words.format(**context) if words is not None else detail["msg"]

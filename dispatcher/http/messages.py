@@ -1,0 +1,177 @@
+"""The calls on single messages: send, look, list, cancel, preview. Each handler reads as its story."""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from uuid import UUID
+
+from aiohttp import web
+
+from dispatcher.http import answers, body, checking, submission
+from dispatcher.http.access import Access
+from dispatcher.http.directory import Directory
+from dispatcher.http.problem import INVALID, LEFT, NOT_FOUND, FieldError, Problem, invalid, shorten
+from dispatcher.http.schemas import ListQuery, MessageRequest, PreviewRequest
+from dispatcher.http.submission import Terms
+from dispatcher.intake import Acknowledgement, Intake, LeadershipLike, RowRefused
+from dispatcher.leadership import Lane
+from dispatcher.model import MessageView, NewMessage, Program, State
+from dispatcher.store import Store
+from dispatcher.uuid7 import Ids
+from sitecontrol.clock import Clock
+from sitecontrol.settings import Settings
+
+
+class Messages:
+    def __init__(
+        self,
+        *,
+        leadership: LeadershipLike,
+        intake: Intake,
+        directory: Directory,
+        access: Access,
+        settings: Settings,
+        clock: Clock,
+        ids: Ids,
+    ) -> None:
+        self._leadership = leadership
+        self._intake = intake
+        self._directory = directory
+        self._access = access
+        self._clock = clock
+        self._ids = ids
+        self._site = settings.site.name
+        self._durability = settings.dispatcher.durability
+        self._most_bytes = settings.dispatcher.max_body_bytes
+        self._terms = Terms(any_possible_number=settings.dispatcher.consent == "assumed")
+
+    async def send(self, request: web.Request) -> web.Response:
+        key = await self._access.caller(request)
+        body.check_type(request, body.JSON)
+        asked = checking.read_json(MessageRequest, await body.read(request, at_most=self._most_bytes))
+        program = await self.program(key.account_id, asked.program)
+        row = self.compose(asked, program)
+        try:
+            told = await self._intake.accept(row)
+        except RowRefused as refused:
+            raise refused_row(refused) from None
+        return self._accepted(row, told)
+
+    async def program(self, account_id: int, name: str) -> Program:
+        """The account's program of that name. Raises Problem, or Unavailable when it cannot be looked up."""
+        known = self.known_program(account_id, name)
+        if known is None:
+            await self._directory.refreshed()
+            known = self.known_program(account_id, name)
+        return usable(known, name)
+
+    def known_program(self, account_id: int, name: str) -> Program | None:
+        return self._directory.program(account_id, name)
+
+    def compose(self, asked: MessageRequest, program: Program) -> NewMessage:
+        return submission.compose(
+            asked, program, new_id=self._ids.new(), now=self._clock.wall(), terms=self._terms
+        )
+
+    def _accepted(self, row: NewMessage, told: Acknowledgement) -> web.Response:
+        document = answers.acknowledgement(row, told, self._durability)
+        document["site"] = self._site
+        document["live_site"] = told.live_site
+        document["term"] = told.term
+        return answers.json_response(document, status=answers.status_of(told))
+
+    async def read(self, request: web.Request) -> web.Response:
+        key = await self._access.caller(request)
+        message_id = message_id_in(request)
+
+        async def op(store: Store, term: int) -> MessageView | None:
+            return await store.read(term, key.account_id, message_id)
+
+        return answers.json_response(answers.message(found(await self._leadership.run(op, lane=Lane.READ))))
+
+    async def list(self, request: web.Request) -> web.Response:
+        key = await self._access.caller(request)
+        query = checking.read_query(ListQuery, request.query.items())
+        after = None if query.cursor is None else cursor_id(query.cursor)
+
+        async def op(store: Store, term: int) -> Sequence[MessageView]:
+            return await store.find(
+                term,
+                key.account_id,
+                reference=query.reference,
+                state=query.state,
+                to=query.to,
+                after=after,
+                limit=query.limit + 1,
+            )
+
+        views = await self._leadership.run(op, lane=Lane.READ)
+        # Newest first: from the first one that is too old on, all are.
+        fresh = [view for view in views if query.since is None or view.accepted_at >= query.since]
+        page = fresh[: query.limit]
+        return answers.json_response(
+            {
+                "messages": [answers.message(view) for view in page],
+                "next_cursor": cursor(page[-1].id) if len(fresh) > query.limit else None,
+            }
+        )
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        key = await self._access.caller(request)
+        message_id = message_id_in(request)
+
+        async def op(store: Store, term: int) -> MessageView | None:
+            return await store.cancel(term, key.account_id, message_id)
+
+        view = found(await self._leadership.run(op, lane=Lane.READ))
+        if not any(segment.state is State.CANCELED for segment in view.segments):
+            raise Problem(kind=LEFT, detail=f"the message is {view.state.value.replace('_', ' ')}")
+        return answers.json_response(answers.message(view))
+
+    async def preview(self, request: web.Request) -> web.Response:
+        await self._access.caller(request)
+        body.check_type(request, body.JSON)
+        asked = checking.read_json(PreviewRequest, await body.read(request, at_most=self._most_bytes))
+        if (fault := submission.body_fault(asked.body)) is not None:
+            raise invalid(FieldError(field="body", message=fault, value=shorten(asked.body)))
+        return answers.json_response(answers.preview(asked.body))
+
+
+def usable(program: Program | None, name: str) -> Program:
+    if program is None:
+        raise invalid(
+            FieldError(field="program", message="is no program of this account", value=shorten(name))
+        )
+    if not program.enabled:
+        raise invalid(FieldError(field="program", message="is switched off", value=shorten(name)))
+    return program
+
+
+def refused_row(refused: RowRefused) -> Problem:
+    return Problem(kind=INVALID, detail=str(refused), errors=(FieldError(field="", message=str(refused)),))
+
+
+def found(view: MessageView | None) -> MessageView:
+    if view is None:
+        raise Problem(kind=NOT_FOUND, detail="there is no message with this id")
+    return view
+
+
+def message_id_in(request: web.Request) -> UUID:
+    try:
+        return UUID(request.match_info["id"])
+    except ValueError:
+        raise Problem(kind=NOT_FOUND, detail="there is no message with this id") from None
+
+
+def cursor(last: UUID) -> str:
+    return base64.urlsafe_b64encode(last.bytes).decode().rstrip("=")
+
+
+def cursor_id(cursor: str) -> UUID:
+    try:
+        return UUID(bytes=base64.urlsafe_b64decode(cursor + "=="))
+    except (ValueError, binascii.Error):
+        raise invalid(
+            FieldError(field="cursor", message="is not one that was given out here", value=shorten(cursor))
+        ) from None

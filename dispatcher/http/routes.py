@@ -1,0 +1,122 @@
+"""The calls of the API, in one table: the router is filled from it and `/v1/openapi.json` is made from it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from pydantic import BaseModel
+
+from dispatcher.http import problem, schemas
+from dispatcher.http.problem import Kind
+
+OF_ANY_CALL: Final = (problem.INTERNAL,)
+OF_A_KEY: Final = (problem.UNAUTHORIZED, problem.TOO_MANY, problem.UNAVAILABLE)
+OF_A_BODY: Final = (
+    problem.MALFORMED,
+    problem.INVALID,
+    problem.TIMEOUT,
+    problem.TOO_LARGE,
+    problem.MEDIA_TYPE,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One method of one path. `name` names its handler in `app`."""
+
+    name: str
+    method: str
+    path: str
+    summary: str
+    description: str = ""
+    query: type[BaseModel] | None = None
+    request: type[BaseModel] | None = None
+    request_type: str = "application/json"
+    answers: Mapping[int, type[BaseModel] | None] = field(default_factory=dict)  # None: not JSON of ours
+    answer_type: str = "application/json"
+    problems: tuple[Kind, ...] = ()
+    public: bool = False  # needs no key
+
+
+CALLS: Final = (
+    Call(
+        name="send",
+        method="POST",
+        path="/v1/messages",
+        summary="Send a text",
+        description="202 means that the message is on disk, where `durability` says, and will be accounted for "
+        "whatever fails. Give a `reference`: a request that was not answered is then safe to repeat, at either "
+        "site. 200 with `duplicate` is the answer to such a repeat. While production moves between the sites, "
+        "the request is held and answered afterwards.",
+        request=schemas.MessageRequest,
+        answers={202: schemas.AcceptedAnswer, 200: schemas.AcceptedAnswer},
+        problems=(*OF_A_KEY, *OF_A_BODY, problem.CONFLICT, problem.ONE_SITE),
+    ),
+    Call(
+        name="bulk",
+        method="POST",
+        path="/v1/messages/bulk",
+        summary="Send many texts",
+        description="One JSON object a line in; one result line out for each, in order, with its line number. "
+        "A line that is refused does not stop the others. There is no limit on lines: send and read at the "
+        "same time, for reading stops while too many results wait for you.",
+        request=schemas.MessageRequest,
+        request_type="application/x-ndjson",
+        answers={200: schemas.LineAnswer},
+        answer_type="application/x-ndjson",
+        problems=(*OF_A_KEY, problem.MEDIA_TYPE),
+    ),
+    Call(
+        name="list",
+        method="GET",
+        path="/v1/messages",
+        summary="List messages",
+        description="Newest first.",
+        query=schemas.ListQuery,
+        answers={200: schemas.PageAnswer},
+        problems=(*OF_A_KEY, problem.INVALID),
+    ),
+    Call(
+        name="read",
+        method="GET",
+        path="/v1/messages/{id}",
+        summary="Look at a message",
+        answers={200: schemas.MessageAnswer},
+        problems=(*OF_A_KEY, problem.NOT_FOUND),
+    ),
+    Call(
+        name="cancel",
+        method="DELETE",
+        path="/v1/messages/{id}",
+        summary="Cancel what has not left",
+        description="Segments that were handed to a carrier cannot be called back.",
+        answers={200: schemas.MessageAnswer},
+        problems=(*OF_A_KEY, problem.NOT_FOUND, problem.LEFT),
+    ),
+    Call(
+        name="preview",
+        method="POST",
+        path="/v1/preview",
+        summary="See how a text would be sent",
+        request=schemas.PreviewRequest,
+        answers={200: schemas.PreviewAnswer},
+        problems=(*OF_A_KEY, *OF_A_BODY),
+    ),
+    Call(
+        name="openapi",
+        method="GET",
+        path="/v1/openapi.json",
+        summary="This description",
+        answers={200: None},
+        public=True,
+    ),
+    Call(
+        name="docs",
+        method="GET",
+        path="/docs",
+        summary="This description, for people",
+        answers={200: None},
+        answer_type="text/html",
+        public=True,
+    ),
+)

@@ -1,0 +1,207 @@
+"""The shapes of requests and answers: what is checked at the edge, and what `/v1/openapi.json` says of it.
+
+Requests are strict: no field is ignored, no type is bent. Answers are described here and rendered in `answers`.
+"""
+
+from datetime import datetime
+from typing import Annotated, Final, Literal
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+
+from dispatcher.model import Encoding, MessageClass, OnDoubt, State, StoredDurability
+
+MAX_SEGMENTS: Final = 10
+MAX_PAGE: Final = 200
+
+ClassName = Literal["emergency", "service", "marketing"]
+CLASSES: Final[dict[ClassName, MessageClass]] = {
+    "emergency": MessageClass.EMERGENCY,
+    "service": MessageClass.SERVICE,
+    "marketing": MessageClass.MARKETING,
+}
+CLASS_NAMES: Final[dict[MessageClass, ClassName]] = {value: name for name, value in CLASSES.items()}
+
+Reference = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+ProgramName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+
+
+class Shape(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class MessageRequest(Shape):
+    """A text to one customer."""
+
+    program: ProgramName = Field(description="The name of the program that it belongs to.")
+    to: str = Field(description="The customer's number, in E.164 form.", examples=["+16145550123"])
+    body: str = Field(description=f"The text: at most {MAX_SEGMENTS} segments.")
+    reference: Reference | None = Field(
+        default=None,
+        description="Your own name for this message, printable. Repeating a request with the same reference and "
+        "content is safe: it answers with the first message. With other content it is refused (409).",
+    )
+    class_: ClassName | None = Field(
+        default=None, alias="class", description="What goes first. The program's class if left out."
+    )
+    send_at: AwareDatetime | None = Field(
+        default=None, description="Not to be sent before this time (RFC 3339, with zone)."
+    )
+    expires_at: AwareDatetime | None = Field(
+        default=None, description="Not to be sent after this time (RFC 3339, with zone)."
+    )
+    on_doubt: Literal["resend", "hold"] | None = Field(
+        default=None,
+        description="What to do when a text may or may not have left: send it once more, or wait for a receipt. "
+        "The program's choice if left out.",
+    )
+
+
+class PreviewRequest(Shape):
+    """A text, to see how it would be sent."""
+
+    body: str = Field(description="The text.")
+
+
+class ListQuery(Shape):
+    """Which messages to list."""
+
+    reference: Reference | None = Field(default=None, description="With exactly this reference.")
+    state: State | None = Field(default=None, description="In this state.", strict=False)
+    to: str | None = Field(default=None, description="To this number (E.164).")
+    since: AwareDatetime | None = Field(
+        default=None, description="Accepted at or after this time (RFC 3339, with zone).", strict=False
+    )
+    limit: int = Field(default=50, ge=1, le=MAX_PAGE, description="At most so many.", strict=False)
+    cursor: str | None = Field(
+        default=None, max_length=40, description="`next_cursor` of the page before: what follows it."
+    )
+
+
+class Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class AcceptedAnswer(Answer):
+    """The promise: this message is on disk and will be accounted for."""
+
+    id: UUID
+    state: State
+    reference: str | None
+    segments: int = Field(ge=1, description="How many texts the carrier will count.")
+    encoding: Encoding
+    durability: StoredDurability = Field(description="Where it is on disk now.")
+    site: str = Field(description="The site that took the request.")
+    live_site: str | None = Field(description="The site that production ran in at that moment.")
+    term: int = Field(description="Number of the leadership under which it was stored.")
+    duplicate: Literal[True] | None = Field(
+        default=None, description="Present when the reference was known: this is the first message."
+    )
+
+
+class FieldProblem(Answer):
+    field: str = Field(description="Empty for the request as a whole.")
+    message: str
+    value: str | None = Field(default=None, description="What was refused, shortened.")
+
+
+class ProblemAnswer(Answer):
+    """Why a request was not served (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str = Field(description="Names this very request; the logs know it.")
+    errors: list[FieldProblem] | None = None
+
+
+class LineProblem(Answer):
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldProblem] | None = None
+
+
+class LineAnswer(Answer):
+    """What became of one line. Either `id` and the rest, or `problem`."""
+
+    line: int = Field(ge=1, description="Number of the line in the request, from 1.")
+    status: int = Field(description="What a single request would have been answered with.")
+    id: UUID | None = None
+    state: State | None = None
+    reference: str | None = None
+    segments: int | None = None
+    encoding: Encoding | None = None
+    durability: StoredDurability | None = None
+    duplicate: Literal[True] | None = None
+    problem: LineProblem | None = None
+
+
+class PartAnswer(Answer):
+    """One segment of a message."""
+
+    segment: int
+    state: State
+    attempts: int
+    carrier: str | None
+    carrier_message_id: str | None
+    command_status: int | None = Field(description="The carrier's answer to `submit_sm`; 0 is yes.")
+    command_status_text: str | None = Field(description="The same in words.")
+    error: str | None = Field(description="The code of the carrier's receipt.")
+
+
+class EventAnswer(Answer):
+    at: datetime
+    state: State
+    segment: int | None
+    detail: str
+
+
+class MessageAnswer(Answer):
+    """A message and all that happened to it."""
+
+    id: UUID
+    state: State
+    program: str
+    to: str
+    body: str
+    reference: str | None
+    class_: ClassName = Field(alias="class")
+    encoding: Encoding
+    segments: int
+    attempts: int = Field(description="How often a segment was handed to a carrier, in all.")
+    accepted_at: datetime
+    send_at: datetime | None
+    expires_at: datetime | None
+    on_doubt: OnDoubt
+    parts: list[PartAnswer]
+    events: list[EventAnswer]
+
+
+class PageAnswer(Answer):
+    """Messages, newest first."""
+
+    messages: list[MessageAnswer]
+    next_cursor: str | None = Field(description="Ask again with this as `cursor`; null on the last page.")
+
+
+class OffendingAnswer(Answer):
+    index: int
+    character: str
+    code_point: str = Field(examples=["U+2019"])
+    name: str
+
+
+class PreviewAnswer(Answer):
+    """How a text would be sent."""
+
+    encoding: Encoding
+    segments: int = Field(description="How many texts the carrier will count.")
+    units: int = Field(description="Septets (gsm) or 16-bit units (ucs2).")
+    parts: list[str] = Field(description="The text of each segment.")
+    offending: list[OffendingAnswer] = Field(
+        description="The characters that keep the text out of GSM 03.38, and so make it cost more."
+    )
+    too_long: bool = Field(description=f"More than {MAX_SEGMENTS} segments: it would be refused.")
