@@ -1,0 +1,253 @@
+"""Claiming and writing: what is written, what never is, and what becomes of each segment."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from dispatcher.engine.backlog import Backlog, Claimed
+from dispatcher.engine.doubt import Doubt
+from dispatcher.engine.results import Results
+from dispatcher.engine.sender import Sender, batch_size
+from dispatcher.model import MessageClass, SubmitOutcome
+from dispatcher.smpp.link import Answer
+from sitecontrol.records import Phase
+from sitecontrol.settings import Carrier, DispatcherSettings, Settings
+from tests.unit.fake_nodes import FakeSites, eventually, settings, two_sites
+from tests.unit.fake_queue import FakeLink, FakeQueue, claim
+
+CARRIER = Carrier(name="acme", address="127.0.0.1:1", system_id="hotsite")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    sites: FakeSites
+    queue: FakeQueue
+    links: list[FakeLink]
+    sender: Sender
+    results: Results
+    doubt: Doubt
+
+
+@asynccontextmanager
+async def sending(
+    *links: FakeLink, chosen: Settings | None = None, lead: str = "columbus-a"
+) -> AsyncIterator[Bench]:
+    """A sender at columbus over these links, with `lead` leading in term 1."""
+    queue = FakeQueue()
+    async with two_sites(chosen, queue) as sites:
+        parts = {"leadership": sites.leadership, "clock": sites.clock, "metrics": sites.metrics}
+        results = Results(**parts)  # type: ignore[arg-type]
+        sender = Sender(
+            results=results,
+            identity="columbus-1.life",
+            settings=sites.settings.dispatcher,
+            **parts,  # type: ignore[arg-type]
+        )
+        doubt = Doubt(
+            sender=sender,
+            identity="columbus-1.life",
+            settings=sites.settings.dispatcher,
+            **parts,  # type: ignore[arg-type]
+        )
+        await sites.lead(lead, 1)
+        await results.start()
+        await sender.start([(CARRIER, link) for link in links])
+        yield Bench(sites=sites, queue=queue, links=list(links), sender=sender, results=results, doubt=doubt)
+        await sender.stop()
+        await results.stop(within=1.0)
+        assert not sender.tasks.died.is_set()
+        assert not results.tasks.died.is_set()
+
+
+async def looked_again(bench: Bench) -> None:
+    """Wait until the sender was woken and has decided whether to claim."""
+    bench.sender._wake.set()
+    await eventually(lambda: not bench.sender._wake.is_set())
+
+
+async def test_what_is_queued_is_written_and_settled_with_the_carriers_id():
+    async with sending(FakeLink()) as bench:
+        bench.queue.waiting = [claim(n) for n in range(300)]
+        await eventually(lambda: len(bench.queue.settled) == 300)
+        assert {r.outcome for r in bench.queue.settled} == {SubmitOutcome.SUBMITTED}
+        assert {(r.carrier, r.carrier_message_id) for r in bench.queue.settled} == {("acme", "id")}
+        assert len(bench.links[0].texts) == 300
+
+
+async def test_an_intake_at_this_dispatcher_wakes_the_claiming():
+    async with sending(FakeLink()) as bench:
+        await eventually(lambda: bench.queue.claims_made > 4)  # it has grown idle
+        bench.queue.waiting = [claim(1)]
+        await bench.sites.leadership.run(lambda store, term: store.is_open(term))
+        await eventually(lambda: bench.queue.outcome(1) is SubmitOutcome.SUBMITTED)
+
+
+async def test_nothing_is_claimed_while_the_other_site_is_live():
+    async with sending(FakeLink(), lead="denver-a") as bench:
+        bench.queue.waiting = [claim(1)]
+        await looked_again(bench)
+        assert bench.queue.claims_made == 0
+
+
+async def test_nothing_is_claimed_while_no_link_is_bound():
+    async with sending(FakeLink(bound=False)) as bench:
+        bench.queue.waiting = [claim(1)]
+        await looked_again(bench)
+        assert bench.queue.claims_made == 0
+        bench.links[0].bound = True
+        await eventually(lambda: bench.queue.outcome(1) is SubmitOutcome.SUBMITTED)
+
+
+async def test_a_text_does_not_wait_behind_a_dead_or_full_link():
+    async with sending(FakeLink(bound=False), FakeLink(room=0), FakeLink()) as bench:
+        bench.queue.waiting = [claim(n) for n in range(50)]
+        await eventually(lambda: len(bench.queue.settled) == 50)
+        assert len(bench.links[2].texts) == 50
+
+
+async def test_what_cannot_be_written_before_the_deadline_goes_back_to_the_queue():
+    async with sending(FakeLink(room=2), chosen=settings(claim_for=0.2)) as bench:
+        bench.queue.waiting = [claim(n) for n in range(5)]
+        await eventually(lambda: len(bench.queue.settled) == 5)
+        outcomes = [bench.queue.outcome(n) for n in range(5)]
+        assert outcomes == [SubmitOutcome.SUBMITTED] * 2 + [SubmitOutcome.QUEUED] * 3
+        assert len(bench.links[0].texts) == 2
+
+
+async def test_a_claim_that_came_back_too_late_is_returned_unwritten():
+    async with sending(FakeLink(), chosen=settings(claim_for=0.1)) as bench:
+        bench.queue.claim_takes = asyncio.Event()
+        bench.queue.waiting = [claim(1)]
+        await eventually(lambda: bool(bench.queue.open))
+        asyncio.get_running_loop().call_later(0.15, bench.queue.claim_takes.set)
+        await eventually(lambda: bench.queue.outcome(1) is SubmitOutcome.QUEUED)
+        assert bench.links[0].texts == []
+
+
+async def test_a_swap_stops_the_writing_and_gives_back_what_was_not_written():
+    link = FakeLink(room=3)
+    link.answer_with = None
+    async with sending(link) as bench:
+        bench.queue.waiting = [claim(n) for n in range(10)]
+        await eventually(lambda: len(link.texts) == 3)
+        await bench.sites.swap(Phase.HELD)
+        await eventually(lambda: bench.sender.stopped)
+        assert bench.sender.unanswered == 3
+        for submission in link.submissions:
+            submission.answer.set_result(Answer(doubt=False, message_id="x"))
+        await eventually(lambda: bench.sender.unanswered == 0)
+        assert len(link.texts) == 3
+        await bench.sites.swap(Phase.ROLLED_BACK)
+        await eventually(lambda: len({r.message_id for r in bench.queue.settled}) == 10)
+        assert [bench.queue.outcome(n) for n in range(3)] == [SubmitOutcome.SUBMITTED] * 3
+        assert [bench.queue.outcome(n) for n in range(3, 10)] == [SubmitOutcome.QUEUED] * 7
+
+
+async def test_results_of_a_window_are_settled_at_the_next_leader():
+    link = FakeLink()
+    link.answer_with = None
+    async with sending(link) as bench:
+        bench.queue.waiting = [claim(1)]
+        await eventually(lambda: bench.sender.unanswered == 1)
+        bench.sites.nodes["columbus-a"].crash()
+        await eventually(lambda: not bench.sites.leadership.state.open)
+        link.submissions[0].answer.set_result(Answer(doubt=False, message_id="x"))
+        await bench.sites.lead("denver-a", 2)
+        await eventually(lambda: bench.queue.outcome(1) is SubmitOutcome.SUBMITTED)
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "retry_after_s"),
+    [
+        (Answer(doubt=True, reason="no answer"), SubmitOutcome.IN_DOUBT, 0.0),
+        (Answer(doubt=False, command_status=0x58), SubmitOutcome.QUEUED, 0.5),
+        (Answer(doubt=False, command_status=0x08), SubmitOutcome.QUEUED, 1.0),
+        (Answer(doubt=False, command_status=0x0B), SubmitOutcome.FAILED, 0.0),
+    ],
+)
+async def test_each_kind_of_answer_has_its_outcome(
+    answer: Answer, outcome: SubmitOutcome, retry_after_s: float
+):
+    link = FakeLink()
+    link.answer_with = answer
+    async with sending(link) as bench:
+        bench.queue.waiting = [claim(1)]
+        await eventually(lambda: len(bench.queue.settled) == 1)
+        [result] = bench.queue.settled
+        assert (result.outcome, result.retry_after_s) == (outcome, retry_after_s)
+        assert result.command_status == answer.command_status
+
+
+async def test_a_text_that_cannot_be_encoded_fails_alone():
+    async with sending(FakeLink()) as bench:
+        bench.queue.waiting = [claim(1), claim(2, body="\u4e2d"), claim(3)]
+        await eventually(lambda: len(bench.queue.settled) == 3)
+        assert bench.queue.outcome(2) is SubmitOutcome.FAILED
+        assert bench.queue.outcome(3) is SubmitOutcome.SUBMITTED
+
+
+async def test_a_late_answer_settles_its_doubt():
+    link = FakeLink()
+    link.answer_with = Answer(doubt=True, reason="no answer")
+    async with sending(link) as bench:
+        bench.queue.waiting = [claim(1)]
+        await eventually(lambda: bench.queue.outcome(1) is SubmitOutcome.IN_DOUBT)
+        bench.sender.late_answer(link.submissions[0], Answer(doubt=False, message_id="late"))
+        await eventually(lambda: bench.queue.outcome(1) is SubmitOutcome.SUBMITTED)
+
+
+async def test_a_claim_whose_commit_was_unknown_is_returned_and_no_other():
+    async with sending(FakeLink()) as bench:
+        await bench.doubt.start()
+        bench.queue.lose_next_claim = True
+        bench.queue.waiting = [claim(1)]
+        await eventually(lambda: bool(bench.queue.open))
+        lost = bench.queue.open[0].claim_id
+        bench.queue.waiting = [claim(2)]
+        await eventually(lambda: bool(bench.queue.returned))
+        assert bench.queue.returned == [lost]
+        await bench.doubt.stop()
+
+
+async def test_a_stop_waits_for_the_answers_and_gives_back_the_rest():
+    link = FakeLink(room=1)
+    link.answer_with = None
+    async with sending(link) as bench:
+        bench.queue.waiting = [claim(1), claim(2)]
+        await eventually(lambda: len(link.texts) == 1)
+        stopping = asyncio.create_task(bench.sender.stop(drain=2.0))
+        await eventually(lambda: bench.queue.outcome(2) is SubmitOutcome.QUEUED)
+        link.submissions[0].answer.set_result(Answer(doubt=False, message_id="x"))
+        await stopping
+        await eventually(lambda: bench.queue.outcome(1) is SubmitOutcome.SUBMITTED)
+
+
+def test_a_batch_is_bounded_by_windows_by_rates_and_by_the_setting():
+    chosen = DispatcherSettings(claim_for=4.0, claim_max=150)
+    slow = CARRIER.model_copy(update={"rate": 10.0})
+    small = CARRIER.model_copy(update={"window": 5})
+    assert batch_size([CARRIER], chosen) == 150
+    assert batch_size([small], chosen) == 20
+    assert batch_size([slow], chosen) == 10
+    assert batch_size([], chosen) == 0
+
+
+def test_an_emergency_overtakes_what_was_claimed_before_it():
+    backlog = Backlog()
+    backlog.add([Claimed(claim(1), 9.0), Claimed(claim(2), 9.0)])
+    backlog.add([Claimed(claim(3, MessageClass.EMERGENCY), 9.0)])
+    taken = backlog.take(2)
+    assert [item.claim.message_id.int for item in taken] == [3, 1]
+    backlog.put_back(taken)
+    assert [item.claim.message_id.int for item in backlog.take(9)] == [3, 1, 2]
+
+
+def test_only_what_is_past_its_deadline_is_withdrawn():
+    backlog = Backlog()
+    backlog.add([Claimed(claim(1), 1.0), Claimed(claim(2), 2.0)])
+    assert [item.claim.message_id.int for item in backlog.withdraw(1.5)] == [1]
+    assert [item.claim.message_id.int for item in backlog.withdraw()] == [2]
+    assert len(backlog) == 0
