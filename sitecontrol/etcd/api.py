@@ -8,7 +8,7 @@ Two implementations stand behind these protocols, `client.GrpcEtcd` and `memory.
 suite (tests/conformance) runs on both.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -18,15 +18,15 @@ class EtcdError(Exception):
     """etcd did not answer the question."""
 
 
-class EtcdUnknown(EtcdError):
+class EtcdUnknown(EtcdError):  # noqa: N818  # it says what is the case
     """No answer in time, or a broken one: the call may have been applied, or may be applied later."""
 
 
-class LeaseLost(EtcdError):
+class LeaseLost(EtcdError):  # noqa: N818  # it says what is the case
     """The lease named in a put or a transaction does not exist (any more): nothing was written."""
 
 
-class EtcdRefused(EtcdError):
+class EtcdRefused(EtcdError):  # noqa: N818  # it says what is the case
     """etcd understood and refused (permission, quota, bad request): nothing was written."""
 
 
@@ -85,7 +85,7 @@ class Delete:
 class TxnResult:
     succeeded: bool
     revision: int
-    # With `read_on_failure`: the present state of the compared keys, in the order of the compares, else empty.
+    # With `read_on_failure`: the present state of the compared keys, in the order of the compares.
     kvs: tuple[KeyValue | None, ...] = ()
 
 
@@ -124,42 +124,71 @@ class MemberStatus:
 
 
 class Etcd(Protocol):
-    """Keys are full strings (prefix included). Each call has a deadline of its own; see `EtcdUnknown`."""
+    """Keys are full strings (prefix included).
 
-    async def get(self, key: str, *, serializable: bool = False) -> Range: ...
+    Every call ends within `timeout` seconds, by default the client's own (settings: etcd.call_timeout), with
+    an answer or an `EtcdError`. Reading calls, `keep_alive` and `revoke` ask the next endpoint within that
+    time when one is silent; a call that writes is sent once, and what is not known of it is `EtcdUnknown`.
+    """
 
-    async def get_prefix(self, prefix: str, *, serializable: bool = False) -> Range: ...
+    async def get(self, key: str, *, serializable: bool = False, timeout: float | None = None) -> Range:
+        """The key as the majority has it; `serializable`: as any one member has it, perhaps old."""
+        ...
 
-    async def put(self, key: str, value: bytes, *, lease: int = 0) -> int:
+    async def get_prefix(
+        self, prefix: str, *, serializable: bool = False, timeout: float | None = None
+    ) -> Range:
+        """All keys that begin with `prefix`, in the order of their bytes."""
+        ...
+
+    async def put(self, key: str, value: bytes, *, lease: int = 0, timeout: float | None = None) -> int:
         """Write; returns the new revision. Raises LeaseLost when the lease is gone."""
         ...
 
-    async def delete(self, key: str) -> int: ...
+    async def delete(self, key: str, *, timeout: float | None = None) -> int:
+        """Delete, whether it exists or not; returns the store's revision."""
+        ...
 
     async def txn(
-        self, compares: Sequence[Compare], puts_and_deletes: Sequence[Put | Delete], *, read_on_failure: bool = False
-    ) -> TxnResult: ...
+        self,
+        compares: Sequence[Compare],
+        puts_and_deletes: Sequence[Put | Delete],
+        *,
+        read_on_failure: bool = False,
+        timeout: float | None = None,
+    ) -> TxnResult:
+        """Do all of it if every compare holds, else nothing. Raises LeaseLost when a put's lease is gone."""
+        ...
 
-    async def grant(self, ttl: int) -> int:
+    async def grant(self, ttl: int, *, timeout: float | None = None) -> int:
         """A new lease of `ttl` seconds (etcd may give more, never less than its floor); returns its id."""
         ...
 
-    async def keep_alive(self, lease: int) -> int:
-        """Prolong once; returns the seconds granted, 0 when the lease is gone (rule 7: it raises nothing)."""
+    async def keep_alive(self, lease: int, *, timeout: float | None = None) -> int:
+        """Prolong once; returns the seconds granted, 0 when the lease is gone (rule 7: it raises nothing).
+
+        The caller reckons the lease's end from a clock read *before* this call.
+        """
         ...
 
-    async def revoke(self, lease: int) -> None: ...
-
-    def watch(self, prefix: str, start_revision: int) -> AsyncIterator[WatchBatch]:
-        """Changes below `prefix` from `start_revision` on, across lost members and compactions, until closed."""
+    async def revoke(self, lease: int, *, timeout: float | None = None) -> None:
+        """End the lease and delete its keys. A lease that is gone already is no error."""
         ...
 
-    async def members(self) -> Sequence[MemberStatus]:
+    def watch(self, prefix: str, start_revision: int) -> AsyncGenerator[WatchBatch, None]:
+        """Changes below `prefix` from `start_revision` on, across lost members and compactions, until closed.
+
+        Raises EtcdRefused when etcd does not let us see the prefix; everything else is tried again for ever.
+        Close it (`contextlib.aclosing`) or cancel the task that iterates.
+        """
+        ...
+
+    async def members(self, *, timeout: float | None = None) -> Sequence[MemberStatus]:
         """Status of each endpoint that answers within the deadline; the silent ones are left out."""
         ...
 
-    async def move_leader(self, member_id: int) -> None:
-        """Ask etcd's own leader to hand over to `member_id`."""
+    async def move_leader(self, member_id: int, *, timeout: float | None = None) -> None:
+        """Ask etcd's own leader to hand over to `member_id`; nothing to do when that one leads already."""
         ...
 
     async def aclose(self) -> None: ...

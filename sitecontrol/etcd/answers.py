@@ -1,0 +1,48 @@
+"""What a failed gRPC call says of the question that was put to etcd.
+
+Only etcd's own word ("etcdserver: ...", and not all of those) means that nothing was written. Everything that
+gRPC says by itself (no connection, deadline, a broken stream, an answer too large for us) is unknown.
+"""
+
+import grpc
+
+from sitecontrol.etcd.api import EtcdError, EtcdRefused, EtcdUnknown, LeaseLost
+
+
+class TokenRefused(EtcdRefused):
+    """etcd does not know our token (any more): authenticate and ask again; nothing was written."""
+
+
+# Every one of these is found out before a request is applied, or instead of applying it.
+_REFUSALS = frozenset(
+    {
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.ALREADY_EXISTS,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,  # by etcd's word: out of quota, too many requests
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.OUT_OF_RANGE,
+        grpc.StatusCode.UNAUTHENTICATED,
+    }
+)
+
+# "invalid auth token" comes as UNAUTHENTICATED; the other two as INVALID_ARGUMENT.
+_TOKEN_TROUBLE = ("invalid auth token", "revision of auth store is old", "user name is empty")
+
+
+def is_token_trouble(details: str) -> bool:
+    return any(trouble in details for trouble in _TOKEN_TROUBLE)
+
+
+def meaning(error: grpc.aio.AioRpcError, endpoint: str) -> EtcdError:
+    """The exception to raise for `error`, which came from (or on the way to) `endpoint`."""
+    code, details = error.code(), error.details() or ""
+    said = f"{endpoint}: {code.name}: {details}"
+    if code not in _REFUSALS or not details.startswith("etcdserver: "):
+        return EtcdUnknown(said)
+    if code is grpc.StatusCode.UNAUTHENTICATED or is_token_trouble(details):
+        return TokenRefused(said)
+    if "requested lease not found" in details:
+        return LeaseLost(said)
+    return EtcdRefused(said)
