@@ -20,6 +20,7 @@ from dispatcher.model import Encoding
 MAX_SEGMENTS: Final = 255  # the header counts parts in one octet
 
 _ESCAPE: Final = "\x1b"
+_ESCAPE_OCTET: Final = 0x1B
 _DEFAULT: Final = (
     "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞ\x1bÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
     "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
@@ -43,6 +44,7 @@ _TO_SEPTETS: Final = {
     **{ord(char): chr(code) for code, char in enumerate(_DEFAULT) if char != _ESCAPE},
     **{ord(char): _ESCAPE + chr(code) for char, code in _EXTENSION.items()},
 }
+_FROM_SEPTETS: Final = (_DEFAULT + "\ufffd" * 128).replace(_ESCAPE, "\ufffd")  # a whole octet at a time
 _FROM_EXTENSION: Final = {chr(code): char for char, code in _EXTENSION.items()}
 
 _LIMITS: Final = {Encoding.GSM: (160, 153), Encoding.UCS2: (70, 67)}  # alone, and as a part
@@ -130,6 +132,8 @@ def decode(octets: bytes, encoding: Encoding) -> str:
     """
     if encoding is Encoding.UCS2:
         return octets.decode("utf-16-be", errors="replace")
+    if _ESCAPE_OCTET not in octets:
+        return octets.decode("latin-1").translate(_FROM_SEPTETS)
     text, escaped = [], False
     for octet in octets:
         char = _DEFAULT[octet] if octet < len(_DEFAULT) else "\ufffd"

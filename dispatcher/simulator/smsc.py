@@ -32,6 +32,8 @@ _MESSAGE_STATE: Final = {
     Stat.REJECTD: 8,
 }
 _UCS2: Final = 8
+_UDHI: Final = int(EsmClass.UDHI)  # as a plain number: this is asked of every submit
+_PRINTABLE: Final = bytes(octet if 32 <= octet < 127 else ord("?") for octet in range(256))
 
 
 class Link(Receiver, Protocol):
@@ -247,7 +249,7 @@ class Smsc:
     def _write_line(self, link: Link, submit: SubmitSm, sequence: int, judgement: Judgement) -> str:
         user_data = submit.user_data
         part = None
-        if submit.esm_class & EsmClass.UDHI:
+        if submit.esm_class & _UDHI:
             part, user_data = read_header(user_data)
         text = decode(user_data, Encoding.UCS2 if submit.data_coding == _UCS2 else Encoding.GSM)
         self._log.append(
@@ -295,10 +297,10 @@ class Smsc:
 def _receipt(taken: _Taken, stat: Stat, now: datetime) -> DeliverSm:
     """A delivery receipt in text form with the optional parameters (appendix B and 5.3.2.12, 5.3.2.35)."""
     delivered = stat is Stat.DELIVRD
-    beginning = "".join(c if c.isascii() and c.isprintable() else "?" for c in taken.text[:20])
-    text = (
+    beginning = taken.text[:20].encode("ascii", "replace").translate(_PRINTABLE)
+    head = (
         f"id:{taken.message_id} sub:001 dlvrd:{int(delivered):03} submit date:{taken.at:%y%m%d%H%M} "
-        f"done date:{now:%y%m%d%H%M} stat:{stat} err:{'000' if delivered else '001'} text:{beginning}"
+        f"done date:{now:%y%m%d%H%M} stat:{stat} err:{'000' if delivered else '001'} text:"
     )
     return DeliverSm(
         source=taken.submit.destination,
@@ -309,7 +311,7 @@ def _receipt(taken: _Taken, stat: Stat, now: datetime) -> DeliverSm:
         destination_npi=taken.submit.source_npi,
         esm_class=EsmClass.RECEIPT,
         data_coding=1,
-        short_message=text.encode("ascii"),
+        short_message=head.encode("ascii") + beginning,
         tlvs=(
             (Tag.RECEIPTED_MESSAGE_ID, taken.message_id.encode() + b"\0"),
             (Tag.MESSAGE_STATE, bytes((_MESSAGE_STATE[stat],))),
