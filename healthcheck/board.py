@@ -59,6 +59,7 @@ class Board:
         self._targets = {t.name: t for t in targets}
         self._standings = {name: Standing(since=now) for name in self._targets}
         self._looks: dict[str, deque[Look]] = {name: deque(maxlen=LOOKS_KEPT) for name in self._targets}
+        self.looks_taken = 0
         self.changed = asyncio.Event()  # set when a verdict changes; whoever waits clears it
 
     def record(self, target: Target, result: Result) -> Transition | None:
@@ -66,6 +67,7 @@ class Board:
         now = self._clock.now()
         look = Look(at=now, result=result)
         self._looks[target.name].append(look)
+        self.looks_taken += 1
         standing, transition = step(self._standings[target.name], look.word, target.limits, now)
         self._standings[target.name] = standing
         if transition is not None:

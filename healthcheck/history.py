@@ -32,7 +32,7 @@ class History:
         self.bad = 0
 
     async def refresh(self) -> bool:
-        """Read if there may be something new; returns whether `entries` changed. Losing etcd is no error here."""
+        """Read if there may be something new; returns whether `entries` changed. A lost etcd is no error."""
         now = self._clock.now()
         sign = _sign(self._snapshot())
         if sign == self._read_for and now < self._read_at + REREAD_EVERY:

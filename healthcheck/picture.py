@@ -46,6 +46,11 @@ class Live:
     durability: Durability
     sentence: str
 
+    @property
+    def serving_site(self) -> str | None:
+        """The site that takes writes; None while production is on its way."""
+        return self.site if self.state in {LiveState.LIVE, LiveState.OLD} else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Open:
@@ -99,7 +104,7 @@ def live(settings: Settings, snapshot: Snapshot, rows: Sequence[Row], *, etcd_an
     opened = open_nodes(rows)
     best = opened[0] if opened else None
     if swap is not None and swap.phase in MOVING and etcd_answers:
-        return _moving(settings, swap, leader.term if leader else swap.term)
+        return _moving(settings, snapshot, swap, leader.term if leader else swap.term)
     if leader is not None and (best is None or best.term <= leader.term or best.node == leader.node):
         mine = next((o for o in opened if o.node == leader.node), None)
         seen = any(
@@ -155,14 +160,14 @@ def _led(node: str, mine: Open | None, *, seen: bool, etcd_answers: bool) -> tup
     return LiveState.LIVE, f"etcd names {node}; its database is not seen from here."
 
 
-def _moving(settings: Settings, swap: Swap, term: int) -> Live:
+def _moving(settings: Settings, snapshot: Snapshot, swap: Swap, term: int) -> Live:
     site = settings.site_of(swap.to_node)
     return Live(
         state=LiveState.MOVING,
         site=site,
         node=swap.to_node,
         term=term,
-        durability=Durability.UNKNOWN,
+        durability=_durability(settings, snapshot, None, etcd_answers=True),
         sentence=f"Production moves from {swap.from_node} to {swap.to_node}: {swap.phase.value}.",
     )
 

@@ -61,12 +61,18 @@ class Report(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
+class StandbyReport(Report):
+    name: Maybe[Line] = None
+    streaming: Maybe[bool] = None
+    lag_bytes: Maybe[Count] = None  # of the leader's log, not yet on the standby's disk
+
+
 class PostgresReport(Report):
     state: Maybe[Line] = None
     timeline: Maybe[Count] = None
     lsn: Maybe[Line | int] = None
     lag_bytes: Maybe[Count] = None
-    lag_s: Maybe[Seconds] = None
+    standbys: Some[StandbyReport] = ()  # told by the leader
 
 
 class DecisionReport(Report):

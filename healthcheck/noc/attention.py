@@ -7,7 +7,7 @@ its `parent`, a whole place that is not reached.
 from typing import Any
 
 from healthcheck.board import Row
-from healthcheck.noc.scene import Scene
+from healthcheck.noc.scene import Scene, place_name
 from healthcheck.picture import Durability, LiveState
 from healthcheck.targets import What
 from healthcheck.verdicts import Verdict
@@ -35,7 +35,9 @@ def _of_the_cluster(scene: Scene) -> list[Item]:
     if scene.live.state in {LiveState.NOBODY, LiveState.UNKNOWN, LiveState.OLD}:
         found.append(_item(BAD, f"live site: {scene.live.state.value}", scene.live.sentence))
     if not scene.etcd_answers:
-        found.append(_item(BAD, "etcd has no quorum", "Service goes on, but nobody can take over."))
+        silent = ", ".join(r.target.of for r in scene.of(What.MEMBER) if not r.standing.verdict.alive)
+        detail = "Service goes on, but nobody can take over."
+        found.append(_item(BAD, "etcd does not answer", detail + (f" Silent: {silent}." if silent else "")))
     if scene.durability.value == Durability.ONE_SITE:
         since = scene.durability.since.isoformat(timespec="seconds")
         found.append(_item(WARN, "one-site", "New messages are on disk in the live site only.", since))
@@ -58,7 +60,7 @@ def _of_places(scene: Scene) -> list[Item]:
     return [
         _item(
             BAD,
-            f"{place} is not reached from here",
+            f"{place_name(place)} is not reached from here",
             "Nothing in it answers.",
             explains=sum(row.target.place == place for row in scene.rows),
         )
@@ -78,6 +80,8 @@ def _of_targets(scene: Scene) -> list[Item]:
     for row in scene.rows:
         if row.target.place in lost or row.target.parent in dead:
             continue
+        if row.target.what in {What.ETCD, What.MEMBER} and not scene.etcd_answers:
+            continue  # said among the facts of the cluster
         if row.standing.verdict.dead:
             below = sum(other.target.parent == row.target.name for other in scene.rows)
             found.append(_target(BAD, row, below))
@@ -89,6 +93,4 @@ def _of_targets(scene: Scene) -> list[Item]:
 def _target(level: str, row: Row, below: int) -> Item:
     detail = row.last.detail if row.last else ""
     since = row.wall_since.isoformat(timespec="seconds")
-    # What etcd says of itself as a whole stands among the facts of the cluster already.
-    named = "etcd's linearizable read" if row.target.what is What.ETCD else row.target.name
-    return _item(level, f"{named} is {row.standing.verdict.value}", detail, since, below)
+    return _item(level, f"{row.target.name} is {row.standing.verdict.value}", detail, since, below)

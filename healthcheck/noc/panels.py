@@ -13,6 +13,7 @@ from healthcheck.noc.attention import attention
 from healthcheck.noc.scene import Scene
 from healthcheck.picture import heirs
 from healthcheck.probes.smpp import is_bound
+from healthcheck.reports import AgentReport
 from healthcheck.targets import What
 from healthcheck.traffic import FLOWS
 from healthcheck.verdicts import Verdict
@@ -21,7 +22,7 @@ from sitecontrol.settings import PlaceKind
 
 Panel = dict[str, Any]
 
-PHASES = [phase for phase in Phase if phase is not Phase.ROLLED_BACK]
+PHASES: list[Phase] = [phase for phase in Phase if phase is not Phase.ROLLED_BACK]
 LOOKS_SHOWN = 10
 SWAPS_SHOWN = 12
 
@@ -60,7 +61,7 @@ def overview(scene: Scene) -> Panel:
 
 
 def _if_lost(scene: Scene) -> Panel:
-    """What would happen if the live site died now: the agent's sentence if it offers one, else from `sync`."""
+    """What would happen if the live site died now: in the agent's words if it has any, else by `sync`."""
     found = heirs(scene.settings, scene.snapshot)
     heir = next((h for h in found if h.could), None)
     leader = scene.agent(scene.live.node) if scene.live.node else None
@@ -74,7 +75,9 @@ def _if_lost(scene: Scene) -> Panel:
         sentence = f"{found[0].node} could not take over: {'; '.join(found[0].reasons)}."
     else:
         sentence = "Not known: etcd does not yet say who is in step."
+    sync = scene.snapshot.sync.record if scene.snapshot.sync else None
     return {
+        "site": scene.settings.site_of(sync.leader) if sync else scene.live.site,
         "sentence": (leader.if_lost if leader else None) or sentence,
         "covered": heir is not None and scene.etcd_answers,
         "heirs": [
@@ -88,7 +91,7 @@ def _swap(scene: Scene) -> Panel | None:
         return None
     swap = scene.snapshot.swap.record
     times = {t.phase: t.at for t in swap.times}
-    order = {phase: number for number, phase in enumerate(PHASES)}
+    order: dict[Phase, int] = {phase: number for number, phase in enumerate(PHASES)}
     now = order.get(swap.phase, -1)
     return {
         "id": swap.id,
@@ -127,7 +130,7 @@ def places(scene: Scene) -> Panel:
                 "name": p.name,
                 "kind": p.kind.value,
                 "here": p.name == scene.settings.site.name,
-                "live": p.name == scene.live.site,
+                "live": p.name == scene.live.serving_site,
                 "blind": words[p.name].blind if p.name in words else None,
                 "heard": iso(words[p.name].at) if p.name in words else None,
                 "latency_s": _place_latency(scene, p.name),
@@ -175,12 +178,11 @@ def _node(scene: Scene, site: str, node: str) -> Panel:
         "node": node,
         "site": site,
         "role": role or "unknown",
-        "leads": node == scene.live.node,
+        "leads": scene.live.serving_site is not None and node == scene.live.node,
         "in_step": sync is not None and (node == sync.leader or node in {s.node for s in sync.standbys}),
         "timeline": (agent.postgres.timeline if agent and agent.postgres else None)
         or (member.timeline if member else None),
-        "lag_bytes": agent.postgres.lag_bytes if agent and agent.postgres else None,
-        "lag_s": agent.postgres.lag_s if agent and agent.postgres else None,
+        "lag_bytes": _lag(scene, node, agent),
         "canary_age_s": canary.last.evidence.get("age_s") if canary and canary.last else None,
         "ready": agent.ready if agent and agent.ready is not None else member.ready if member else None,
         "reasons": list((agent.reasons if agent else ()) or (member.reasons if member else ())),
@@ -189,6 +191,14 @@ def _node(scene: Scene, site: str, node: str) -> Panel:
         "postgres": _brief(scene.row(f"{What.POSTGRES}/{node}")),
         "canary": _brief(canary),
     }
+
+
+def _lag(scene: Scene, node: str, agent: AgentReport | None) -> int | None:
+    """How much of the leader's log is not yet on this node's disk: the leader knows; else its own word."""
+    leader = scene.agent(scene.live.node) if scene.live.node else None
+    standbys = leader.postgres.standbys if leader and leader.postgres else ()
+    told = next((s.lag_bytes for s in standbys if s.name == node), None)
+    return told if told is not None else agent.postgres.lag_bytes if agent and agent.postgres else None
 
 
 def links(scene: Scene) -> Panel:

@@ -45,3 +45,8 @@ class Scene:
         row = self.row(target)
         raw = row.last.evidence.get("report") if row and row.last and row.last.ok else None
         return raw if isinstance(raw, dict) else None
+
+
+def place_name(name: str | None) -> str:
+    """A place's name as people write it: `columbus` is Columbus."""
+    return name.replace("-", " ").title() if name else "nobody"
