@@ -1,7 +1,10 @@
 """Connections to real nodes: a `PostgresStore` on a `Session` of its own, as the role `hotsite_dispatch`."""
 
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
+from dispatcher.metrics import Metrics
+from dispatcher.model import Group, NewMessage, Verdict
 from dispatcher.postgres_store import PostgresStore
 from dispatcher.store import Store
 from dispatcher.warm import Connection, Dial
@@ -13,12 +16,26 @@ DATABASE = "hotsite"
 CONNECT_WITHIN_S = 3.0  # several round trips, also over a slow line
 
 
+class CountingStore(PostgresStore):
+    """Counts the groups that it acknowledged."""
+
+    def __init__(self, session: Session, metrics: Metrics) -> None:
+        super().__init__(session)
+        self._metrics = metrics
+
+    async def accept(self, term: int, rows: Sequence[NewMessage]) -> Group:
+        group = await super().accept(term, rows)
+        self._metrics.group("accept", len(rows))
+        self._metrics.accepted += sum(row.verdict is Verdict.NEW for row in group.rows)
+        return group
+
+
 class PostgresConnection:
     """Implements `warm.Connection`."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, metrics: Metrics) -> None:
         self._session = session
-        self._store = PostgresStore(session)
+        self._store = CountingStore(session, metrics)
 
     @property
     def store(self) -> Store:
@@ -35,7 +52,7 @@ class PostgresConnection:
         await self._session.aclose()
 
 
-def dialler(settings: Settings, secrets: Secrets, application_name: str) -> Dial:
+def dialler(settings: Settings, secrets: Secrets, application_name: str, metrics: Metrics) -> Dial:
     """A `Dial` for the nodes of the settings. Raises SettingsError when the password is missing."""
     password = secrets.get("postgres-dispatch")
 
@@ -52,6 +69,6 @@ def dialler(settings: Settings, secrets: Secrets, application_name: str) -> Dial
             database=DATABASE,
             application_name=application_name,
         )
-        return PostgresConnection(await Session.connect(target, timeout=CONNECT_WITHIN_S))
+        return PostgresConnection(await Session.connect(target, timeout=CONNECT_WITHIN_S), metrics)
 
     return dial

@@ -12,7 +12,6 @@ from dispatcher.condition import Condition
 from dispatcher.engine.engine import Engine
 from dispatcher.leadership import Leadership
 from dispatcher.metrics import PREFIX, Metrics
-from dispatcher.model import SubmitOutcome
 from dispatcher.observed import Observed
 from dispatcher.smpp.link import Link
 from sitecontrol.clock import Clock
@@ -53,21 +52,6 @@ class Exposition(Collector):
             in_step=in_step(self._leadership.snapshot, self._settings),
         )
 
-    def totals(self) -> dict[str, int]:
-        """Ever-growing numbers of this process."""
-        metrics = self._metrics
-        return {
-            "accepted": metrics.accepted,
-            "submitted": metrics.by_outcome[SubmitOutcome.SUBMITTED],
-            "failed": metrics.by_outcome[SubmitOutcome.FAILED],
-            "in_doubt": metrics.by_outcome[SubmitOutcome.IN_DOUBT] + metrics.given_up,
-            "returned": metrics.by_outcome[SubmitOutcome.QUEUED],
-            "receipts": metrics.receipts,
-            "replies": metrics.replies,
-            "unknown_commits": metrics.unknown_commits,
-            "dropped_results": metrics.dropped_results,
-        }
-
     def status(self) -> dict[str, Any]:
         condition = self.condition()
         state = condition.state
@@ -93,14 +77,14 @@ class Exposition(Collector):
             "links": [_link(carrier, link) for carrier, link in self._engine.links],
             "unwritten": self._engine.sender.unwritten,
             "unanswered": self._engine.sender.unanswered,
-            "counts": self.totals(),
+            "counters": self._metrics.totals(),
             "rates": self._observed.rates,
             "queue": self._queue(),
         }
 
     def collect(self) -> Iterator[Metric]:
         state = self._leadership.state
-        for what, total in self.totals().items():
+        for what, total in self._metrics.totals().items():
             yield CounterMetricFamily(PREFIX + what, f"{what}, since this process started", value=total)
         yield GaugeMetricFamily(PREFIX + "open", "1 while requests pass to the leader", value=state.open)
         yield GaugeMetricFamily(PREFIX + "may_send", "1 while this site sends", value=state.may_send)
@@ -168,11 +152,11 @@ def _link(carrier: Carrier, link: Link) -> dict[str, Any]:
         "carrier": carrier.name,
         "state": link.state,
         "bound": link.bound,
-        "in_flight": link.in_flight,
+        "unanswered": link.in_flight,
         "window": carrier.window,
         "rate": link.rate,
-        "rtt_s": link.rtt_s,
-        "error": link.last_error,
+        "enquire_rtt_s": link.rtt_s,
+        "last_error": link.last_error,
         "submits": counters.submits,
         "answers": counters.answers,
         "throttled": counters.throttled,

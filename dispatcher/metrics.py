@@ -44,6 +44,20 @@ class Metrics:
     def group(self, kind: str, rows: int) -> None:
         self._group_size.labels(kind).observe(rows)
 
+    def totals(self) -> dict[str, int]:
+        """Ever-growing numbers of this process, by name."""
+        return {
+            "accepted": self.accepted,
+            "submitted": self.by_outcome[SubmitOutcome.SUBMITTED],
+            "failed": self.by_outcome[SubmitOutcome.FAILED],
+            "in_doubt": self.by_outcome[SubmitOutcome.IN_DOUBT] + self.given_up,
+            "returned": self.by_outcome[SubmitOutcome.QUEUED],
+            "receipts": self.receipts,
+            "replies": self.replies,
+            "unknown_commits": self.unknown_commits,
+            "dropped_results": self.dropped_results,
+        }
+
     def outcomes(self, results: Sequence[SubmitResult]) -> None:
         self.accepted = 0  # new messages acknowledged
         self.by_outcome.update(result.outcome for result in results)

@@ -1,0 +1,135 @@
+"""`python -m dispatcher`: a dispatcher as a process, and the administration of its schema and accounts.
+
+python -m dispatcher --config FILE --name NAME
+python -m dispatcher migrate --config FILE
+python -m dispatcher account add --config FILE --account NAME --program NAME --source SHORTCODE
+"""
+
+import json
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import asyncpg
+import click
+import uvloop
+
+from dispatcher.accounts import add_account_by_settings
+from dispatcher.migrate import migrate as bring_up_to_date
+from dispatcher.model import MessageClass, OnDoubt
+from dispatcher.process import run_dispatcher
+from dispatcher.store import DispatcherError
+from replication.errors import ReplicationError
+from sitecontrol.logging import configure
+from sitecontrol.settings import Secrets, Settings, SettingsError, load
+
+T = TypeVar("T")
+
+CONFIG = click.option("--config", type=click.Path(path_type=Path), help="This site's settings.")
+
+
+@click.group(invoke_without_command=True)
+@CONFIG
+@click.option("--name", help="Which of [[dispatcher.instances]] this process is.")
+@click.pass_context
+def main(context: click.Context, config: Path | None, name: str | None) -> None:
+    """Run a dispatcher (without a command), or administer its schema and accounts."""
+    context.obj = config
+    if context.invoked_subcommand is None:
+        if name is None:
+            raise click.UsageError("--name is missing: which of [[dispatcher.instances]] is this?")
+        configure(f"dispatcher {name}")
+        carry_out(config, lambda settings, secrets: run_dispatcher(settings, secrets, name))
+
+
+@main.command()
+@CONFIG
+@click.option("--post", is_flag=True, help="Also what must wait until the last old version has stopped.")
+@click.pass_obj
+def migrate(parent: Path | None, config: Path | None, *, post: bool) -> None:
+    """Bring the schema at the leader up to date. Safe to repeat."""
+    configure("dispatcher migrate")
+    report = carry_out(
+        config or parent, lambda settings, secrets: bring_up_to_date(settings, secrets, post=post)
+    )
+    print_json({"applied": report.applied, "already": report.already, "waiting": report.waiting})
+
+
+@main.group()
+def account() -> None:
+    """Accounts, their programs and keys."""
+
+
+@account.command()
+@CONFIG
+@click.option("--account", required=True)
+@click.option("--program", required=True)
+@click.option("--source", required=True, help="The short code that the program sends from.")
+@click.option("--on-doubt", type=click.Choice(list(OnDoubt)), default=OnDoubt.HOLD, show_default=True)
+@click.option(
+    "--class",
+    "message_class",
+    type=click.Choice([c.name.lower() for c in MessageClass]),
+    default=MessageClass.SERVICE.name.lower(),
+    show_default=True,
+)
+@click.option(
+    "--key-file",
+    type=click.Path(path_type=Path),
+    help="The key is read from here, or made and written here (mode 600).",
+)
+@click.pass_obj
+def add(
+    parent: Path | None,
+    *,
+    config: Path | None,
+    account: str,
+    program: str,
+    source: str,
+    on_doubt: str,
+    message_class: str,
+    key_file: Path | None,
+) -> None:
+    """Create an account with a program and a key, as far as they are not there. Prints them as JSON."""
+    configure("dispatcher account")
+    created = carry_out(
+        config or parent,
+        lambda settings, secrets: add_account_by_settings(
+            settings,
+            secrets,
+            name=account,
+            program=program,
+            source=source,
+            on_doubt=OnDoubt(on_doubt),
+            message_class=MessageClass[message_class.upper()],
+            key_file=key_file,
+        ),
+    )
+    print_json(created.as_json())
+
+
+def carry_out(config: Path | None, work: Callable[[Settings, Secrets], Coroutine[Any, Any, T]]) -> T:
+    """Run `work` with the settings; end the process with one line on stderr when it cannot be done."""
+    if config is None:
+        raise click.UsageError("--config is missing: name this site's settings")
+    try:
+        settings = load(config)
+        return uvloop.run(work(settings, Secrets.of(settings)))
+    except SettingsError as error:
+        give_up(error, 2)
+    except (DispatcherError, ReplicationError, asyncpg.PostgresError, OSError) as error:
+        give_up(error, 1)
+
+
+def give_up(error: Exception, code: int) -> NoReturn:
+    click.echo(f"dispatcher: {error}", err=True)
+    sys.exit(code)
+
+
+def print_json(data: dict[str, Any]) -> None:
+    click.echo(json.dumps(data))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""Puts a dispatcher together from the settings and runs it until SIGTERM, SIGINT, or a defect.
+
+Everything starts at once and waits for what it needs: HTTP is answered (requests are held, then 503) and links
+are bound also while no leader is known. A stop goes the other way round, within two seconds: nothing new comes
+in and nothing is claimed; answers are awaited, links unbound, results stored; then connections are closed.
+"""
+
+import asyncio
+import signal
+from collections.abc import Sequence
+
+import structlog
+
+from dispatcher.dial import dialler
+from dispatcher.engine.engine import Engine
+from dispatcher.exposition import Exposition
+from dispatcher.http.app import INTAKE, create_app, serve
+from dispatcher.http.health import Health
+from dispatcher.leadership import Leadership
+from dispatcher.metrics import Metrics
+from dispatcher.observed import Observed
+from dispatcher.owned import Tasks, together
+from dispatcher.registration import Registration
+from dispatcher.store import DispatcherError
+from sitecontrol.clock import Clock, SystemClock
+from sitecontrol.etcd.api import Etcd
+from sitecontrol.etcd.connect import connect
+from sitecontrol.records import DispatcherRecord
+from sitecontrol.settings import DispatcherInstance, Secrets, Settings, SettingsError
+from sitecontrol.view import ClusterView
+
+log = structlog.get_logger()
+
+CLOSE_WITHIN_S = 0.3  # for connections that are not needed any more
+
+
+class CannotListen(DispatcherError):  # noqa: N818 # it says what is the case
+    """The address for HTTP cannot be had."""
+
+
+class Defect(DispatcherError):  # noqa: N818 # same
+    """A part of the dispatcher died; the log says which, and how."""
+
+
+def instance(settings: Settings, name: str) -> DispatcherInstance:
+    """Our own entry. Raises SettingsError that names the others."""
+    known = {one.name: one for one in settings.dispatcher.instances}
+    if name not in known:
+        raise SettingsError(
+            f"--name {name!r}: no [[dispatcher.instances]] has that name; there are {sorted(known) or 'none'}"
+        )
+    return known[name]
+
+
+class Dispatcher:
+    """All parts of one dispatcher; `etcd` is closed by whoever made it. Made inside a running event loop."""
+
+    def __init__(self, settings: Settings, secrets: Secrets, name: str, etcd: Etcd, clock: Clock) -> None:
+        self._instance = instance(settings, name)
+        self._view = ClusterView(etcd, settings.prefix, clock)
+        self._following = Tasks("cluster view")
+        metrics = Metrics()
+        self._leadership = Leadership(
+            settings=settings,
+            view=self._view,
+            dial=dialler(settings, secrets, name, metrics),
+            clock=clock,
+            metrics=metrics,
+        )
+        self._engine = Engine(
+            name=name,
+            leadership=self._leadership,
+            settings=settings,
+            password_of=lambda carrier: secrets.get(f"carrier-{carrier.name}"),
+            clock=clock,
+            metrics=metrics,
+        )
+        self._observed = Observed(leadership=self._leadership, totals=metrics.totals, clock=clock)
+        self._exposition = Exposition(
+            name=name,
+            settings=settings,
+            leadership=self._leadership,
+            engine=self._engine,
+            observed=self._observed,
+            metrics=metrics,
+            clock=clock,
+        )
+        metrics.registry.register(self._exposition)
+        self._registration = Registration(
+            etcd=etcd,
+            key=f"{settings.prefix}dispatchers/{name}",
+            describe=self._record,
+            urgent=lambda: self._leadership.gate.swap is not None,
+            clock=clock,
+        )
+        self._leadership.subscribe(self._registration.wake)
+        self._app = create_app(self._leadership, settings, clock)
+        self._app.add_routes(
+            Health(
+                condition=self._exposition.condition,
+                status=self._exposition.status,
+                registry=metrics.registry,
+            ).routes()
+        )
+
+    @property
+    def tasks(self) -> Sequence[Tasks]:
+        return (
+            self._following,
+            self._leadership.tasks,
+            *self._engine.tasks,
+            self._observed.tasks,
+            self._registration.tasks,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until `stop` is set. Raises CannotListen, or Defect when a part died."""
+        host, _, port = self._instance.listen.rpartition(":")
+        try:
+            runner = await serve(self._app, host.strip("[]"), int(port))
+        except OSError as error:
+            raise CannotListen(
+                f"cannot listen on {self._instance.listen}: {error.strerror or error};"
+                " is another dispatcher running there? Change `listen` of this instance, or stop the other"
+            ) from error
+        self._following.spawn(self._view.run(), "follow")
+        await self._leadership.start()
+        await self._engine.start()
+        await self._observed.start()
+        await self._registration.start()
+        log.info("dispatcher_started", listen=self._instance.listen, identity=self._engine.identity)
+        try:
+            await first_of(stop, *(tasks.died for tasks in self.tasks))
+        finally:
+            await together([self._engine.stop(), self._app[INTAKE].stop(within_s=CLOSE_WITHIN_S)])
+            await together([runner.cleanup(), self._observed.stop(), self._registration.stop()])
+            await self._leadership.stop()
+            await self._following.stop()
+            log.info("dispatcher_stopped")
+        if not stop.is_set():
+            raise Defect
+
+    def _record(self) -> DispatcherRecord:
+        sender, swap = self._engine.sender, self._leadership.gate.swap
+        return self._exposition.condition().record(
+            held_for=swap if sender.stopped else None,
+            unanswered=sender.unanswered if swap is not None else 0,  # nobody else asks, and it changes fast
+        )
+
+
+async def first_of(*events: asyncio.Event) -> None:
+    """Wait until one of these is set."""
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def run_dispatcher(settings: Settings, secrets: Secrets, name: str) -> None:
+    """Run until told to stop. Raises SettingsError when the settings cannot work here."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    clock = SystemClock()
+    etcd = connect(settings.etcd, secrets, clock)
+    try:
+        await Dispatcher(settings, secrets, name, etcd, clock).run(stop)
+    finally:
+        await etcd.aclose()
