@@ -67,6 +67,8 @@ def tell(
                 Event(at=part.submitted_at, state=State.SUBMITTED, segment=view.segment, detail=detail)
             )
         if view.state in _TOLD_BY_STATE and (view.segment, view.state) not in told:
-            detail = _TOLD_BY_STATE[view.state] + (f" Code {view.error}." if view.error else "")
+            detail = _TOLD_BY_STATE[view.state]
+            if view.error and view.state is not State.DELIVERED:
+                detail += f" The carrier's code: {view.error}."
             lines.append(Event(at=part.updated_at, state=view.state, segment=view.segment, detail=detail))
     return tuple(sorted(lines, key=lambda line: line.at))

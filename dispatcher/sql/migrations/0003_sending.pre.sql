@@ -121,15 +121,15 @@ declare
     v_new boolean;
 begin
     for r in
-        select r.*
+        select u.*
         from unnest(
             p_claims, p_messages, p_segments, p_attempts, p_outcomes, p_carriers, p_written, p_canonical, p_status,
             p_retry_after
-        ) as r (claim, message_id, segment, attempt, outcome, carrier, written, canonical, status, retry_after)
-        join hotsite.delivery as d on d.message_id = r.message_id and d.segment = r.segment
-        where r.attempt <= d.attempt and r.outcome <> 'in_doubt'
-        and not (d.claim_id = r.claim and d.attempt = r.attempt and d.state = r.outcome::hotsite.state)
-        order by r.message_id, r.segment
+        ) as u (claim, message_id, segment, attempt, outcome, carrier, written, canonical, status, retry_after)
+        join hotsite.delivery as l on l.message_id = u.message_id and l.segment = u.segment
+        where u.attempt <= l.attempt and u.outcome <> 'in_doubt'
+        and not (l.claim_id = u.claim and l.attempt = u.attempt and l.state = u.outcome::hotsite.state)
+        order by u.message_id, u.segment
     loop
         select * into d from hotsite.delivery as l
         where l.message_id = r.message_id and l.segment = r.segment for update;

@@ -5,10 +5,11 @@
 -- read in another base may well be somebody else's. In the other readings exactly one attempt may fit.
 -- What finds none is parked: its answer may still be under way, or its attempt may be in doubt.
 
--- Applies receipts whose id an answer has named. Tells of each whether it was so, and whether anything moved.
+-- Applies receipts whose id an answer has named. Tells which they are, by their places in the arrays, and how many
+-- segments moved.
 create function hotsite.apply_receipts(
     p_carriers text[], p_written text[], p_canonical text[], p_as_hex text[], p_as_decimal text[],
-    p_customers text[], p_states text[], p_errors text[], out known boolean[], out moved bigint
+    p_customers text[], p_states text[], p_errors text[], out known bigint[], out moved bigint
 )
 language plpgsql
 set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
@@ -51,7 +52,7 @@ begin
         select 'submitted', -count(*) from settled having count(*) > 0
     )
     select
-        (select array_agg(c.ord) from chosen as c) as known,
+        (select coalesce(array_agg(c.ord), '{}') from chosen as c) as known,
         (select count(*) from settled) as moved,
         array_agg(e.message_id) filter (where s.segment is null) as messages,
         array_agg(e.segment) filter (where s.segment is null) as segments,
@@ -62,10 +63,7 @@ begin
     from each as e left join settled as s on s.message_id = e.message_id and s.segment = e.segment;
 
     moved := v.moved;
-    known := array(
-        select coalesce(g.ord = any (v.known), false) from generate_series(1, cardinality(p_written)) as g (ord)
-        order by g.ord
-    );
+    known := v.known;
     if v.messages is not null then
         moved := moved + hotsite.apply_late(v.messages, v.segments, v.attempts, v.states, v.errors);
     end if;
@@ -125,7 +123,7 @@ begin
     select * into v from hotsite.apply_receipts(
         p_carriers, p_written, p_canonical, p_as_hex, p_as_decimal, p_customers, p_states, p_errors
     );
-    if false = any (v.known) then
+    if cardinality(v.known) < cardinality(p_written) then
         with parked as (
             insert into hotsite.parked_receipt (
                 carrier, written, canonical, as_hex, as_decimal, customer, tail, state, error, destination, text, done_at
@@ -134,12 +132,12 @@ begin
                 r.carrier, r.written, r.canonical, r.as_hex, r.as_decimal, r.customer, hotsite.tail(r.customer),
                 r.state::hotsite.state, r.error, r.destination, r.text, r.done_at
             from unnest(
-                v.known, p_carriers, p_written, p_canonical, p_as_hex, p_as_decimal, p_customers, p_states, p_errors,
+                p_carriers, p_written, p_canonical, p_as_hex, p_as_decimal, p_customers, p_states, p_errors,
                 p_destinations, p_texts, p_done_at
-            ) as r (
-                known, carrier, written, canonical, as_hex, as_decimal, customer, state, error, destination, text, done_at
+            ) with ordinality as r (
+                carrier, written, canonical, as_hex, as_decimal, customer, state, error, destination, text, done_at, ord
             )
-            where not r.known
+            where r.ord <> all (v.known)
             order by r.carrier, r.written, r.state
             on conflict do nothing
             returning tail
@@ -158,7 +156,7 @@ create function hotsite.unpark(p_parked bigint[]) returns void
 language plpgsql as $$
 declare
     v record;
-    v_known boolean[];
+    v_known bigint[];
 begin
     if cardinality(p_parked) = 0 then
         return;
@@ -178,7 +176,7 @@ begin
         v.carriers, v.written, v.canonical, v.as_hex, v.as_decimal, v.customers, v.states, v.errors
     ) as a;
     delete from hotsite.parked_receipt as p
-    using unnest(v.ids, v_known) as u (id, known) where p.parked_id = u.id and u.known;
+    using unnest(v.ids) with ordinality as u (id, ord) where p.parked_id = u.id and u.ord = any (v_known);
 end
 $$;
 

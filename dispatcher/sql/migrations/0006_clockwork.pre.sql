@@ -67,7 +67,7 @@ begin
         ))
         returning s.message_id, s.segment
     ), moved as (
-        update hotsite.delivery as d set state = 'unknown', error = 'no receipt in 72 hours', updated_at = now()
+        update hotsite.delivery as d set state = 'unknown', updated_at = now()
         from (select distinct o.message_id, o.segment from old as o order by o.message_id, o.segment) as o
         where d.message_id = o.message_id and d.segment = o.segment
         and d.state = 'submitted' and d.submitted_at <= v_before
@@ -82,7 +82,7 @@ begin
         ))
         returning o.message_id, o.segment, o.attempt
     ), moved as (
-        update hotsite.delivery as d set state = 'unknown', error = 'no receipt in 72 hours', updated_at = now()
+        update hotsite.delivery as d set state = 'unknown', updated_at = now()
         from old as o
         where d.message_id = o.message_id and d.segment = o.segment
         and d.attempt = o.attempt and d.state = 'in_doubt'

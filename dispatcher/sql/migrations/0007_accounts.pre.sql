@@ -53,3 +53,5 @@ begin
     end if;
 end
 $$;
+
+grant execute on function hotsite.programs(bigint), hotsite.api_keys(bigint) to hotsite_dispatch;
