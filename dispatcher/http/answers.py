@@ -25,7 +25,9 @@ RETRY_AFTER_S: Final = 1.0
 def json_response(
     document: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] = JSON_HEADERS
 ) -> web.Response:
-    return web.Response(body=orjson.dumps(document, option=orjson.OPT_UTC_Z), status=status, headers=headers)
+    # `str` is for asyncpg's own kind of UUID, which orjson does not take for one.
+    body = orjson.dumps(document, default=str, option=orjson.OPT_UTC_Z)
+    return web.Response(body=body, status=status, headers=headers)
 
 
 def problem_response(problem: Problem, request_id: UUID) -> web.Response:
