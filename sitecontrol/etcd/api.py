@@ -18,15 +18,15 @@ class EtcdError(Exception):
     """etcd did not answer the question."""
 
 
-class EtcdUnknown(EtcdError):  # noqa: N818  # it says what is the case
+class EtcdUnknown(EtcdError):
     """No answer in time, or a broken one: the call may have been applied, or may be applied later."""
 
 
-class LeaseLost(EtcdError):  # noqa: N818  # it says what is the case
+class LeaseLost(EtcdError):
     """The lease named in a put or a transaction does not exist (any more): nothing was written."""
 
 
-class EtcdRefused(EtcdError):  # noqa: N818  # it says what is the case
+class EtcdRefused(EtcdError):
     """etcd understood and refused (permission, quota, bad request): nothing was written."""
 
 

@@ -19,7 +19,7 @@ FOLDERS = ("/usr/bin", "/usr/local/bin", "/usr/sbin", "/opt/etcd", "/opt/etcd/bi
 OLDEST = (3, 4)
 
 
-class EtcdMissing(Exception):  # noqa: N818  # it says what is the case
+class EtcdMissing(Exception):
     """There is no etcd program that could be used; the message says where to get one."""
 
 

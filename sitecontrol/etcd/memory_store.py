@@ -194,9 +194,9 @@ class MemoryStore:
         for held in self._leases.values():
             held.ends_at = self.clock.now() + held.ttl
 
-    def compact(self) -> None:
-        """Forget all history before the present revision."""
-        self.compacted = self.revision
+    def compact(self, revision: int) -> None:
+        """Forget all history before `revision`."""
+        self.compacted = revision
         self._history = [event for event in self._history if event.kv.mod_revision >= self.compacted]
 
     def lose_everything(self) -> None:
