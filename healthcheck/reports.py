@@ -113,6 +113,7 @@ class LinkReport(Report):
 class QueueReport(Report):
     by_state: Named[Count] = {}
     oldest_queued_s: Named[Seconds] = {}
+    age_s: Maybe[Seconds] = None  # since it was counted
 
 
 class DispatcherReport(Report):

@@ -11,6 +11,7 @@ from enum import StrEnum
 from healthcheck.verdicts import Limits
 from sitecontrol.settings import HealthSettings, Node, Place, Settings
 
+ANY_CARRIER = "any"
 CARRIER_EVERY = 5.0  # a carrier's door is knocked at less often than our own
 
 
@@ -87,6 +88,11 @@ def targets_of(settings: Settings, health: HealthSettings) -> tuple[Target, ...]
     )
 
 
+def carriers_of(settings: Settings) -> tuple[str, ...]:
+    """The carriers whose links are told apart. A place that knows of none (the witness) takes all as one, `""`."""
+    return tuple(c.name for c in settings.carrier) or ("",)
+
+
 def _of_place(settings: Settings, health: HealthSettings, place: Place) -> tuple[Target, ...]:
     """The daemon there, its nodes, its dispatchers with their links, its etcd member."""
     found: list[Target] = []
@@ -103,15 +109,15 @@ def _of_place(settings: Settings, health: HealthSettings, place: Place) -> tuple
             _target(
                 health,
                 What.LINK,
-                f"{dispatcher.name}/{carrier.name}",
+                f"{dispatcher.name}/{carrier or ANY_CARRIER}",
                 Kind.SMPP,
-                carrier.name,
+                carrier or ANY_CARRIER,
                 place=place.name,
                 source=at.name,
                 of=dispatcher.name,
-                carrier=carrier.name,
+                carrier=carrier,
             )
-            for carrier in settings.carrier
+            for carrier in carriers_of(settings)
         )
     if place.etcd_member:
         found.append(

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-FLOWS = ("accepted", "submitted", "delivered")
+FLOWS = ("accepted", "submitted", "receipts")  # the dispatchers' names for their counters
 SAMPLES_KEPT = 120
 RATE_HOLDS = 3.0  # seconds
 

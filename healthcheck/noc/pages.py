@@ -14,7 +14,8 @@ from aiohttp import web
 
 from healthcheck.noc.badge import badge_of
 from healthcheck.noc.feed import Feed
-from healthcheck.noc.panels import PANELS, iso
+from healthcheck.noc.panels import PANELS
+from healthcheck.noc.plain import iso
 from healthcheck.noc.render import Renderer
 from healthcheck.noc.scene import place_name
 from sitecontrol.clock import Clock

@@ -23,8 +23,13 @@ class LinkProbe:
         report = status.evidence.get("report") if status and status.ok else None
         if not isinstance(report, dict):
             return Result(ok=None, detail="its dispatcher does not answer")
-        links = [k for k in tolerant(DispatcherReport, report).links if k.carrier == target.carrier]
+        links = links_of(tolerant(DispatcherReport, report), target.carrier)
         return judge_links(links)
+
+
+def links_of(report: DispatcherReport, carrier: str) -> list[LinkReport]:
+    """Those at one carrier, or all of them for `""`."""
+    return [link for link in report.links if carrier in {"", link.carrier}]
 
 
 def is_bound(link: LinkReport) -> bool:

@@ -161,7 +161,7 @@ def report_of_dispatcher(name: str, *, counted: int = 0) -> dict[str, Any]:
             },
             "oldest_queued_s": {"service": 1.4, "marketing": 6.2},
         },
-        "counters": {"accepted": counted, "submitted": counted, "delivered": counted},
+        "counters": {"accepted": counted, "submitted": counted, "receipts": counted},
     }
 
 
@@ -284,7 +284,7 @@ class Stage:
             series={
                 "accepted": [900.0 + 90 * (i % 7) for i in range(120)],
                 "submitted": [880.0 + 70 * (i % 5) for i in range(120)],
-                "delivered": [850.0 + 120 * (i % 3) for i in range(120)],
+                "receipts": [850.0 + 120 * (i % 3) for i in range(120)],
             },
         )
 
