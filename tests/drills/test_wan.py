@@ -1,0 +1,201 @@
+"""The lines between the places: delayed, cut, mended, one way and both."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from sitecontrol.lab.peer_owner import holds_socket, place_of, socket_inode
+from sitecontrol.lab.pidfiles import write_pid
+from sitecontrol.lab.wan import Emulator
+from sitecontrol.lab.wan_routes import Route, WanConfig
+
+QUIET = 0.15  # seconds of silence that count as "nothing comes"
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@asynccontextmanager
+async def echoing(wan_ms: float, tmp_path, **more) -> AsyncIterator[tuple[Emulator, Callable]]:
+    """An echo server in denver behind a door that columbus uses."""
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+            writer.write(b"bye")
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    target = server.sockets[0].getsockname()[1]
+    door = free_port()
+    source = more.pop("source", "columbus")
+    config = WanConfig(
+        control=0,
+        token_file=tmp_path / "token",
+        wan_ms=wan_ms,
+        routes=(Route(door=door, target_port=target, source=source, destination="denver", service="echo"),),
+        **{"etcd_pidfiles": {}, **more},
+    )
+    emulator = Emulator(config)
+    await emulator.start()
+    writers = []
+
+    async def call() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", door)
+        writers.append(writer)
+        return reader, writer
+
+    try:
+        yield emulator, call
+    finally:
+        for writer in writers:
+            writer.close()
+        await emulator.stop()
+        server.close()
+
+
+async def ping(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes = b"ping") -> float:
+    started = time.monotonic()
+    writer.write(data)
+    async with asyncio.timeout(5):
+        assert await reader.readexactly(len(data)) == data
+    return time.monotonic() - started
+
+
+async def silent(reader: asyncio.StreamReader) -> bool:
+    try:
+        async with asyncio.timeout(QUIET):
+            await reader.readexactly(1)
+    except TimeoutError:
+        return True
+    return False
+
+
+async def test_bytes_take_the_round_trip(tmp_path) -> None:
+    async with echoing(40, tmp_path) as (_, call):
+        connection = await call()
+        assert await ping(*connection) >= 0.075  # setting up a connection costs another round trip
+        assert 0.038 <= await ping(*connection) < 0.5
+
+
+async def test_order_and_content_survive_a_large_stream(tmp_path) -> None:
+    async with echoing(10, tmp_path) as (_, call):
+        data = os.urandom(12_000_000)
+        assert await ping(*await call(), data) > 0
+
+
+async def test_the_end_of_a_stream_crosses_and_the_other_way_goes_on(tmp_path) -> None:
+    async with echoing(10, tmp_path) as (_, call):
+        reader, writer = await call()
+        await ping(reader, writer)
+        writer.write_eof()
+        assert await asyncio.wait_for(reader.read(), 5) == b"bye"
+
+
+async def test_a_cut_line_is_silent_and_goes_on_when_healed(tmp_path) -> None:
+    async with echoing(4, tmp_path) as (wan, call):
+        reader, writer = await call()
+        await ping(reader, writer)
+        wan.cut("columbus", "denver", both=True)
+        writer.write(b"x")
+        assert await silent(reader)
+        wan.heal(None)
+        assert await asyncio.wait_for(reader.readexactly(1), 5) == b"x"
+        await ping(reader, writer)
+
+
+async def test_answers_are_held_when_only_the_way_back_is_cut(tmp_path) -> None:
+    async with echoing(4, tmp_path) as (wan, call):
+        reader, writer = await call()
+        await ping(reader, writer)
+        wan.cut("denver", "columbus", both=False)
+        before = {line["source"]: line["bytes"] for line in wan.state()["lines"]}
+        writer.write(b"x")
+        assert await silent(reader)
+        after = {line["source"]: line["bytes"] for line in wan.state()["lines"]}
+        assert after["columbus"] == before["columbus"] + 1
+        assert after["denver"] == before["denver"]
+
+
+async def test_a_call_over_a_cut_line_gets_through_when_healed(tmp_path) -> None:
+    async with echoing(4, tmp_path) as (wan, call):
+        wan.cut("columbus", "denver", both=True)
+        reader, writer = await call()
+        writer.write(b"x")
+        assert await silent(reader)
+        wan.heal(frozenset({"columbus", "denver"}))
+        assert await asyncio.wait_for(reader.readexactly(1), 5) == b"x"
+
+
+async def test_a_connection_that_stalled_too_long_is_reset(tmp_path) -> None:
+    async with echoing(4, tmp_path, reset_after=0.01) as (wan, call):
+        reader, writer = await call()
+        await ping(reader, writer)
+        wan.cut("columbus", "denver", both=True)
+        writer.write(b"x")
+        assert await silent(reader)
+        wan.heal(None)
+        with pytest.raises(ConnectionResetError):
+            await asyncio.wait_for(reader.readexactly(1), 5)
+
+
+async def test_a_refused_connection_is_reset(tmp_path) -> None:
+    config = WanConfig(
+        control=0,
+        token_file=tmp_path / "token",
+        wan_ms=4,
+        routes=(Route(door=free_port(), target_port=free_port(), source="a", destination="b", service="none"),),
+        etcd_pidfiles={},
+    )
+    emulator = Emulator(config)
+    await emulator.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", config.routes[0].door)
+    with pytest.raises(ConnectionResetError):
+        await asyncio.wait_for(reader.readexactly(1), 5)
+    writer.close()
+    await emulator.stop()
+
+
+async def test_the_caller_of_a_shared_door_is_found_by_its_socket(tmp_path) -> None:
+    pidfile = tmp_path / "witness.json"
+    write_pid(pidfile, os.getpid())
+    async with echoing(4, tmp_path, source=None, etcd_pidfiles={"witness": pidfile}) as (wan, call):
+        await ping(*await call())
+        assert {line["source"] for line in wan.state()["lines"]} == {"witness", "denver"}
+
+
+async def test_a_caller_that_nobody_owns_is_not_carried(tmp_path) -> None:
+    async with echoing(4, tmp_path, source=None) as (wan, call):
+        reader, _ = await call()
+        with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+            await asyncio.wait_for(reader.readexactly(1), 5)
+        assert wan.state()["lines"] == []
+
+
+def test_the_inode_is_read_from_the_kernels_table() -> None:
+    table = (
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+        "   7: 0100007F:D431 0100007F:1CE0 01 00000000:00000000 02:000000A7 00000000     0        0 48213 2 0 20 4\n"
+        "   8: 0100007F:1CE0 0100007F:D431 01 00000000:00000000 00:00000000 00000000     0        0 48214 1 0 20 4\n"
+    )
+    assert socket_inode(table, local_port=0xD431, remote_port=0x1CE0) == "48213"
+    assert socket_inode(table, local_port=0xD432, remote_port=0x1CE0) is None
+
+
+def test_a_process_that_has_gone_holds_nothing() -> None:
+    assert not holds_socket(2**22 + 1, "1")
+    assert place_of({}, local_port=1, remote_port=2) is None
