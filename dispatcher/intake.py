@@ -54,7 +54,7 @@ class LeadershipLike(Protocol):
     ) -> T: ...
 
 
-class RowRefused(DispatcherError):  # noqa: N818 # it is an answer to one row
+class RowRefused(DispatcherError):  # it is an answer to one row
     """The database refuses this one message; repeating it will not help."""
 
 

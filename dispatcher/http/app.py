@@ -11,7 +11,6 @@ refusal reaches a client which looks for it only after sending.
 
 import resource
 from collections.abc import AsyncIterator, Awaitable, Callable
-from importlib.metadata import version
 from typing import Final
 
 import orjson
@@ -25,7 +24,8 @@ from dispatcher.http.bulk import Bulk
 from dispatcher.http.directory import Directory
 from dispatcher.http.messages import Messages
 from dispatcher.http.problem import INTERNAL, METHOD, NOT_FOUND, TOO_LARGE, Problem
-from dispatcher.http.routes import CALLS
+from dispatcher.http.request_id import HEADER, REQUEST_ID
+from dispatcher.http.routes import CALLS, VERSION
 from dispatcher.intake import Intake, LeadershipLike
 from dispatcher.leadership import Unavailable
 from dispatcher.uuid7 import Ids
@@ -89,7 +89,7 @@ async def _running(app: web.Application) -> AsyncIterator[None]:
 
 def _descriptions() -> dict[str, Handler]:
     """The handlers that show the API; both answers are made once."""
-    document = openapi.describe(CALLS, version("hotsite"))
+    document = openapi.describe(CALLS, VERSION)
     as_json = orjson.dumps(document)
     html, html_headers = docs.page(document)
 
@@ -108,7 +108,8 @@ def answer(ids: Ids, clock: Clock) -> Middleware:
     @web.middleware
     async def numbered(request: web.Request, handler: Handler) -> web.StreamResponse:
         began = clock.now()
-        request_id = request["request_id"] = ids.new()
+        request_id = ids.new()
+        REQUEST_ID.set(request_id)
         response: web.StreamResponse
         try:
             response = await handler(request)
@@ -125,7 +126,7 @@ def answer(ids: Ids, clock: Clock) -> Middleware:
             failed = Problem(kind=INTERNAL, detail="the request met a defect; it was not acknowledged")
             response = answers.problem_response(failed, request_id)
         if not response.prepared:
-            response.headers["X-Request-Id"] = str(request_id)
+            response.headers[HEADER] = str(request_id)
         log.debug(
             "request",
             request_id=request_id,

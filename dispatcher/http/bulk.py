@@ -21,6 +21,7 @@ from dispatcher.http.access import Access
 from dispatcher.http.lines import LineCutter, Overlong
 from dispatcher.http.messages import Messages, refused_row, usable
 from dispatcher.http.problem import TIMEOUT, TOO_LARGE, UNAVAILABLE, FieldError, Problem, invalid
+from dispatcher.http.request_id import HEADER, REQUEST_ID
 from dispatcher.http.schemas import MessageRequest
 from dispatcher.intake import Answer, Intake, RowRefused, settled
 from dispatcher.leadership import Unavailable
@@ -92,8 +93,9 @@ class Bulk:
             self._streams -= 1
 
     async def _stream(self, request: web.Request, account_id: int) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
-        response.headers["X-Request-Id"] = str(request["request_id"])
+        response = web.StreamResponse(
+            headers={"Content-Type": "application/x-ndjson", HEADER: str(REQUEST_ID.get())}
+        )
         await response.prepare(request)
         if request.transport is not None:
             request.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
@@ -249,7 +251,7 @@ async def result(line: Line, durability: Durability) -> bytes:
             document |= refusal(answers.unavailable(reason), reference)
         except RowRefused as reason:
             document |= refusal(refused_row(reason), reference)
-    return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
+    return orjson.dumps(document, default=str, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def refusal(problem: Problem, reference: str | None) -> dict[str, Any]:

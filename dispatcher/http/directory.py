@@ -128,5 +128,8 @@ class Directory:
         except (Unavailable, asyncpg.PostgresError) as error:
             log.info("directory_not_read", error=f"{type(error).__name__}: {error}")
             return False
+        except Exception:
+            log.exception("directory_not_read")  # the old picture serves on; the next reading may succeed
+            return False
         self.loaded = True
         return True

@@ -139,7 +139,7 @@ class FieldError:
 
 
 @dataclass(kw_only=True, eq=False)
-class Problem(DispatcherError):  # noqa: N818 # the standard's word for it
+class Problem(DispatcherError):  # the standard's word for it
     """The answer to a request that cannot be served; raised anywhere below a handler."""
 
     kind: Kind

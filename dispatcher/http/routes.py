@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from dispatcher.http import problem, schemas
 from dispatcher.http.problem import Kind
 
+VERSION: Final = "1.0"  # of the API: the first number is the one in its paths
 OF_ANY_CALL: Final = (problem.INTERNAL,)
 OF_A_KEY: Final = (problem.UNAUTHORIZED, problem.TOO_MANY, problem.UNAVAILABLE)
 OF_A_BODY: Final = (

@@ -1,0 +1,144 @@
+"""Bulk requests over a real socket: streamed, in order, line by line."""
+
+import asyncio
+import json
+
+import pytest
+
+from dispatcher.http.app import INTAKE
+from tests.api_server import KEY, Api, serving, settings, text
+
+NDJSON = {"Content-Type": "application/x-ndjson"}
+
+
+@pytest.fixture
+async def api():
+    async with serving() as served:
+        yield served
+
+
+def lines(*documents: object) -> bytes:
+    return b"".join(json.dumps(document).encode() + b"\n" for document in documents)
+
+
+async def bulk(api: Api, data: object) -> list[dict[str, object]]:
+    async with api.client.post("/v1/messages/bulk", data=data, headers=NDJSON) as answer:
+        assert answer.status == 200
+        assert answer.content_type == "application/x-ndjson"
+        return [json.loads(line) for line in (await answer.read()).splitlines()]
+
+
+async def test_each_line_gets_one_result_line_in_order(api):
+    results = await bulk(api, lines(*(text(reference=f"o-{n}") for n in range(1_000))))
+    assert [result["line"] for result in results] == list(range(1, 1_001))
+    assert [result["reference"] for result in results] == [f"o-{n}" for n in range(1_000)]
+    assert {(result["status"], result["state"], result["durability"]) for result in results} == {
+        (202, "queued", "two-site")
+    }
+
+
+async def test_a_broken_line_in_the_middle_gets_its_own_error_and_the_others_go_on(api):
+    results = await bulk(
+        api, lines(text()) + b'{"program": "outages", \n' + lines(text(to="12"), text(reference="last"))
+    )
+    assert [result["status"] for result in results] == [202, 400, 422, 202]
+    assert results[1]["problem"]["type"] == "/docs#malformed-json"
+    assert results[2]["problem"]["errors"][0]["field"] == "to"
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "slug"),
+    [
+        (b"", 422, "invalid-request"),
+        (b"[1, 2]", 422, "invalid-request"),
+        (b"\xff\xfe", 400, "malformed-json"),
+        (b'"' + b"x" * 70_000 + b'"', 413, "too-large"),
+        (json.dumps(text(program="nobody's")).encode(), 422, "invalid-request"),
+    ],
+)
+async def test_whatever_a_line_holds_the_next_one_is_served(api, line, status, slug):
+    first, second = await bulk(api, line + b"\n" + lines(text()))
+    assert (first["status"], first["problem"]["type"]) == (status, f"/docs#{slug}")
+    assert second["status"] == 202
+
+
+async def test_the_last_line_needs_no_line_end(api):
+    assert len(await bulk(api, lines(text()) + lines(text()).rstrip())) == 2
+
+
+async def test_no_line_gets_no_result(api):
+    assert await bulk(api, b"") == []
+
+
+async def test_a_repeated_reference_in_one_request_is_one_message(api):
+    first, second, third = await bulk(
+        api, lines(text(reference="o-1"), text(reference="o-1"), text(reference="o-1", body="Other"))
+    )
+    assert second == {**first, "line": 2, "status": 200, "duplicate": True}
+    assert (third["status"], third["reference"]) == (409, "o-1")
+
+
+async def test_results_come_while_lines_are_still_being_sent(api):
+    turn = asyncio.Event()
+    seen = []
+
+    async def sending():
+        for number in range(3):
+            yield lines(text(reference=f"o-{number}"))
+            await asyncio.wait_for(turn.wait(), 5)
+            turn.clear()
+
+    async with api.client.post("/v1/messages/bulk", data=sending(), headers=NDJSON) as answer:
+        async for line in answer.content:
+            seen.append(json.loads(line)["reference"])
+            turn.set()
+    assert seen == ["o-0", "o-1", "o-2"]
+
+
+async def test_what_a_caller_does_not_read_stops_the_reading_of_its_lines(api):
+    """The window is two groups of ten lines: whatever the caller sends on, no more than that is taken."""
+    async with serving(settings(group_max=10)) as small:
+        small.leadership.gate.clear()
+        reader, writer = await asyncio.open_connection("127.0.0.1", small.port)
+        small.leadership.gate.set()
+        writer.write(head() + lines(text()))
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        small.leadership.gate.clear()
+        small.leadership.held.clear()
+        writer.write(b"".join(lines(text(reference=f"o-{n}")) for n in range(5_000)))
+        await asyncio.wait_for(small.leadership.held.wait(), 5)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert 0 < small.app[INTAKE].waiting <= 20
+        writer.close()
+
+
+def head() -> bytes:
+    return (
+        f"POST /v1/messages/bulk HTTP/1.0\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
+        "Content-Type: application/x-ndjson\r\nContent-Length: 100000000\r\n\r\n"
+    ).encode()
+
+
+async def test_a_stream_that_breaks_off_keeps_what_was_answered(api):
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    writer.write(head() + lines(text(reference="o-1")))
+    await asyncio.wait_for(reader.readuntil(b'"durability"'), 5)
+    writer.close()
+    async with api.client.get("/v1/messages", params={"reference": "o-1"}) as answer:
+        assert len((await answer.json())["messages"]) == 1
+
+
+async def test_single_requests_are_served_while_a_bulk_request_runs(api):
+    async def endless():
+        while not done.is_set():
+            yield lines(*(text() for _ in range(200)))
+            await asyncio.sleep(0)
+
+    done = asyncio.Event()
+    async with api.client.post("/v1/messages/bulk", data=endless(), headers=NDJSON) as answer:
+        for _ in range(20):
+            async with api.client.post("/v1/messages", json=text()) as single:
+                assert single.status == 202
+        done.set()
+        assert b'"status":202' in await answer.read()

@@ -1,0 +1,129 @@
+"""`/v1/openapi.json` and `/docs` tell the truth about the code."""
+
+import json
+import re
+
+import jsonschema
+import pytest
+from aiohttp import web
+
+from dispatcher.http.problem import KINDS
+from tests.api_server import Api, serving, text
+
+
+@pytest.fixture
+async def api():
+    async with serving() as served:
+        yield served
+
+
+@pytest.fixture
+async def document(api):
+    async with api.client.get("/v1/openapi.json") as answer:
+        assert answer.status == 200
+        return await answer.json()
+
+
+def served(app: web.Application) -> set[tuple[str, str]]:
+    return {
+        (route.method, route.resource.canonical)
+        for route in app.router.routes()
+        if route.resource is not None
+    }
+
+
+async def test_every_call_is_described_and_every_described_call_is_served(api, document):
+    described = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
+    assert described == served(api.app)
+
+
+async def test_every_schema_is_a_sound_schema_and_every_reference_leads_somewhere(document):
+    for schema in document["components"]["schemas"].values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+    for reference in re.findall(r'"\$ref": "#/components/schemas/(\w+)"', json.dumps(document)):
+        assert reference in document["components"]["schemas"]
+
+
+class Exchanges:
+    """Sends requests, and checks every answer against what the document says of that very call."""
+
+    def __init__(self, api: Api, document: dict[str, object]) -> None:
+        self.api, self.document = api, document
+        self.seen: set[tuple[str, str, int]] = set()
+
+    async def __call__(self, method: str, path: str, template: str | None = None, **request: object) -> bytes:
+        template = template or path
+        async with self.api.client.request(method, path, **request) as answer:
+            raw = await answer.read()
+            described = self.document["paths"][template][method.lower()]["responses"][str(answer.status)]
+            schema = described["content"][answer.content_type].get("schema")
+            lines = answer.content_type == "application/x-ndjson"
+            for part in raw.splitlines() if lines else [raw]:
+                if schema is not None:
+                    self.check(json.loads(part), schema)
+            self.seen.add((method, template, answer.status))
+        return raw
+
+    def check(self, instance: object, schema: dict[str, object]) -> None:
+        jsonschema.Draft202012Validator(
+            {**schema, "components": self.document["components"]},
+            format_checker=jsonschema.FormatChecker(),
+        ).validate(instance)
+
+
+async def test_real_answers_are_what_the_description_says(api, document):
+    exchange = Exchanges(api, document)
+    ndjson = {"Content-Type": "application/x-ndjson"}
+    sent = json.loads(
+        await exchange("POST", "/v1/messages", json=text(reference="o-1", send_at="2027-01-01T00:00:00Z"))
+    )
+    await exchange("POST", "/v1/messages", json=text(reference="o-1", send_at="2027-01-01T00:00:00Z"))
+    await exchange("POST", "/v1/messages", json=text(reference="o-1"))
+    await exchange("POST", "/v1/messages", json={})
+    await exchange("POST", "/v1/messages", data=b"{", headers={"Content-Type": "application/json"})
+    await exchange("POST", "/v1/messages", data=b"x" * 100_000, headers={"Content-Type": "application/json"})
+    await exchange("POST", "/v1/messages", data=b"x")
+    await exchange("POST", "/v1/messages", json=text(), headers={"Authorization": "Bearer wrong"})
+    bulk = b"\n".join(json.dumps(line).encode() for line in (text(), text(reference="o-1"), {}))
+    await exchange("POST", "/v1/messages/bulk", data=bulk, headers=ndjson)
+    await exchange("GET", "/v1/messages")
+    await exchange("GET", "/v1/messages", params={"limit": "x"})
+    message = f"/v1/messages/{sent['id']}"
+    await exchange("GET", message, "/v1/messages/{id}")
+    await exchange("GET", "/v1/messages/none", "/v1/messages/{id}")
+    await exchange("DELETE", message, "/v1/messages/{id}")
+    left = json.loads(await exchange("POST", "/v1/messages", json=text()))
+    await api.store.claim(7, "d1", 100, 5.0)
+    await exchange("DELETE", f"/v1/messages/{left['id']}", "/v1/messages/{id}")
+    await exchange("POST", "/v1/preview", json={"body": "“quoted” 🙂"})
+    await exchange("GET", "/v1/openapi.json")
+    await exchange("GET", "/docs")
+    described = {
+        (method.upper(), path, int(status))
+        for path, methods in document["paths"].items()
+        for method, call in methods.items()
+        for status in call["responses"]
+        if int(status) < 300
+    }
+    assert described <= exchange.seen
+
+
+async def test_the_page_shows_every_call_and_every_problem(api, document):
+    async with api.client.get("/docs") as answer:
+        html = await answer.text()
+    for methods in document["paths"].values():
+        for call in methods.values():
+            assert f'id="{call["operationId"]}"' in html
+    for kind in KINDS:
+        assert f'id="{kind.slug}"' in html
+
+
+async def test_the_page_loads_nothing_and_forbids_it(api):
+    async with api.client.get("/docs") as answer:
+        policy = answer.headers["Content-Security-Policy"]
+        html = await answer.text()
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "<script" not in html
+    assert not re.findall(r'(?:src|href)="(?!#|/v1/openapi\.json")', html)
+    assert not re.search(r"url\(|@import|style=", html)
