@@ -52,7 +52,14 @@ class PostgresConnection:
         await self._session.aclose()
 
 
-def dialler(settings: Settings, secrets: Secrets, application_name: str, metrics: Metrics) -> Dial:
+def dialler(
+    settings: Settings,
+    secrets: Secrets,
+    application_name: str,
+    metrics: Metrics,
+    *,
+    database: str = DATABASE,
+) -> Dial:
     """A `Dial` for the nodes of the settings. Raises SettingsError when the password is missing."""
     password = secrets.get("postgres-dispatch")
 
@@ -66,7 +73,7 @@ def dialler(settings: Settings, secrets: Secrets, application_name: str, metrics
             port=address.port or 5432,
             user=ROLE,
             password=password,
-            database=DATABASE,
+            database=database,
             application_name=application_name,
         )
         return PostgresConnection(await Session.connect(target, timeout=CONNECT_WITHIN_S), metrics)

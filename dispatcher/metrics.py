@@ -59,5 +59,4 @@ class Metrics:
         }
 
     def outcomes(self, results: Sequence[SubmitResult]) -> None:
-        self.accepted = 0  # new messages acknowledged
         self.by_outcome.update(result.outcome for result in results)

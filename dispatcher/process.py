@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from dispatcher.dial import dialler
+from dispatcher.dial import DATABASE, dialler
 from dispatcher.engine.engine import Engine
 from dispatcher.exposition import Exposition
 from dispatcher.http.app import INTAKE, create_app, serve
@@ -34,11 +34,11 @@ log = structlog.get_logger()
 CLOSE_WITHIN_S = 0.3  # for connections that are not needed any more
 
 
-class CannotListen(DispatcherError):  # noqa: N818 # it says what is the case
+class CannotListen(DispatcherError):  # it says what is the case
     """The address for HTTP cannot be had."""
 
 
-class Defect(DispatcherError):  # noqa: N818 # same
+class Defect(DispatcherError):  # same
     """A part of the dispatcher died; the log says which, and how."""
 
 
@@ -55,7 +55,16 @@ def instance(settings: Settings, name: str) -> DispatcherInstance:
 class Dispatcher:
     """All parts of one dispatcher; `etcd` is closed by whoever made it. Made inside a running event loop."""
 
-    def __init__(self, settings: Settings, secrets: Secrets, name: str, etcd: Etcd, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        secrets: Secrets,
+        name: str,
+        etcd: Etcd,
+        clock: Clock,
+        *,
+        database: str = DATABASE,
+    ) -> None:
         self._instance = instance(settings, name)
         self._view = ClusterView(etcd, settings.prefix, clock)
         self._following = Tasks("cluster view")
@@ -63,7 +72,7 @@ class Dispatcher:
         self._leadership = Leadership(
             settings=settings,
             view=self._view,
-            dial=dialler(settings, secrets, name, metrics),
+            dial=dialler(settings, secrets, name, metrics, database=database),
             clock=clock,
             metrics=metrics,
         )

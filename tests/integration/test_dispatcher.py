@@ -1,0 +1,291 @@
+"""A whole dispatcher on a real PostgreSQL and a simulated carrier: from the HTTP request to the receipt."""
+
+import asyncio
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+
+from dispatcher.accounts import add_account
+from dispatcher.process import CannotListen, Dispatcher, instance
+from dispatcher.simulator.faults import Faults
+from dispatcher.simulator.server import Esme
+from dispatcher.simulator.smsc import Smsc
+from dispatcher.simulator.submit_log import SubmitLog
+from replication.session import Session, Target
+from sitecontrol.clock import SystemClock
+from sitecontrol.etcd.memory import MemoryEtcd
+from sitecontrol.etcd.memory_store import MemoryStore as EtcdData
+from sitecontrol.records import DispatcherRecord, Leader, Phase, Swap
+from sitecontrol.settings import Secrets, Settings, SettingsError
+from tests.message_store import NODE, TERM, as_role
+from tests.postgres import free_port
+
+NAME = "columbus-1"
+WITHIN_S = 10.0
+
+
+async def eventually(look: Callable[[], Any]) -> None:
+    """Wait until `look` (which may be a coroutine function) says yes."""
+    async with asyncio.timeout(WITHIN_S):
+        while True:
+            seen = look()
+            if await seen if asyncio.iscoroutine(seen) else seen:
+                return
+            await asyncio.sleep(0.01)
+
+
+def settings(database: Target, carrier_port: int, here: str = "columbus") -> Settings:
+    def place(name: str, port: int) -> dict[str, object]:
+        node = {"name": f"{name}-a", "postgres": f"127.0.0.1:{port}", "agent": "http://127.0.0.1:9"}
+        return {"name": name, "nodes": [node]}
+
+    return Settings.model_validate(
+        {
+            "site": {
+                "name": here,
+                "environment": "lab",
+                "state_dir": "/nowhere",
+                "secrets_dir": "/nowhere",
+            },
+            "place": [place("columbus", database.port), place("denver", 9)],
+            "etcd": {"endpoints": ["http://127.0.0.1:9"]},
+            "dispatcher": {
+                "instances": [{"name": NAME, "listen": f"127.0.0.1:{free_port()}"}],
+                "consent": "assumed",
+                "hold_for": 2.0,
+                "claim_for": 2.0,
+            },
+            "carrier": [
+                {
+                    "name": "acme",
+                    "address": f"127.0.0.1:{carrier_port}",
+                    "system_id": "hotsite",
+                    "reconnect_min": 0.05,
+                    "response_timeout": 1.0,
+                }
+            ],
+        }
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    settings: Settings
+    etcd: MemoryEtcd
+    smsc: Smsc
+    log: Path
+    dispatcher: Dispatcher
+    http: aiohttp.ClientSession
+
+    async def name_leader(self) -> None:
+        leader = Leader(node=NODE, incarnation="i", site="columbus", term=TERM)
+        await self.etcd.put(self.settings.prefix + "leader", leader.encode())
+        await eventually(self.ready)
+
+    async def ready(self) -> bool:
+        return (await self.http.get("/ready")).status == 200
+
+    async def swap(self, phase: Phase) -> None:
+        record = Swap(
+            id="s1",
+            from_node=NODE,
+            to_node="denver-a",
+            by="test",
+            phase=phase,
+            term=TERM,
+            requested_at=SystemClock().wall(),
+        )
+        await self.etcd.put(self.settings.prefix + "swap", record.encode())
+
+    async def send(self, reference: str, to: str = "+16145550123") -> aiohttp.ClientResponse:
+        body = {"program": "outage", "to": to, "body": "Power is out.", "reference": reference}
+        return await self.http.post("/v1/messages", json=body)
+
+    async def states(self) -> Counter[str]:
+        page = await (await self.http.get("/v1/messages", params={"limit": 200})).json()
+        return Counter(row["state"] for row in page["messages"])
+
+    async def record(self) -> DispatcherRecord | None:
+        found = (await self.etcd.get(f"{self.settings.prefix}dispatchers/{NAME}")).one
+        return DispatcherRecord.decode(found.value) if found else None
+
+    def submits(self) -> list[dict[str, Any]]:
+        return [orjson.loads(line) for line in self.log.read_bytes().splitlines()]
+
+
+@asynccontextmanager
+async def scene(
+    database: Target, folder: Path, *, here: str = "columbus", faults: Faults | None = None
+) -> AsyncIterator[Scene]:
+    session = await Session.connect(as_role(database, "hotsite_migrate"), timeout=5)
+    account = await add_account(session, name="utility", program="outage", source="72345")
+    await session.aclose()
+    log = folder / "submits.jsonl"
+    smsc = Smsc(
+        passwords={"hotsite": "secret"}, log=SubmitLog(log), faults=faults or Faults(receipt_delay_ms=5)
+    )
+    server = await asyncio.get_running_loop().create_server(lambda: Esme(smsc), "127.0.0.1", 0)
+    chosen = settings(database, server.sockets[0].getsockname()[1], here)
+    secrets = Secrets(
+        folder, {"HOTSITE_SECRET_POSTGRES_DISPATCH": "", "HOTSITE_SECRET_CARRIER_ACME": "secret"}
+    )
+    etcd = MemoryEtcd(EtcdData(SystemClock()))
+    dispatcher = Dispatcher(chosen, secrets, NAME, etcd, SystemClock(), database=database.database)
+    stop = asyncio.Event()
+    running = asyncio.create_task(dispatcher.run(stop))
+    url = f"http://{instance(chosen, NAME).listen}"
+    headers = {"Authorization": f"Bearer {account.key}"}
+    try:
+        async with aiohttp.ClientSession(url, headers=headers) as http:
+            await eventually(lambda: running.done() or smsc.links)
+            yield Scene(settings=chosen, etcd=etcd, smsc=smsc, log=log, dispatcher=dispatcher, http=http)
+    finally:
+        stop.set()
+        async with asyncio.timeout(2.0):
+            await running
+        server.close()
+        smsc.close()
+        await etcd.aclose()
+
+
+async def test_a_text_goes_from_the_request_to_the_receipt(store_database: Target, tmp_path: Path):
+    async with scene(store_database, tmp_path) as at:
+        await at.name_leader()
+        answer = await at.send("r1")
+        assert answer.status == 202, await answer.text()
+        accepted = await answer.json()
+
+        async def delivered() -> bool:
+            view = await (await at.http.get(f"/v1/messages/{accepted['id']}")).json()
+            return bool(view["state"] == "delivered")
+
+        await eventually(delivered)
+        await eventually(lambda: len(at.submits()) == 1)
+        [line] = at.submits()
+        assert (line["source"], line["destination"], line["text"]) == (
+            "72345",
+            "16145550123",
+            "Power is out.",
+        )
+
+
+async def test_many_texts_are_each_sent_once_and_all_delivered(store_database: Target, tmp_path: Path):
+    async with scene(store_database, tmp_path) as at:
+        await at.name_leader()
+        answers = await asyncio.gather(*(at.send(f"r{n}") for n in range(200)))
+        assert {answer.status for answer in answers} == {202}
+
+        async def all_delivered() -> bool:
+            return await at.states() == {"delivered": 200}
+
+        await eventually(all_delivered)
+        await eventually(lambda: len(at.submits()) == 200)
+        status = await (await at.http.get("/status")).json()
+        assert status["counters"]["accepted"] == 200
+        assert status["counters"]["submitted"] == 200
+        assert status["counters"]["receipts"] == 200
+        metrics = await (await at.http.get("/metrics")).text()
+        assert 'hotsite_dispatcher_link_bound{carrier="acme",link="acme-1"} 1.0' in metrics
+
+
+async def test_a_request_is_held_while_no_leader_is_known_and_refused_when_that_lasts(
+    store_database: Target, tmp_path: Path
+):
+    async with scene(store_database, tmp_path) as at:
+        early = asyncio.create_task(at.send("r1"))
+        assert (await at.http.get("/live")).status == 503
+        answer = await early
+        assert answer.status == 503
+        assert int(answer.headers["Retry-After"]) >= 1
+        held = asyncio.create_task(at.send("r1"))
+        await at.name_leader()
+        assert (await held).status == 202
+
+
+async def test_links_are_bound_at_the_standby_site_which_accepts_and_sends_nothing(
+    store_database: Target, tmp_path: Path
+):
+    async with scene(store_database, tmp_path, here="denver") as at:
+        await at.name_leader()
+        assert (await at.send("r1")).status == 202
+        status = await (await at.http.get("/status")).json()
+        assert status["links"][0]["bound"]
+        assert not status["gate"]["may_send"]
+        assert (await at.http.get("/live")).status == 503
+        assert await at.states() == {"queued": 1}
+        assert at.submits() == []
+
+
+async def test_a_swap_is_told_when_the_window_is_drained(store_database: Target, tmp_path: Path):
+    slow = Faults(answer_delay_ms=300, receipts=False)
+    async with scene(store_database, tmp_path, faults=slow) as at:
+        await at.name_leader()
+        await asyncio.gather(*(at.send(f"r{n}") for n in range(20)))
+        await eventually(lambda: len(at.submits()) > 0)
+        await at.swap(Phase.HELD)
+
+        async def drained() -> bool:
+            record = await at.record()
+            return record is not None and record.held_for == "s1" and record.unanswered == 0
+
+        await eventually(drained)
+        sent = len(at.submits())
+        await at.swap(Phase.ROLLED_BACK)
+
+        async def all_submitted() -> bool:
+            return await at.states() == {"submitted": 20}
+
+        await eventually(all_submitted)
+        await eventually(lambda: len(at.submits()) == 20)
+        assert sent <= 20
+        assert len({line["id"] for line in at.submits()}) == 20
+
+
+async def test_a_silent_carrier_leaves_doubt_and_no_second_text(store_database: Target, tmp_path: Path):
+    async with scene(store_database, tmp_path, faults=Faults(silent=True, receipts=False)) as at:
+        await at.name_leader()
+        await at.send("r1")
+
+        async def in_doubt() -> bool:
+            return await at.states() == {"in_doubt": 1}
+
+        await eventually(in_doubt)
+        assert len(at.submits()) == 1
+
+
+async def test_throttled_texts_come_round_again(store_database: Target, tmp_path: Path):
+    async with scene(store_database, tmp_path, faults=Faults(throttle=True, receipt_delay_ms=5)) as at:
+        await at.name_leader()
+        await at.send("r1")
+        await eventually(lambda: len(at.submits()) > 0)
+        at.smsc.behave(Faults(receipt_delay_ms=5))
+
+        async def delivered() -> bool:
+            return await at.states() == {"delivered": 1}
+
+        await eventually(delivered)
+
+
+async def test_an_address_in_use_is_named(store_database: Target, tmp_path: Path):
+    chosen = settings(store_database, 9)
+    secrets = Secrets(
+        tmp_path, {"HOTSITE_SECRET_POSTGRES_DISPATCH": "", "HOTSITE_SECRET_CARRIER_ACME": "secret"}
+    )
+    etcd = MemoryEtcd(EtcdData(SystemClock()))
+    host, _, port = instance(chosen, NAME).listen.rpartition(":")
+    with socket.create_server((host, int(port))), pytest.raises(CannotListen, match=port):
+        await Dispatcher(chosen, secrets, NAME, etcd, SystemClock()).run(asyncio.Event())
+    await etcd.aclose()
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones(store_database: Target):
+    with pytest.raises(SettingsError, match=NAME):
+        instance(settings(store_database, 9), "denver-7")
