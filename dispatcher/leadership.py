@@ -62,7 +62,7 @@ PASSING = frozenset(
 )
 
 
-class Unavailable(DispatcherError):  # noqa: N818 # it is an answer, known by this name in the whole package
+class Unavailable(DispatcherError):
     """Nobody could take this in the time allowed. It may or may not have been done: repeat it later."""
 
     def __init__(self, retry_after_s: float, reason: str) -> None:

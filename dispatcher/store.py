@@ -72,7 +72,8 @@ class Store(Protocol):
 
     async def settle(self, results: Sequence[SubmitResult]) -> None:
         """What became of claimed segments. Needs no term: matched by claim, segment and attempt; an answer to an
-        attempt that was given up meanwhile settles its doubt (SUBMITTED) or is ignored. Parked receipts apply."""
+        attempt that was given up meanwhile settles its doubt (SUBMITTED) or is ignored. Parked receipts apply.
+        """
         ...
 
     async def receipts(self, rows: Sequence[Receipt]) -> None:

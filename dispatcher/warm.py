@@ -9,7 +9,8 @@ Rules:
 * A connection that ended in doubt (an unknown commit, a cancelled caller) is thrown away, never lent again:
   its statement may still be running.
 * Whoever waits for a connection can be sent away (`interrupt`) to look again who leads.
-* Every node is dialled, also one that is down: backoff with jitter, short for a node that is needed now.
+* Every node is dialled, also one that is down: backoff with jitter, short for a node that is needed now. While
+  a node is down one slot does most of the dialling, and calls the others as soon as it gets through.
 """
 
 import asyncio
@@ -31,6 +32,7 @@ log = structlog.get_logger()
 
 BACKOFF_S = 1.0  # the longest pause between two attempts to reach a node
 NEEDED_BACKOFF_S = 0.2  # the same for a node that is needed now
+CALLED_BACKOFF_S = 5.0  # the same for slots that are called when the node can be reached
 
 
 class Connection(Protocol):
@@ -67,16 +69,16 @@ class Slot:
     """Keeps one connection to `node` standing. `on_change` is called when one came or went."""
 
     def __init__(
-        self, node: Name, dial: Dial, on_change: Callable[["Slot"], None], *, complains: bool = False
+        self, node: Name, dial: Dial, on_change: Callable[["Slot"], None], *, scouts: bool = False
     ) -> None:
         self._node = node
         self._dial = dial
         self._on_change = on_change
         self._lost = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._complains = complains  # one slot of each node says why the node cannot be reached
+        self._scouts = scouts  # one slot of each node finds out, and says, whether it can be reached
         self._complaint = ""
-        self._pause = wait_random_exponential(multiplier=0.05, max=BACKOFF_S)
+        self._pause = wait_random_exponential(multiplier=0.05, max=BACKOFF_S if scouts else CALLED_BACKOFF_S)
         self.needed = False  # shortens the backoff
         self.connection: Connection | None = None
 
@@ -115,7 +117,7 @@ class Slot:
 
     def _backoff(self, state: RetryCallState) -> float:
         pause = self._pause(state)
-        return min(pause, NEEDED_BACKOFF_S) if self.needed else pause
+        return min(pause, NEEDED_BACKOFF_S) if self.needed and self._scouts else pause
 
     async def _nap(self, seconds: float) -> None:
         self._hurry.clear()
@@ -125,7 +127,7 @@ class Slot:
         """Say why the node cannot be reached: once for each reason, not for each attempt."""
         error = state.outcome.exception() if state.outcome is not None else None
         complaint = f"{type(error).__name__}: {error}"
-        if self._complains and complaint != self._complaint:
+        if self._scouts and complaint != self._complaint:
             self._complaint = complaint
             log.warning("connection_failed", node=self._node, error=complaint)
 
@@ -213,7 +215,8 @@ class WarmNode:
     ) -> None:
         self.name = name
         self.lanes = {lane: Pool(name, dial, size) for lane, size in sizes.items()}
-        self.watch = Slot(name, dial, lambda _: on_watch(), complains=True)
+        self.watch = Slot(name, dial, self._scouted, scouts=True)
+        self._on_watch = on_watch
 
     @property
     def slots(self) -> tuple[Slot, ...]:
@@ -225,6 +228,12 @@ class WarmNode:
             slot.needed = needed
             if needed:
                 slot.hurry()
+
+    def _scouted(self, watch: Slot) -> None:
+        if watch.connection is not None:
+            for slot in self.slots:
+                slot.hurry()
+        self._on_watch()
 
     def abandon(self) -> None:
         """Another leads now: cut what is in flight here (it may hang for ever), send the waiting away."""
