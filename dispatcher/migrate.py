@@ -177,7 +177,9 @@ async def _apply_next(connection: Any, known: Sequence[Migration], *, post: bool
     async with connection.transaction():
         await connection.execute("select pg_advisory_xact_lock($1)", LOCK)
         if not await connection.fetchval("select to_regnamespace('hotsite') is not null"):
-            await connection.execute("create schema hotsite")
+            raise MigrationError(
+                f"database {DATABASE} has no schema hotsite: the site agent makes it when it first opens a cluster"
+            )
         await connection.execute(
             "create table if not exists hotsite.migration ("
             " name text primary key, checksum text not null, applied_at timestamptz not null default now())"

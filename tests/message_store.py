@@ -30,10 +30,10 @@ async def admin(target: Target) -> "asyncpg.Connection[asyncpg.Record]":
 
 
 async def prepare(target: Target) -> None:
-    """Schema `control` as the agent makes it, and a leadership that this server holds."""
+    """Both schemas as the agent makes them, and a leadership that this server holds."""
     connection = await admin(target)
     try:
-        await connection.execute(f'grant create on database "{target.database}" to hotsite_migrate')
+        await connection.execute("create schema hotsite authorization hotsite_migrate")
         control = (resources.files("sitecontrol") / "sql" / "control.sql").read_text()
         await connection.execute(control)
         await connection.execute(

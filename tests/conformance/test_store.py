@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import asyncpg
 import pytest
@@ -87,9 +88,8 @@ async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
 
     async def pass_time(duration: timedelta) -> None:
         for table, column in TIMES:
-            await superuser.execute(
-                f"update hotsite.{table} set {column} = {column} - $1::interval", duration
-            )
+            earlier = f"update hotsite.{table} set {column} = {column} - $1::interval"  # noqa: S608 (names from above)
+            await superuser.execute(earlier, duration)
 
     store = PostgresStore(await Session.connect(as_role(database, "hotsite_dispatch"), timeout=5))
     mine, other = [p for p in await store.programs(TERM) if p.id in {a.program_id for a in programs}]
@@ -626,7 +626,7 @@ async def test_a_receipt_that_came_before_the_doubt_settles_it(stage: Stage) -> 
     [{"text": "Something else"}, {"source": "+12025559999"}, {"destination": "54321"}],
     ids=["text", "number", "short code"],
 )
-async def test_a_receipt_that_does_not_fit_settles_no_doubt(stage: Stage, changes: dict[str, str]) -> None:
+async def test_a_receipt_that_does_not_fit_settles_no_doubt(stage: Stage, changes: dict[str, Any]) -> None:
     claim = await stage.sent()
     await stage.store.give_up_claims(TERM, [claim.claim_id])
     await stage.store.receipts([receipt("77", **changes)])

@@ -1,0 +1,280 @@
+"""Sessions that work on the same rows at the same time. One of the two is held open in the middle by hand."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from dispatcher.accounts import add_account
+from dispatcher.carrier_ids import carrier_id
+from dispatcher.model import NewMessage, Reply, State, SubmitResult, Verdict
+from dispatcher.postgres_store import QUERIES, PostgresStore
+from replication.session import Session, Target
+from tests.message_scenes import CARRIER, CUSTOMER, SHORT_CODE, Stage, receipt, submitted
+from tests.message_store import TERM, admin, as_role
+
+DEADLINE_S = 10
+
+
+@pytest.fixture
+async def stage(store_database: Target) -> AsyncIterator[Stage]:
+    session = await Session.connect(as_role(store_database, "hotsite_migrate"), timeout=5)
+    for name in ("utility", "another"):
+        await add_account(session, name=name, program="outages", source=SHORT_CODE)
+    await session.aclose()
+    store = await another_store(store_database)
+    mine, other = await store.programs(TERM)
+
+    async def pass_time(duration: timedelta) -> None:
+        raise NotImplementedError(duration)
+
+    yield Stage(store, TERM, mine, other, pass_time, lambda: datetime.now(UTC))
+    await store.aclose()
+
+
+async def another_store(database: Target) -> PostgresStore:
+    return PostgresStore(await Session.connect(as_role(database, "hotsite_dispatch"), timeout=5))
+
+
+class Held:
+    """A dispatcher's connection in the middle of a transaction."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    async def fetch(self, query: str, *args: object) -> list[asyncpg.Record]:
+        return list(await self._connection.fetch(QUERIES[query], *args))
+
+    async def wrote(self) -> bool:
+        """Whether the transaction has something to commit that standbys are waited for."""
+        return bool(await self._connection.fetchval("select pg_current_xact_id_if_assigned() is not null"))
+
+    async def accept(self, row: NewMessage) -> None:
+        columns: tuple[list[object], ...] = (
+            [row.id],
+            [row.account_id],
+            [row.program_id],
+            [row.to],
+            [row.body],
+            [row.encoding],
+            [row.segments],
+            [row.message_class],
+            [row.on_doubt],
+            [row.reference],
+            [row.fingerprint],
+            [row.send_at],
+            [row.expires_at],
+        )
+        await self.fetch("accept", TERM, *columns)
+
+    async def settle(self, row: SubmitResult) -> None:
+        known = carrier_id(row.carrier_message_id or "")
+        columns: tuple[list[object], ...] = (
+            [row.claim_id],
+            [row.message_id],
+            [row.segment],
+            [row.attempt],
+            [row.outcome],
+            [row.carrier],
+            [known.written],
+            [known.canonical],
+            [known.as_hex],
+            [known.as_decimal],
+            [row.command_status],
+            [row.retry_after_s],
+        )
+        await self.fetch("settle", *columns)
+
+
+@asynccontextmanager
+async def held(database: Target, *, commit: bool = True) -> AsyncIterator[Held]:
+    connection = await admin(as_role(database, "hotsite_dispatch"))
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        yield Held(connection)
+        await (transaction.commit() if commit else transaction.rollback())
+    finally:
+        await connection.close()
+
+
+async def until_somebody_waits(database: Target) -> None:
+    """Until a session waits for another's lock."""
+    connection = await admin(database)
+    async with asyncio.timeout(DEADLINE_S):
+        while not await connection.fetchval("select exists (select from pg_locks where not granted)"):
+            pass  # each look is a round trip
+    await connection.close()
+
+
+async def test_claims_at_the_same_time_never_overlap_and_never_wait(
+    stage: Stage, store_database: Target
+) -> None:
+    await stage.accept(*(stage.message() for _ in range(6)))
+    async with held(store_database) as other:
+        theirs = {row["message_id"] for row in await other.fetch("claim", TERM, "denver-1", 3, 5.0)}
+        async with asyncio.timeout(DEADLINE_S):
+            ours = {claim.message_id for claim in await stage.claim(6)}
+    assert len(theirs) == len(ours) == 3
+    assert theirs.isdisjoint(ours)
+
+
+async def test_many_claimers_share_the_queue_without_a_gap_or_an_overlap(
+    stage: Stage, store_database: Target
+) -> None:
+    rows = [stage.message() for _ in range(400)]
+    await stage.accept(*rows)
+    stores = [await another_store(store_database) for _ in range(4)]
+
+    async def claim_all(store: PostgresStore, name: str) -> list[object]:
+        mine: list[object] = []
+        while batch := await store.claim(TERM, name, 7, 5.0):
+            mine += [claim.message_id for claim in batch]
+        return mine
+
+    claimed = await asyncio.gather(*(claim_all(store, f"d{n}") for n, store in enumerate(stores)))
+    assert sorted(str(i) for mine in claimed for i in mine) == sorted(str(row.id) for row in rows)
+    for store in stores:
+        await store.aclose()
+
+
+@pytest.mark.parametrize(
+    ("commit", "verdict"), [(True, Verdict.DUPLICATE), (False, Verdict.NEW)], ids=["commits", "fails"]
+)
+async def test_the_same_reference_at_once_waits_for_the_first_and_answers_by_it(
+    stage: Stage, store_database: Target, *, commit: bool, verdict: Verdict
+) -> None:
+    first, second = stage.message(reference="r1"), stage.message(reference="r1")
+    async with held(store_database, commit=commit) as other:
+        await other.accept(first)
+        accepting = asyncio.create_task(stage.store.accept(TERM, [second]))
+        await until_somebody_waits(store_database)
+    [row] = (await accepting).rows
+    assert row.verdict is verdict
+    assert row.id == (first.id if commit else second.id)
+    assert len(await stage.claim()) == 1
+
+
+async def test_a_receipt_and_its_answer_committed_side_by_side_meet_later(
+    stage: Stage, store_database: Target
+) -> None:
+    claim = await stage.sent()
+    async with held(store_database) as other:
+        await other.settle(submitted(claim))
+        await stage.store.receipts([receipt()])
+    assert await stage.state(claim.message_id) is State.SUBMITTED
+    await stage.store.release_due(TERM, 10)
+    assert await stage.state(claim.message_id) is State.DELIVERED
+
+
+async def test_a_text_canceled_while_it_is_being_claimed_has_left(
+    stage: Stage, store_database: Target
+) -> None:
+    message = stage.message()
+    await stage.accept(message)
+    async with held(store_database) as other:
+        await other.fetch("claim", TERM, "denver-1", 1, 5.0)
+        canceling = asyncio.create_task(stage.store.cancel(TERM, stage.program.account_id, message.id))
+        await until_somebody_waits(store_database)
+    view = await canceling
+    assert view is not None
+    assert view.state is State.SUBMITTING
+
+
+async def test_a_text_claimed_while_it_is_being_canceled_is_not_sent(
+    stage: Stage, store_database: Target
+) -> None:
+    message = stage.message()
+    await stage.accept(message)
+    async with held(store_database) as other:
+        await other.fetch("cancel", TERM, stage.program.account_id, message.id)
+        claiming = asyncio.create_task(stage.claim())
+        await until_somebody_waits(store_database)
+    assert await claiming == []
+    assert await stage.state(message.id) is State.CANCELED
+
+
+async def test_a_claim_settled_while_it_is_given_up_is_not_in_doubt(
+    stage: Stage, store_database: Target
+) -> None:
+    claim = await stage.sent()
+    async with held(store_database) as other:
+        await other.settle(submitted(claim))
+        giving_up = asyncio.create_task(stage.store.give_up_claims(TERM, [claim.claim_id]))
+        await until_somebody_waits(store_database)
+    assert await giving_up == 0
+    assert await stage.state(claim.message_id) is State.SUBMITTED
+
+
+async def test_the_same_reply_through_two_sites_at_once_is_stored_once(
+    stage: Stage, store_database: Target
+) -> None:
+    reply = Reply(
+        carrier=CARRIER,
+        source=CUSTOMER,
+        destination=SHORT_CODE,
+        text="STOP",
+        received_at=datetime.now(UTC),
+        fingerprint=b"f" * 32,
+    )
+    async with held(store_database) as other:
+        await other.fetch(
+            "replies",
+            [reply.carrier],
+            [reply.source],
+            [reply.destination],
+            [reply.text],
+            [reply.received_at],
+            [reply.fingerprint],
+        )
+        storing = asyncio.create_task(stage.store.replies([reply]))
+        await until_somebody_waits(store_database)
+    await storing
+    connection = await admin(store_database)
+    assert await connection.fetchval("select count(*) from hotsite.reply") == 1
+    await connection.close()
+
+
+async def test_an_answer_about_rows_that_were_there_before_ends_in_a_commit_that_is_waited_for(
+    stage: Stage, store_database: Target
+) -> None:
+    claim = await stage.sent(reference="r1")
+    row = stage.message(reference="r1")
+    await stage.store.settle([submitted(claim)])
+    async with held(store_database) as other:
+        await other.accept(row)
+        assert await other.wrote()
+    for query, args in (
+        ("read", (TERM, row.account_id, claim.message_id)),
+        ("find", (TERM, row.account_id, "r1", None, None, None, 10)),
+        ("cancel", (TERM, row.account_id, claim.message_id)),
+    ):
+        async with held(store_database) as other:
+            await other.fetch(query, *args)
+            assert await other.wrote()
+    async with held(store_database) as other:
+        await other.settle(submitted(claim))
+        assert await other.wrote()
+
+
+async def test_looking_for_work_in_vain_writes_nothing(stage: Stage, store_database: Target) -> None:
+    async with held(store_database) as other:
+        await other.fetch("claim", TERM, "columbus-1", 100, 5.0)
+        await other.fetch("release_due", TERM, 100)
+        await other.fetch("resend_doubtful", TERM, 60.0, 100)
+        await other.fetch("open_claims", TERM)
+        assert not await other.wrote()
+
+
+@pytest.mark.parametrize("body", ["a\x00b", "\ud83d"], ids=["a zero character", "half a surrogate pair"])
+async def test_a_text_that_no_database_can_hold_is_refused_for_its_rows_sake(stage: Stage, body: str) -> None:
+    good = stage.message()
+    with pytest.raises(asyncpg.PostgresError) as refusal:
+        await stage.store.accept(TERM, [good, stage.message(body=body)])
+    assert refusal.value.sqlstate[:2] in {"22", "23"}
+    await stage.accept(good)
+    assert len(await stage.claim()) == 1
