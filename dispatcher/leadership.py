@@ -217,6 +217,7 @@ class Leadership:
                 self._decide()
         elif not passing(error):
             raise error
+        self._ask_now.set()  # the node may be gone
         log.debug("run_again", error=f"{type(error).__name__}: {error}", node=node.name, term=term)
 
     async def _bounded(self, awaitable: Awaitable[T], deadline: float) -> T:

@@ -78,7 +78,8 @@ class Slot:
         self._hurry = asyncio.Event()
         self._scouts = scouts  # one slot of each node finds out, and says, whether it can be reached
         self._complaint = ""
-        self._pause = wait_random_exponential(multiplier=0.05, max=BACKOFF_S if scouts else CALLED_BACKOFF_S)
+        longest = BACKOFF_S if scouts else CALLED_BACKOFF_S
+        self._pause = wait_random_exponential(multiplier=longest / 10, max=longest)
         self.needed = False  # shortens the backoff
         self.connection: Connection | None = None
 
