@@ -50,7 +50,9 @@ class Bootstrapper:
         self._clock = clock
 
     async def run(self, facts: Facts) -> None:
-        await self._write(self._writer(facts).begin_bootstrap())
+        reserved = facts.cluster.initialize
+        if reserved is None or reserved.lease != facts.lease.id:
+            await self._write(self._writer(facts).begin_bootstrap())
         self._marker.touch()
         await self._postgres.create()
         await self._postgres.start_primary(())

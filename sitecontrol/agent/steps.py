@@ -40,13 +40,13 @@ class Steps:
         log.warning("left_step", nodes=effect.nodes, reason=effect.reason, staying=[s.node for s in staying])
 
     async def join(self, facts: Facts, effect: Join) -> None:
-        """The names first; wait until waiting has really begun; take the position; wait for its flush; then etcd."""
+        """The names first; a position once waiting has really begun; its flush by the standby; only then etcd."""
         member = facts.member(effect.node)
         if member is None or member.record.incarnation is None:
             return
         already = tuple(s for s in self._in_sync(facts) if s.node != effect.node)
-        await self._postgres.set_names((*(s.node for s in already), effect.node))
-        position = await self._postgres.position_once_waiting(effect.node, within=JOIN_WITHIN)
+        beside = tuple(s.node for s in already)
+        position = await self._postgres.bring_in(effect.node, beside, within=JOIN_WITHIN)
         joined = InStep(
             node=effect.node,
             incarnation=member.record.incarnation,

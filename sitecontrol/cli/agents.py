@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from sitecontrol.cli.session import Exit, Globals, Problem
-from sitecontrol.lab.layout import settings_for_operator
+from sitecontrol.lab.layout import LabDir
 from sitecontrol.settings import Node, Secrets, Settings, SettingsError, load
 
 DEFAULT_TIMEOUT = 5.0
+OPERATOR_PLACE = "columbus"  # in a lab, the operator looks from there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ def settings_of(options: Globals) -> Settings:
     if options.config is not None:
         path = options.config
     else:
-        path = settings_for_operator(options.lab)
+        path = LabDir.at(options.lab).config(OPERATOR_PLACE)
         if not path.exists():
             raise Problem(
                 f"no lab in {options.lab} and no --config: start one with `sitectl lab up`, or name a site's"

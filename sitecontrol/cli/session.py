@@ -60,7 +60,7 @@ class Problem(click.ClickException):
 
     def __init__(self, message: str, code: Exit = Exit.FAILED) -> None:
         super().__init__(message)
-        self.exit_code = int(code)
+        self.exit_code = int(code)  # type: ignore[misc] # click reads it from the instance; its stub says ClassVar
 
     def show(self, file: Any = None) -> None:
         click.echo(f"sitectl: {self.message}", file=file or sys.stderr)

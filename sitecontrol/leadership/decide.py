@@ -94,6 +94,11 @@ def _foreign(f: Facts) -> bool:
     )
 
 
+def _reserved_by_us(f: Facts) -> bool:
+    reserved = f.cluster.initialize
+    return reserved is not None and reserved.lease != 0 and reserved.lease == f.lease.id
+
+
 def _initialized(f: Facts) -> bool:
     return f.cluster.initialize is not None and f.cluster.term is not None
 
@@ -184,7 +189,9 @@ POSTGRES: Sequence[Row] = (
         "data-without-records",
         "There is data, but etcd knows of no cluster: etcd lost its data, or this is the wrong etcd. An operator"
         " has to decide.",
-        lambda f: not _initialized(f) and f.pg.state not in (PgState.ABSENT, PgState.UNUSABLE),
+        lambda f: not _initialized(f)
+        and not _reserved_by_us(f)
+        and f.pg.state not in (PgState.ABSENT, PgState.UNUSABLE),
     ),
     Row(
         "bootstrap",

@@ -144,8 +144,7 @@ ROWS: tuple[RowParts, ...] = (
     ),
     (
         "arrived-alone",
-        "Production has moved, but the old leader does not follow in time: the swap is done; its return is not part"
-        " of it any more.",
+        "Production has moved; the old leader does not follow in time, and its return is no part of this any more.",
         lambda f: _arrived(f) and f.open and f.swap_age > FOLLOW_DEADLINE_FACTOR * f.settings.swap_deadline,
         lambda _: Finish(),
     ),

@@ -1,0 +1,119 @@
+"""A cheap closed-loop HTTP load generator: keep-alive connections that send the next request at the answer.
+
+Written on bare asyncio protocols, because it shares the cores with what it measures: a client library would cost
+as much as the server. It speaks just enough HTTP/1.1 for our own dispatcher (Content-Length answers).
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import cast
+
+HEADER_END = b"\r\n\r\n"
+
+
+@dataclass
+class Tally:
+    statuses: Counter[int] = field(default_factory=Counter)
+    latencies: list[float] = field(default_factory=list)  # seconds
+    broken: int = 0
+    seconds: float = 0.0
+
+    @property
+    def accepted(self) -> int:
+        return self.statuses[202]
+
+    @property
+    def per_second(self) -> float:
+        return self.accepted / self.seconds if self.seconds else 0.0
+
+    def percentile(self, share: float) -> float:
+        """Milliseconds."""
+        ordered = sorted(self.latencies)
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000 if ordered else 0.0
+
+
+class Connection(asyncio.Protocol):
+    """One client: always exactly one request under way, until told to stop."""
+
+    def __init__(self, make_request: Callable[[], bytes | None], tally: Tally) -> None:
+        self._make_request = make_request
+        self._tally = tally
+        self._buffer = b""
+        self._sent_at = 0.0
+        self._transport: asyncio.Transport | None = None
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._next()
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        end = self._buffer.find(HEADER_END)
+        if end < 0:
+            return
+        head = self._buffer[:end].lower()
+        at = head.find(b"content-length:")
+        if at < 0:
+            self._tally.broken += 1
+            self._close()
+            return
+        length = int(head[at + 15 :].split(b"\r\n", 1)[0])
+        if len(self._buffer) < end + 4 + length:
+            return
+        self._tally.statuses[int(self._buffer[9:12])] += 1
+        self._tally.latencies.append(time.perf_counter() - self._sent_at)
+        self._buffer = self._buffer[end + 4 + length :]
+        self._next()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.done.done():
+            if exc is not None:
+                self._tally.broken += 1
+            self.done.set_result(None)
+
+    def _next(self) -> None:
+        request = self._make_request()
+        if request is None or self._transport is None:
+            self._close()
+            return
+        self._sent_at = time.perf_counter()
+        self._transport.write(request)
+
+    def _close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+
+def request(host: str, path: str, key: str, body: bytes, content_type: str = "application/json") -> bytes:
+    return (
+        f"POST {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\n"
+        f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode() + body
+
+
+async def closed_loop(
+    addresses: list[tuple[str, int]], clients: int, seconds: float, make_body: Callable[[], bytes], key: str
+) -> Tally:
+    """`clients` connections spread over the addresses, for `seconds`; each body is asked for anew."""
+    tally = Tally()
+    loop = asyncio.get_running_loop()
+    started = time.perf_counter()
+    ends = started + seconds
+    connections: list[Connection] = []
+    for number in range(clients):
+        host, port = addresses[number % len(addresses)]
+
+        def make(host: str = f"{host}:{port}") -> bytes | None:
+            if time.perf_counter() >= ends:
+                return None
+            return request(host, "/v1/messages", key, make_body())
+
+        _, connection = await loop.create_connection(lambda make=make: Connection(make, tally), host, port)
+        connections.append(connection)
+    await asyncio.gather(*(connection.done for connection in connections))
+    tally.seconds = time.perf_counter() - started
+    return tally

@@ -1,0 +1,250 @@
+"""This node's PostgreSQL in the words of the agent: who it follows by *name*, what it is at rest, its boots.
+
+Wraps `replication.node.Node`, which knows nothing of sites. Each start gets a random boot in its cluster_name
+(`<node>/<boot>`), by which the database knows that it was not opened yet (docs/failover.md).
+"""
+
+import asyncio
+import secrets as random
+from contextlib import aclosing
+from pathlib import Path
+
+import structlog
+
+from replication import standbys
+from replication.binaries import find
+from replication.configuration import Primary, Standby
+from replication.control import ClusterState
+from replication.errors import NeedsClone, NodeError
+from replication.node import Node, NodeSettings
+from replication.postmaster import StopMode
+from replication.session import Session, Target
+from sitecontrol.agent.monitor import Running
+from sitecontrol.clock import Clock
+from sitecontrol.leadership.facts import PgFacts, PgState
+from sitecontrol.settings import Secrets, Settings, SettingsError
+
+log = structlog.get_logger()
+
+CONNECT_WITHIN = 1.0  # seconds
+START_WITHIN = 30.0
+FENCE_WITHIN = 0.3  # seconds for an immediate stop, before it is killed
+CLONE_WITHIN = 3_600.0
+WAS_PRIMARY = frozenset(
+    {
+        ClusterState.IN_PRODUCTION,
+        ClusterState.SHUT_DOWN,
+        ClusterState.SHUTTING_DOWN,
+        ClusterState.CRASH_RECOVERY,
+        ClusterState.STARTING_UP,
+    }
+)
+
+
+def node_settings(settings: Settings) -> NodeSettings:
+    """From the site's file. Raises SettingsError, or ToolsMissing when no PostgreSQL is found."""
+    replication, name = settings.replication, settings.site.node
+    if replication is None or name is None:
+        raise SettingsError("a node needs site.node and [replication]")
+    host, _, port = replication.listen.rpartition(":")
+    beside = settings.site.state_dir / "postgres"
+    return NodeSettings(
+        name=name,
+        binaries=find(replication.bin_dir),
+        data_dir=replication.data_dir,
+        config_dir=replication.data_dir.with_name(replication.data_dir.name + ".conf"),
+        socket_dir=replication.socket_dir or beside / "socket",
+        host=host.strip("[]"),
+        port=int(port),
+        run_as=replication.run_as,
+        parameters=replication.parameters,
+    )
+
+
+class OwnPostgres:
+    """`marker`: exists while the first data directory of a cluster is being made (see `bootstrap`)."""
+
+    def __init__(self, settings: Settings, secrets: Secrets, clock: Clock, *, marker: Path) -> None:
+        try:
+            self._node = Node(node_settings(settings))
+        except NodeError as error:
+            raise SettingsError(str(error)) from error
+        self._settings = settings
+        self._secrets = secrets
+        self._clock = clock
+        self._name = settings.site.node or ""
+        self._known = Running(system_id=None, incarnation=None, follows=None)
+        self._at_rest: PgFacts | None = None
+        self.marker = marker
+
+    # -- owning it -------------------------------------------------------------------------------------------
+
+    async def take(self) -> None:
+        """Own the data directory; a PostgreSQL that runs there is left running. Raises DataDirectoryInUse."""
+        await self._node.acquire()
+        running = self._node.find_running()
+        if running is not None and self.marker.exists():
+            await self.end_at_once()  # a first start that was cut off: it was never part of a cluster
+        elif running is not None:
+            await self._learn(follows=None)
+
+    async def release(self) -> None:
+        self._node.release()
+
+    async def connect(self, purpose: str, *, database: str = "hotsite") -> Session:
+        """A new superuser session over the unix socket."""
+        del purpose
+        return await self._node.session(database, timeout=CONNECT_WITHIN)
+
+    # -- looking at it ---------------------------------------------------------------------------------------
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """(system identifier, incarnation) of the data directory that runs."""
+        if self._known.system_id is None or self._known.incarnation is None:
+            raise NodeError("the data directory is not known yet")
+        return self._known.system_id, self._known.incarnation
+
+    def running(self) -> Running:
+        return self._known
+
+    async def at_rest(self) -> PgFacts | None:
+        """What can be said of a PostgreSQL that does not run; None when it runs."""
+        if self._node.running is not None:
+            self._at_rest = None
+            return None
+        if self._at_rest is None:
+            self._at_rest = await self._look_at_rest()
+        return self._at_rest
+
+    async def ended(self) -> None:
+        """Return when the PostgreSQL that runs has ended (at once when none runs)."""
+        await self._node.wait_exit()
+
+    async def _look_at_rest(self) -> PgFacts:
+        if not self._node.has_data():
+            return PgFacts(state=PgState.ABSENT)
+        if self._node.needs_clone() or self.marker.exists():
+            return PgFacts(state=PgState.UNUSABLE)
+        control = await self._node.control_data()
+        clean = control.state is ClusterState.SHUT_DOWN
+        return PgFacts(
+            state=PgState.STOPPED,
+            system_id=control.system_id,
+            incarnation=await self._node.incarnation(),
+            timeline=control.timeline,
+            received_lsn=max(control.min_recovery_end, control.checkpoint),
+            replayed_lsn=control.checkpoint,
+            clean_shutdown_lsn=await self._node.shutdown_lsn() if clean else None,
+            was_primary=control.state in WAS_PRIMARY,
+        )
+
+    async def _learn(self, *, follows: str | None) -> None:
+        control = await self._node.control_data()
+        self._known = Running(
+            system_id=control.system_id, incarnation=await self._node.incarnation(), follows=follows
+        )
+
+    # -- moving it ---------------------------------------------------------------------------------------------
+
+    async def create(self) -> None:
+        """The first data directory of a new cluster."""
+        await self._node.kill()
+        if self._node.has_data():
+            await asyncio.to_thread(self._node.directory.remove)
+        self._at_rest = None
+        await self._node.initdb()
+
+    async def start_primary(self, names: tuple[str, ...]) -> None:
+        """Start closed; commits wait for every one of `names` from the first moment on."""
+        await self._node.kill()
+        await self._start(Primary(waits_for=names), follows=None)
+
+    async def start_standby(self, leader: str | None) -> None:
+        """Start as a standby of `leader`, or have a running one follow it; None: replay only what is here."""
+        role = Standby(upstream=self._target(leader, "replication") if leader else None)
+        if self._node.running is not None:
+            self._node.follow(role)
+            await self._learn(follows=leader)
+            return
+        await self._node.kill()
+        await self._start(role, follows=leader)
+
+    async def _start(self, role: Primary | Standby, *, follows: str | None) -> None:
+        boot = random.token_hex(8)
+        try:
+            await self._node.start(role, cluster_name=f"{self._name}/{boot}", deadline=START_WITHIN)
+        finally:
+            self._at_rest = None
+        await self._learn(follows=follows)
+
+    async def promote(self) -> None:
+        await self._node.promote()
+        await self._learn(follows=None)
+
+    async def set_names(self, names: tuple[str, ...]) -> None:
+        """Have commits wait for these only; whoever waits for others now returns as if it had been waited for."""
+        await self._node.wait_for(names)
+
+    async def bring_in(self, name: str, beside: tuple[str, ...], *, within: float) -> int:
+        """Have commits wait for `name` too; return a position, taken once they really do, that it has flushed."""
+        position = await standbys.begin_waiting(self._node, (*beside, name), deadline=within)
+        async with aclosing(await self._node.session()) as session:
+            await standbys.wait_flushed(session, name, position, deadline=within)
+        return position
+
+    async def stop_clean(self, *, within: float) -> None:
+        """A fast, clean shutdown; past its time an immediate one, which is not clean."""
+        try:
+            await self._node.stop(StopMode.FAST, deadline=within)
+        except NodeError as error:
+            log.warning("shutdown_not_clean", error=str(error))
+            await self.end_at_once()
+
+    async def end_at_once(self) -> None:
+        """Immediate stop; whatever is left of its processes is killed."""
+        try:
+            await self._node.stop(StopMode.IMMEDIATE, deadline=FENCE_WITHIN)
+        except NodeError:
+            await self._node.kill()
+        self._at_rest = None
+
+    async def rewind(self, leader: str) -> None:
+        """Back to the leader's history, then start as its standby. Raises NeedsClone."""
+        await self.stop_clean(within=5.0)
+        source = self._target(leader, "rewind")
+        needed = await self._node.rewind_from(source, timeline=await self._timeline_of(source))
+        log.info("rewound", leader=leader, needed=needed)
+        await self.start_standby(leader)
+
+    async def clone(self, leader: str) -> None:
+        await self.end_at_once()
+        await self._node.clone_from(self._target(leader, "replication"), deadline=CLONE_WITHIN)
+        self.marker.unlink(missing_ok=True)
+        log.info("cloned", leader=leader)
+        await self.start_standby(leader)
+
+    async def _timeline_of(self, source: Target) -> int:
+        session = await Session.connect(source, timeout=CONNECT_WITHIN)
+        try:
+            rows = await session.read(
+                "select ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int as timeline",
+                timeout=CONNECT_WITHIN,
+            )
+        finally:
+            await session.aclose()
+        return int(rows[0]["timeline"])
+
+    def _target(self, node: str, role: str) -> Target:
+        known = self._settings.node(node)
+        if known is None:
+            raise NeedsClone(f"no node {node!r} in our settings: add it as a [[place.node]]")
+        host, _, port = known.postgres.rpartition(":")
+        return Target(
+            host=host.strip("[]"),
+            port=int(port),
+            user=f"hotsite_{role}",
+            password=self._secrets.get(f"postgres-{role}"),
+            database="hotsite",
+            application_name=self._name,
+        )

@@ -1,0 +1,206 @@
+"""The agent's parts that hold state: what is remembered, how lanes run, how the lease is kept."""
+
+import asyncio
+
+import pytest
+
+from sitecontrol.agent.lanes import Lanes
+from sitecontrol.agent.memory import Memory
+from sitecontrol.agent.row import CONTROL, statements
+from sitecontrol.agent.steps import Steps
+from sitecontrol.clock import SystemClock
+from sitecontrol.leadership.decide import Decision, Lane
+from sitecontrol.leadership.effects import Effect, Fence, Join, Leave, Open, Promote
+from sitecontrol.leadership.transactions import REASONED_FROM, Transaction, Writer
+from sitecontrol.records import Phase, Sync
+from tests.unit.leadership_facts import (
+    COLUMBUS,
+    DENVER,
+    OUR_LEASE,
+    WALL,
+    at_columbus,
+    cluster,
+    entry,
+    standby,
+    swap,
+)
+
+
+def decision(effect: Effect) -> Decision:
+    return Decision(lane=Lane.POSTGRES, rule="test", sentence="A test.", effect=effect)
+
+
+class Recorder:
+    """Effects that start, and end when they are let go."""
+
+    def __init__(self) -> None:
+        self.started: list[Effect] = []
+        self.ended: list[Effect] = []
+        self.begun = asyncio.Event()
+        self.go = asyncio.Event()
+        self.finished = asyncio.Event()
+
+    async def execute(self, effect: Effect) -> None:
+        self.started.append(effect)
+        self.begun.set()
+        await self.go.wait()
+        self.ended.append(effect)
+        self.finished.set()
+
+
+async def test_a_busy_lane_drops_what_is_decided_meanwhile():
+    recorder = Recorder()
+    lanes = Lanes(recorder.execute, lambda: None, SystemClock())
+    lanes.offer(decision(Promote()))
+    await recorder.begun.wait()
+    lanes.offer(decision(Open()))
+    await lanes.stop()
+    assert recorder.started == [Promote()]
+
+
+async def test_a_fence_ends_what_the_lane_is_doing_and_runs_after_it():
+    recorder, fence = Recorder(), Fence(reason="test")
+    lanes = Lanes(recorder.execute, lambda: None, SystemClock())
+    lanes.offer(decision(Promote()))
+    await recorder.begun.wait()
+    recorder.begun.clear()
+    lanes.offer(decision(fence))
+    await recorder.begun.wait()
+    recorder.go.set()
+    await recorder.finished.wait()
+    await lanes.stop()
+    assert recorder.started == [Promote(), fence]
+    assert recorder.ended == [fence]
+
+
+def test_a_leader_is_absent_from_when_it_was_first_seen_absent():
+    memory = Memory()
+    nobody = cluster(leader=None)
+    memory.look(10.0, nobody, standby(), DENVER)
+    memory.look(12.0, nobody, standby(), DENVER)
+    assert memory.leader_absent_since == 10.0
+    memory.look(13.0, cluster(), standby(), DENVER)
+    assert memory.leader_absent_since is None
+
+
+def test_repairs_are_forgotten_only_after_following_well_for_a_while():
+    memory = Memory(repairs=1)
+    memory.look(10.0, cluster(), standby(), DENVER)
+    memory.look(12.0, cluster(), standby(), DENVER)
+    assert memory.repairs == 1
+    memory.look(16.0, cluster(), standby(), DENVER)
+    assert memory.repairs == 0
+
+
+def test_a_swap_is_timed_from_when_it_was_first_seen_and_its_end_is_remembered():
+    memory = Memory()
+    memory.look(10.0, cluster(swap=entry(swap(Phase.REQUESTED))), standby(), DENVER)
+    memory.look(11.0, cluster(swap=entry(swap(Phase.HELD))), standby(), DENVER)
+    assert (memory.swap_seen_at, memory.held_at) == (10.0, 11.0)
+    memory.look(12.0, cluster(), standby(), DENVER)
+    assert (memory.swap_seen_at, memory.swap_ended_at) == (None, 12.0)
+
+
+def writer(**change) -> Writer:
+    values = {
+        "prefix": "/p/",
+        "cluster": cluster(),
+        "node": COLUMBUS,
+        "site": "columbus",
+        "incarnation": f"disk-{COLUMBUS}",
+        "lease": OUR_LEASE,
+    }
+    return Writer(**(values | change))
+
+
+MOVING = swap(Phase.HELD)
+
+
+@pytest.mark.parametrize(
+    "transaction",
+    [
+        writer().claim("failover", {}, WALL),
+        writer().reclaim(),
+        writer().give_up(),
+        writer().narrow(),
+        writer().rewrite_sync(()),
+        writer().request(MOVING),
+        writer().advance(MOVING, Phase.HELD, at=WALL),
+        writer().hand_over(
+            MOVING, lease=1, incarnation="i", site="denver", own_timeline=1, shutdown_lsn=1, at=WALL
+        ),
+        writer().roll_back(MOVING, "test", WALL),
+        writer().finish(MOVING, WALL),
+        writer().begin_bootstrap(),
+        writer().bootstrap("7", WALL),
+    ],
+)
+def test_every_transaction_compares_all_that_was_reasoned_from(transaction):
+    compared = {compare.key for compare in transaction.compares}
+    assert {f"/p/{name}" for name in REASONED_FROM} <= compared
+
+
+def test_sync_is_a_new_write_even_when_it_says_so_already():
+    known = cluster().sync.record
+    put = writer().rewrite_sync(known.standbys).writes[0]
+    assert Sync.decode(put.value).serial == known.serial + 1
+
+
+async def test_a_standby_leaves_in_etcd_before_the_row_and_before_the_names():
+    order: list[str] = []
+
+    class Postgres:
+        async def set_names(self, names):
+            order.append(f"names {names}")
+
+    class Row:
+        async def hide_remote(self, nodes):
+            order.append(f"row hides {nodes}")
+
+    async def write(_: Transaction) -> None:
+        order.append("etcd")
+
+    steps = Steps(Postgres(), Row(), lambda _: writer(), write)
+    await steps.leave(at_columbus(), Leave(nodes=(DENVER,), reason="test"))
+    assert order == ["etcd", f"row hides {(DENVER,)}", "names ()"]
+
+
+async def test_names_are_never_cleared_when_etcd_gives_no_answer():
+    class Postgres:
+        async def set_names(self, names):
+            pytest.fail("the names were cleared")
+
+    async def write(_: Transaction) -> None:
+        raise TimeoutError
+
+    steps = Steps(Postgres(), Postgres(), lambda _: writer(), write)
+    with pytest.raises(TimeoutError):
+        await steps.leave(at_columbus(), Leave(nodes=(DENVER,), reason="test"))
+
+
+async def test_a_standby_joins_in_etcd_only_after_it_flushed_past_a_position_taken_while_commits_wait():
+    order: list[str] = []
+
+    class Postgres:
+        async def bring_in(self, node, beside, *, within):
+            order.append(f"{node} is waited for and flushed, beside {beside}")
+            return 4_711
+
+    written: list[Transaction] = []
+
+    async def write(transaction: Transaction) -> None:
+        order.append("etcd")
+        written.append(transaction)
+
+    alone = cluster(sync=entry(Sync(term=3, leader=COLUMBUS, leader_incarnation="x")))
+    steps = Steps(Postgres(), object(), lambda _: writer(), write)
+
+    await steps.join(at_columbus(cluster=alone), Join(node=DENVER))
+    assert order == [f"{DENVER} is waited for and flushed, beside ()", "etcd"]
+    assert Sync.decode(written[0].writes[0].value).standbys[0].lsn == 4_711
+
+
+def test_the_control_schema_is_split_into_whole_statements():
+    found = statements(CONTROL)
+    assert all(statement.rstrip().endswith(";") for statement in found)
+    assert sum("create or replace function" in statement for statement in found) == 3
