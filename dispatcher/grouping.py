@@ -7,7 +7,9 @@ and not throughput. A group leaves as soon as it may:
 * two groups leave at least `wait_s` apart, and while others are under way their departures are spread evenly
   over the time that a commit takes: over a line of 35 ms groups sent in a bunch would come back in a bunch,
   and a message that has just missed them would wait for nearly a whole round trip;
-* a full group leaves at once.
+* a full group leaves at once;
+* lines of bulk requests alone wait until their group is full or nothing is under way: nobody waits for one
+  of them, and fewer, fuller groups cost both sites less.
 
 Two messages with one reference never travel in two groups at a time. The second *rides* with the first: their
 contents and the first one's fate nearly always say what the database would say of the second.
@@ -43,12 +45,14 @@ class Traffic:
     commit_s: float = 0.0  # running mean of how long a commit takes
 
 
-def departure(pace: Pace, traffic: Traffic, *, now: float, waiting: int) -> float | None:
-    """When the next group leaves; None while there is nothing to send, or no room before a group is back."""
-    if waiting == 0 or traffic.in_flight >= pace.in_flight:
+def departure(pace: Pace, traffic: Traffic, *, now: float, single: int, bulk: int) -> float | None:
+    """When the next group leaves; None while there is nothing to send before more comes or a group is back."""
+    if single + bulk == 0 or traffic.in_flight >= pace.in_flight:
         return None
-    if waiting >= pace.max_rows:
+    if single + bulk >= pace.max_rows:
         return now
+    if single == 0 and traffic.in_flight:
+        return None
     apart = max(pace.wait_s, traffic.commit_s / pace.in_flight) if traffic.in_flight else pace.wait_s
     return max(now, traffic.last_left + apart)
 

@@ -187,7 +187,8 @@ class Intake:
                 return
             self._by_reference[key] = waiting
         (self._queues.bulk if waiting.bulk else self._queues.single).append(waiting)
-        if self._timer is None or len(self._queues) == self._pace.max_rows:
+        first_single = not waiting.bulk and len(self._queues.single) == 1
+        if self._timer is None or first_single or len(self._queues) == self._pace.max_rows:
             self._plan()
 
     def _plan(self) -> None:
@@ -196,7 +197,8 @@ class Intake:
             self._timer.cancel()
             self._timer = None
         now = self._clock.now()
-        at = grouping.departure(self._pace, self._traffic, now=now, waiting=len(self._queues))
+        single, bulk = map(len, self._queues.both())
+        at = grouping.departure(self._pace, self._traffic, now=now, single=single, bulk=bulk)
         loop = asyncio.get_running_loop()
         if at is None:
             if heads := [queue[0].since for queue in self._queues.both() if queue]:

@@ -104,6 +104,7 @@ def _descriptions() -> dict[str, Handler]:
 
 def answer(ids: Ids, clock: Clock) -> Middleware:
     """The middleware: numbers requests, words problems, writes the log's line."""
+    canonical = log.bind()  # bound once: an unbound logger is put together anew for every line
 
     @web.middleware
     async def numbered(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -127,7 +128,7 @@ def answer(ids: Ids, clock: Clock) -> Middleware:
             response = answers.problem_response(failed, request_id)
         if not response.prepared:
             response.headers[HEADER] = str(request_id)
-        log.debug(
+        canonical.debug(
             "request",
             request_id=request_id,
             method=request.method,

@@ -41,28 +41,36 @@ NEW = Accepted(id=ROW.id, verdict=Verdict.NEW, state=State.QUEUED)
 
 
 def test_an_idle_intake_sends_a_message_at_once():
-    assert departure(PACE, Traffic(), now=10.0, waiting=1) == 10.0
+    assert departure(PACE, Traffic(), now=10.0, single=1, bulk=0) == 10.0
 
 
 def test_nothing_leaves_when_nothing_waits():
-    assert departure(PACE, Traffic(), now=10.0, waiting=0) is None
+    assert departure(PACE, Traffic(), now=10.0, single=0, bulk=0) is None
 
 
 def test_two_groups_leave_at_least_the_wait_apart():
-    assert departure(PACE, Traffic(last_left=9.999), now=10.0, waiting=1) == pytest.approx(10.001)
+    assert departure(PACE, Traffic(last_left=9.999), now=10.0, single=1, bulk=0) == pytest.approx(10.001)
 
 
 def test_a_full_group_leaves_at_once():
-    assert departure(PACE, Traffic(in_flight=1, last_left=10.0), now=10.0, waiting=100) == 10.0
+    assert departure(PACE, Traffic(in_flight=1, last_left=10.0), now=10.0, single=100, bulk=0) == 10.0
 
 
 def test_no_group_leaves_beyond_those_that_may_be_under_way():
-    assert departure(PACE, Traffic(in_flight=3), now=10.0, waiting=1_000) is None
+    assert departure(PACE, Traffic(in_flight=3), now=10.0, single=1_000, bulk=0) is None
 
 
 def test_groups_are_spread_evenly_over_the_time_that_a_commit_takes():
     traffic = Traffic(in_flight=1, last_left=10.0, commit_s=0.036)
-    assert departure(PACE, traffic, now=10.0, waiting=1) == pytest.approx(10.012)
+    assert departure(PACE, traffic, now=10.0, single=1, bulk=0) == pytest.approx(10.012)
+
+
+def test_lines_of_bulk_alone_wait_for_a_full_group_or_for_nothing_under_way():
+    busy = Traffic(in_flight=1, last_left=9.0)
+    assert departure(PACE, busy, now=10.0, single=0, bulk=99) is None
+    assert departure(PACE, busy, now=10.0, single=0, bulk=100) == 10.0
+    assert departure(PACE, busy, now=10.0, single=1, bulk=1) == 10.0
+    assert departure(PACE, Traffic(), now=10.0, single=0, bulk=1) == 10.0
 
 
 def test_one_commit_in_trouble_does_not_slow_the_pace_for_long():
@@ -79,7 +87,7 @@ def test_at_no_time_are_more_groups_under_way_than_allowed(steps, waiting):
     traffic, now = Traffic(), 0.0
     for leaves, gap in steps:
         now += gap
-        at = departure(PACE, traffic, now=now, waiting=waiting)
+        at = departure(PACE, traffic, now=now, single=waiting, bulk=0)
         if leaves and at is not None and at <= now:
             traffic = left(traffic, now=now)
         elif traffic.in_flight:

@@ -211,3 +211,14 @@ async def test_stopping_answers_everybody_and_twice_is_safe(leadership):
     assert all(isinstance(one, Unavailable) for one in told)
     with pytest.raises(Unavailable):
         await intake.accept(row())
+
+
+async def test_a_single_message_does_not_wait_for_a_bulk_group_to_fill(intake, leadership, store):
+    leadership.gate.clear()
+    first = await intake.offer(row())
+    await leadership.held.wait()
+    second = await intake.offer(row())
+    single = asyncio.create_task(intake.accept(row()))
+    leadership.gate.set()
+    await asyncio.gather(first, second, single)
+    assert [len(group) for group in store.groups] == [1, 2]
