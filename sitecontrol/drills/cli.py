@@ -1,8 +1,116 @@
 """`sitectl drill`: rehearsed faults with a measured outcome."""
 
+import asyncio
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
 import click
+from rich.table import Table
+
+from sitecontrol.cli.session import Exit, Globals, Problem, leave, with_globals
+from sitecontrol.drills.outcome import Outcome
+from sitecontrol.drills.report import outcome_table, summary_table, write_html
+from sitecontrol.drills.run import Order, run_drill, wait_until_whole
+from sitecontrol.drills.stage import DrillFailedError
+from sitecontrol.drills.stories import DRILLS
+from sitecontrol.lab.control import LabControl
+from sitecontrol.lab.errors import LabError
+from sitecontrol.lab.ports import SITES
+
+DEFAULT_RATE = 100.0
+WHOLE_WITHIN = 60.0
 
 
 @click.group()
 def drill() -> None:
     """Rehearse a fault on a lab, and measure what it costs."""
+
+
+@drill.command("list")
+@with_globals
+def list_drills(options: Globals) -> None:
+    """Every drill, what happens in it, how long a pause it allows."""
+    if options.as_json:
+        options.emit(
+            [
+                {"name": d.name, "summary": d.summary, "pause_limit_s": d.pause_limit, "takes": d.takes}
+                for d in DRILLS.values()
+            ]
+        )
+        return
+    table = Table()
+    for column in ("drill", "what happens", "pause at most", "takes about"):
+        table.add_column(column)
+    for known in DRILLS.values():
+        table.add_row(known.name, known.summary, f"{known.pause_limit:.0f} s", known.takes)
+    options.console.print(table)
+
+
+@drill.command("run")
+@click.argument("names", nargs=-1, required=True, type=click.Choice([*DRILLS, "all"]), metavar="NAME…")
+@click.option("--site", type=click.Choice(SITES), help="Where it strikes; else the live or the hot site.")
+@click.option(
+    "--rate", type=click.FloatRange(1, 5_000), default=DEFAULT_RATE, show_default=True, help="Texts/s."
+)
+@click.option("--seed", type=int, help="Fixes what is random: the moment of the fault, the numbers texted.")
+@click.option("--repeat", type=click.IntRange(1, 1_000), default=1, show_default=True)
+@click.option(
+    "--report", type=click.Path(path_type=Path, file_okay=False), help="Write an HTML page per run here."
+)
+@with_globals
+def run(
+    options: Globals,
+    *,
+    names: tuple[str, ...],
+    site: str | None,
+    rate: float,
+    seed: int | None,
+    repeat: int,
+    report: Path | None,
+) -> None:
+    """Run drills one after the other. Exit code 0 only if everything held in all of them.
+
+    With --json: the outcome of the one run, or a list of them when there are several.
+    """
+    chosen = list(DRILLS) if "all" in names else list(names)
+    first_seed = seed if seed is not None else random.SystemRandom().randrange(2**31)
+    orders = [
+        Order(drill=DRILLS[name], site=site, rate=rate, seed=first_seed + turn)
+        for name in chosen
+        for turn in range(repeat)
+    ]
+    try:
+        outcomes = asyncio.run(run_all(options, orders, report))
+    except LabError as error:
+        raise Problem(str(error), Exit(error.exit_code)) from error
+    except DrillFailedError as error:
+        raise Problem(str(error), Exit.FAILED) from error
+    if options.as_json:
+        documents = [outcome.as_json() for outcome in outcomes]
+        options.emit(documents[0] if len(documents) == 1 else documents)
+    elif len(outcomes) > 1:
+        options.console.print(summary_table(outcomes))
+    leave(Exit.DONE if all(outcome.ok for outcome in outcomes) else Exit.FAILED)
+
+
+async def run_all(options: Globals, orders: Sequence[Order], report: Path | None) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    console = options.console
+    async with LabControl.open(options.lab) as control:
+        for order in orders:
+            await wait_until_whole(control, WHOLE_WITHIN)
+            with console.status(f"{order.drill.name}: {order.drill.summary}") as shown:
+
+                def say(what: str, name: str = order.drill.name) -> None:
+                    shown.update(f"{name}: {what}")
+
+                outcome = await run_drill(control, order, say=say)
+            outcomes.append(outcome)
+            if not options.as_json:
+                console.print(outcome_table(outcome))
+                for note in outcome.notes:
+                    console.print(f"  [red]{note}[/]")
+            if report is not None:
+                console.print(f"  report: {write_html(outcome, report)}")
+    return outcomes

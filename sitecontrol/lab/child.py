@@ -90,7 +90,7 @@ class Child:
             async with asyncio.timeout(within):
                 await asyncio.shield(self._task)
         except TimeoutError:
-            log.warning("killed_at_stop", process=self.process.name, within_s=within)
+            log.warning("killed_at_stop", child=self.process.name, within_s=within)
             self.kill_group()
             await self._task
 
@@ -141,7 +141,7 @@ class Child:
                     start_new_session=True,
                 )
             except OSError as error:
-                log.error("not_started", process=self.process.name, error=str(error))  # noqa: TRY400 # no traceback
+                log.error("not_started", child=self.process.name, error=str(error))  # noqa: TRY400 # no traceback
                 return
         write_pid(self._pidfile, self._running.pid)
         self.state = ChildState.RUNNING
@@ -152,7 +152,7 @@ class Child:
         if not self._stopping:
             log.warning(
                 "process_died",
-                process=self.process.name,
+                child=self.process.name,
                 pid=self._running.pid,
                 exit=self.last_exit,
                 lived_s=round(time.monotonic() - started, 2),

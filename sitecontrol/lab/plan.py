@@ -128,6 +128,10 @@ class Plan:
             for i, name in enumerate(names)
         )
 
+    @property
+    def sites(self) -> tuple[str, ...]:
+        return SITES
+
     @staticmethod
     def node(site: str) -> str:
         return f"{site}-a"

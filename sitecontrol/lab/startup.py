@@ -183,7 +183,7 @@ class BringUp:
         self._tell("the schema is in place", time.monotonic() - self._started)
         key_file = directory.secrets / "account-key"
         await self._command(
-            *("account", "add", "--config", config, "--name", ACCOUNT, "--program", PROGRAM),
+            *("account", "add", "--config", config, "--account", ACCOUNT, "--program", PROGRAM),
             *("--source", SHORT_CODE, "--on-doubt", "resend", "--key-file", str(key_file)),
         )
         account = {"name": ACCOUNT, "key": key_file.read_text().strip(), "program": PROGRAM}

@@ -85,23 +85,21 @@ def status_table(status: Json) -> Table:
     if cuts:
         title += f"  ·  [red]cut: {', '.join(cuts)}[/]"
     table = Table(title=title, title_justify="left", title_style="")
-    for column in ("process", "place", "state", "pid", "started again", "address"):
-        table.add_column(column)
+    for column in ("process", "state", "pid", "restarts", "address"):
+        table.add_column(column, no_wrap=True)
     for process in status["processes"]:
         running = process["state"] == "running"
         table.add_row(
             process["name"],
-            process["place"],
             f"[green]{process['state']}[/]" if running else f"[red]{process['state']}[/]",
             str(process["pid"] or "-"),
             str(process["restarts"]),
-            process["url"] or "",
+            (process["url"] or "").removeprefix("http://"),
         )
     for site in SITES:
         postgres = status["sites"][site]["postgres"]
         table.add_row(
             f"{site}-postgres",
-            site,
             "[green]running[/]" if postgres["pid"] else "[red]down[/]",
             str(postgres["pid"] or "-"),
             "",

@@ -39,6 +39,7 @@ from sitecontrol.lab.layout import LabDir
 from sitecontrol.lab.pidfiles import write_pid
 from sitecontrol.lab.plan import FIRST_WAVE, Kind, Lab, Plan
 from sitecontrol.lab.ports import SITES
+from sitecontrol.logging import configure
 
 log = structlog.get_logger()
 
@@ -265,6 +266,7 @@ async def supervise(plan: Plan, *, foreground: bool) -> None:
 @click.option("--dir", "directory", type=click.Path(path_type=Path), required=True)
 @click.option("--foreground", is_flag=True, help="End when the process that started us ends.")
 def main(directory: Path, *, foreground: bool) -> None:
+    configure("lab supervisor")
     lab_dir = LabDir.at(directory)
     try:
         lab = Lab.model_validate_json(lab_dir.identity_file.read_bytes())

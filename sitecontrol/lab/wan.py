@@ -36,6 +36,7 @@ from sitecontrol.lab.peer_owner import place_of
 from sitecontrol.lab.pidfiles import read_pid
 from sitecontrol.lab.wan_pipe import Direction, Flow, Side
 from sitecontrol.lab.wan_routes import Route, WanConfig
+from sitecontrol.logging import configure
 
 log = structlog.get_logger()
 
@@ -238,6 +239,7 @@ def main(config: Path) -> None:
     except (OSError, ValueError, ValidationError) as error:
         click.echo(f"{config}: {error}", err=True)
         sys.exit(2)
+    configure("lab wan")
     with contextlib.suppress(KeyboardInterrupt):
         uvloop.run(serve(parsed))
 

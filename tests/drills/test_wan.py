@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -17,8 +18,6 @@ QUIET = 0.15  # seconds of silence that count as "nothing comes"
 
 
 def free_port() -> int:
-    import socket
-
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
@@ -158,7 +157,9 @@ async def test_a_refused_connection_is_reset(tmp_path) -> None:
         control=0,
         token_file=tmp_path / "token",
         wan_ms=4,
-        routes=(Route(door=free_port(), target_port=free_port(), source="a", destination="b", service="none"),),
+        routes=(
+            Route(door=free_port(), target_port=free_port(), source="a", destination="b", service="none"),
+        ),
         etcd_pidfiles={},
     )
     emulator = Emulator(config)

@@ -1,0 +1,251 @@
+"""Runs one drill: warm up, the story, the way back to two sites, the accounting, the numbers."""
+
+import asyncio
+import random
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sitecontrol.drills import carriers, checks, measure
+from sitecontrol.drills.accounting import Accounting, Fate
+from sitecontrol.drills.ledger import Ack, Ledger, now
+from sitecontrol.drills.outcome import Moment, Outcome
+from sitecontrol.drills.stage import Stage
+from sitecontrol.drills.stories import Drill
+from sitecontrol.drills.traffic import Traffic, access_to
+from sitecontrol.drills.watch import Watch
+from sitecontrol.lab.control import Json, LabControl
+from sitecontrol.lab.errors import LabRefusedError
+from sitecontrol.lab.faults import other_site
+from sitecontrol.lab.ports import SITES
+
+WARM_UP = 3.0  # seconds of traffic before the fault, and a random part of a second more
+COOL_DOWN = 2.0  # and after both sites are in step again
+CONVERGE_WITHIN = 90.0
+SETTLE_WITHIN = 60.0
+BUCKET = 0.1
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What was asked for."""
+
+    drill: Drill
+    site: str | None
+    rate: float
+    seed: int
+
+
+async def run_drill(control: LabControl, order: Order, *, say: Say) -> Outcome:
+    """Leaves the lab healed, whatever happens. Raises LabRefusedError when it is not whole to begin with."""
+    rng = random.Random(order.seed)  # noqa: S311 # to be repeatable, not secret
+    cluster = await _whole(control)
+    live = str(cluster["live_site"])
+    site = order.site or (live if order.drill.strikes == "live" else other_site(live))
+    if site not in SITES:
+        raise LabRefusedError(f"{site!r} is no site: use one of {', '.join(SITES)}")
+    run = f"{order.drill.name}-{secrets.token_hex(4)}"
+    ledger = Ledger(control.plan.directory.root / "drills" / f"{run}.jsonl")
+    access = access_to(control.plan)
+    mark = carriers.mark(control.plan)
+    watch = Watch(control)
+    stage = Stage(control=control, watch=watch, live_before=live, term_before=int(cluster["term"]))
+    traffic = Traffic(access, ledger, rate=order.rate, run=run, rng=rng)
+    started_wall, started = datetime.now(UTC), now()
+    ledger.open()
+    try:
+        watch.start()
+        await traffic.start()
+        say("traffic runs")
+        await stage.steady(WARM_UP + rng.random())
+        say(order.drill.story.__doc__ or order.drill.summary)
+        two_site_at = await _play(stage, order.drill, site)
+        await stage.steady(COOL_DOWN)
+        ended = now()
+        await traffic.stop()
+        say("asking what became of every message")
+        fates = await Accounting(access).settle(ledger.acks, within=SETTLE_WITHIN)
+        after = await control.cluster()
+        swap_over = await stage.no_swap()
+    finally:
+        await traffic.stop()
+        await watch.stop()
+        ledger.close()
+    received = carriers.received_since(control.plan, mark)
+    return _outcome(
+        order,
+        site,
+        stage,
+        ledger=ledger,
+        fates=fates,
+        received=received if carriers.log_files(control.plan) else None,
+        traffic=traffic,
+        started=started,
+        started_wall=started_wall,
+        ended=ended,
+        two_site_at=two_site_at,
+        swap_over=swap_over,
+        live_after=after.get("live_site"),
+        term_after=int(after.get("term") or 0),
+    )
+
+
+async def _whole(control: LabControl) -> Json:
+    cluster = await control.cluster()
+    if cluster.get("durability") != "two-site" or cluster.get("live_site") is None:
+        raise LabRefusedError(
+            "the lab is not whole (two sites in step): `sitectl lab status` tells what is missing, "
+            "`sitectl lab heal` mends faults"
+        )
+    return cluster
+
+
+async def _play(stage: Stage, drill: Drill, site: str) -> float | None:
+    """The story, then the way back; returns when both sites were in step again, if they were."""
+    try:
+        await drill.story(stage, site)
+    finally:
+        if stage.healed_at is None:
+            await stage.heal()
+    again = await stage.until(
+        "both sites are in step again", stage.control.is_two_site, within=CONVERGE_WITHIN
+    )
+    return now() if again else None
+
+
+def _outcome(
+    order: Order,
+    site: str,
+    stage: Stage,
+    *,
+    ledger: Ledger,
+    fates: dict[str, Fate],
+    received: list[carriers.Received] | None,
+    traffic: Traffic,
+    started: float,
+    started_wall: datetime,
+    ended: float,
+    two_site_at: float | None,
+    swap_over: bool,
+    live_after: str | None,
+    term_after: int,
+) -> Outcome:
+    fault_at = stage.fault_at if stage.fault_at is not None else started
+    healed_at = stage.healed_at if stage.healed_at is not None else ended
+    acknowledged = ledger.acknowledged
+    lost = lost_messages(acknowledged, fates, ledger, received)
+    doubtful = frozenset(fate.reference for fate in fates.values() if fate.was_in_doubt)
+    doubles = measure.duplicates(carriers.copies(received or []), ledger.texts, doubtful)
+    pause = measure.longest_gap(ledger.acks, traffic.clients, end=ended if traffic.unanswered else None)
+    held, notes = checks.check(
+        checks.Evidence(
+            drill=order.drill,
+            site=site,
+            acks=ledger.acks,
+            refusals=ledger.refusals,
+            lost=lost,
+            fates=list(fates.values()),
+            doubles=doubles,
+            pause=pause,
+            fault_at=fault_at,
+            healed_at=healed_at,
+            two_site_again=two_site_at is not None,
+            swap_over=swap_over,
+            live_before=stage.live_before,
+            live_after=live_after,
+            term_before=stage.term_before,
+            term_after=term_after,
+            missed=stage.missed,
+        )
+    )
+
+    def wall(moment: float) -> str:
+        return (started_wall + timedelta(seconds=moment - started)).isoformat(timespec="milliseconds")
+
+    return Outcome(
+        drill=order.drill.name,
+        seed=order.seed,
+        site=site,
+        started_at=wall(started),
+        fault_at=wall(fault_at),
+        healed_at=wall(healed_at),
+        rate=order.rate,
+        pause_s=round(pause.length, 3) if pause else ended - started,
+        pause_limit_s=order.drill.pause_limit,
+        pause_from_s=round(pause.start - fault_at, 3) if pause else 0.0,
+        first_ack_after_fault_s=_rounded(measure.first_ack_after(ledger.acks, fault_at)),
+        first_submit_after_fault_s=_first_submit(ledger, received or [], fault_at),
+        accepted=len(acknowledged),
+        refused=len(ledger.refusals),
+        unanswered=traffic.unanswered,
+        acknowledged_lost=len(lost),
+        not_final=sum(not fate.final for fate in fates.values()),
+        in_doubt=len(doubtful),
+        duplicates_at_carrier=doubles.copies,
+        duplicates_declared=doubles.declared,
+        two_site_again_s=_rounded(two_site_at - healed_at) if two_site_at is not None else None,
+        live_before=stage.live_before,
+        live_after=live_after,
+        term_before=stage.term_before,
+        term_after=term_after,
+        held=held,
+        timeline=[
+            Moment(t=round(t - fault_at, 2), what=what, where=where)
+            for t, what, where in sorted(stage.watch.events)
+        ],
+        acks_per_tenth=_histogram(ledger.acks, fault_at),
+        notes=notes,
+    )
+
+
+def lost_messages(
+    acknowledged: dict[str, Ack],
+    fates: dict[str, Fate],
+    ledger: Ledger,
+    received: list[carriers.Received] | None,
+) -> list[str]:
+    """References of messages that nobody knows any more, or that count as delivered and no carrier received."""
+    at_carriers = None if received is None else {(r.to.lstrip("+"), r.text) for r in received}
+    lost = []
+    for message_id, ack in acknowledged.items():
+        fate, text = fates.get(message_id), ledger.texts[ack.reference]
+        unknown = fate is None or fate.state == "missing"
+        claimed = fate is not None and fate.state == "delivered" and at_carriers is not None
+        if unknown or (claimed and (text.to.lstrip("+"), text.body) not in (at_carriers or ())):
+            lost.append(ack.reference)
+    return sorted(lost)
+
+
+def _first_submit(ledger: Ledger, received: list[carriers.Received], fault_at: float) -> float | None:
+    """Seconds until a carrier had a text that was first sent after the fault."""
+    offset = time.time() - now()
+    fresh = {ledger.texts[ack.reference].body for ack in ledger.acks if ack.asked_at >= fault_at}
+    return _rounded(min((r.wall - offset - fault_at for r in received if r.text in fresh), default=None))
+
+
+def _histogram(acks: list[Ack], fault_at: float) -> list[tuple[float, int]]:
+    buckets: dict[int, int] = {}
+    for ack in acks:
+        bucket = int((ack.t - fault_at) // BUCKET)
+        buckets[bucket] = buckets.get(bucket, 0) + 1
+    return [(round(bucket * BUCKET, 1), count) for bucket, count in sorted(buckets.items())]
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
+
+
+async def wait_until_whole(control: LabControl, within: float) -> bool:
+    """Between drills: until both sites are in step and every dispatcher is ready again."""
+    deadline = now() + within
+    while now() < deadline:
+        urls = [f"http://127.0.0.1:{port}" for site in SITES for _, port in control.plan.dispatchers(site)]
+        ready = await asyncio.gather(*(control.is_ready(url) for url in urls))
+        if all(ready) and await control.is_two_site():
+            return True
+        await asyncio.sleep(0.2)
+    return False
