@@ -66,7 +66,12 @@ def account() -> None:
 @click.option("--account", required=True)
 @click.option("--program", required=True)
 @click.option("--source", required=True, help="The short code that the program sends from.")
-@click.option("--on-doubt", type=click.Choice(list(OnDoubt)), default=OnDoubt.HOLD, show_default=True)
+@click.option(
+    "--on-doubt",
+    type=click.Choice([choice.value for choice in OnDoubt]),
+    default=OnDoubt.HOLD.value,
+    show_default=True,
+)
 @click.option(
     "--class",
     "message_class",
