@@ -2,9 +2,9 @@
 
 Fixtures (import them by `pytest_plugins = ["tests.etcd"]` or by name in a conftest):
 
-* `etcd_member` (session): a running cluster of one. Keep to a prefix of your own: `etcd_prefix`. *
-`etcd_prefix` (function): such a prefix. * `etcd_cluster` (function): three fresh members named columbus,
-denver and witness, for tests that break them.
+* `etcd_member` (session): a running cluster of one. Keep to a prefix of your own: `etcd_prefix`.
+* `etcd_prefix` (function): such a prefix.
+* `etcd_cluster` (function): three members named columbus, denver and witness, to be stopped and hung.
 
 For anything else (`Certificates`, authentication) use `run_cluster`. Heartbeat and election timeout are those
 of the lab, so that leases have the lab's floor of 2 s.
@@ -69,6 +69,10 @@ class Member:
     arguments: list[str]
     certificates: Certificates | None
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
         """Start the process. `wait_healthy` tells when it serves."""
@@ -137,6 +141,15 @@ class Cluster:
     def wait_healthy(self) -> None:
         for member in self.members:
             wait_until(member.healthy, START_WITHIN, f"{member.name} serves; see {member.folder / 'log'}")
+
+    def heal(self) -> None:
+        """Have all members run again."""
+        for member in self.members:
+            if member.running:
+                member.resume()
+            else:
+                member.start()
+        self.wait_healthy()
 
     def stop(self) -> None:
         for member in self.members:
@@ -209,6 +222,7 @@ def _members(names: Sequence[str], folder: Path, certificates: Certificates | No
     ports = free_ports(2 * len(names))
     clients = dict(zip(names, ports[: len(names)], strict=True))
     peers = {name: f"http://127.0.0.1:{port}" for name, port in zip(names, ports[len(names) :], strict=True)}
+    token = f"test-{os.getpid()}-{next(_serial)}"
     scheme = "https" if certificates else "http"
     members = []
     for name in names:
@@ -223,7 +237,7 @@ def _members(names: Sequence[str], folder: Path, certificates: Certificates | No
             "listen-peer-urls": peers[name],
             "initial-advertise-peer-urls": peers[name],
             "initial-cluster": ",".join(f"{other}={peer}" for other, peer in peers.items()),
-            "initial-cluster-token": f"test-{os.getpid()}-{next(_serial)}",
+            "initial-cluster-token": token,
             "heartbeat-interval": "100",
             "election-timeout": "1000",
             "pre-vote": "true",
@@ -247,8 +261,14 @@ def etcd_prefix() -> str:
     return f"/test/{os.getpid()}-{next(_serial)}/"
 
 
-@pytest.fixture
-def etcd_cluster() -> Iterator[Cluster]:
-    """Three members to break."""
+@pytest.fixture(scope="session")
+def _three_members() -> Iterator[Cluster]:
     with run_cluster(["columbus", "denver", "witness"]) as cluster:
         yield cluster
+
+
+@pytest.fixture
+def etcd_cluster(_three_members: Cluster) -> Iterator[Cluster]:
+    """Three members to stop and hang; healed afterwards. Keys stay: keep to `etcd_prefix`."""
+    yield _three_members
+    _three_members.heal()

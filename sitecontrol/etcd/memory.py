@@ -177,17 +177,17 @@ class MemoryEtcd:
         if expiry is None or not self._reachable:
             await changed.wait()
             return
-        clock = self.store.clock
-        waits = [
-            asyncio.ensure_future(changed.wait()),
-            asyncio.ensure_future(clock.sleep(max(0.0, expiry - clock.now()))),
-        ]
+        alarm = asyncio.create_task(self._at(expiry, changed))
         try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            await changed.wait()
         finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
+            alarm.cancel()
+            await asyncio.gather(alarm, return_exceptions=True)
+
+    async def _at(self, expiry: float, changed: asyncio.Event) -> None:
+        clock = self.store.clock
+        await clock.sleep(max(0.0, expiry - clock.now()))
+        changed.set()
 
     def _wake_watches(self) -> None:
         for changed in self._watches:

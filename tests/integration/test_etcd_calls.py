@@ -1,0 +1,199 @@
+"""Calls to a cluster whose members die, hang, and come back."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+
+import pytest
+
+from sitecontrol.etcd.api import EtcdUnknown
+from sitecontrol.etcd.client import GrpcEtcd
+from tests.etcd import Cluster
+
+PATIENT = 4.0  # a deadline that a busy machine keeps
+
+
+@pytest.fixture
+async def etcd(etcd_cluster: Cluster) -> AsyncIterator[GrpcEtcd]:
+    """A client that asks a follower first, connected to all."""
+    client = etcd_cluster.client(etcd_cluster.followers[0], call_timeout=PATIENT)
+    await all_connected(client)
+    yield client
+    await client.aclose()
+
+
+async def eventually(ask: Callable[[], Awaitable[bool]], within: float = 15.0) -> None:
+    """Ask until it holds: nothing signals to us what becomes of another process."""
+    async with asyncio.timeout(within):
+        while not await ask():  # noqa: ASYNC110  # as said
+            await asyncio.sleep(0.01)
+
+
+async def all_connected(client: GrpcEtcd) -> None:
+    async def ask() -> bool:
+        return all(endpoint.connected for endpoint in client._endpoints.all)
+
+    await eventually(ask)
+
+
+async def written(client: GrpcEtcd, key: str) -> bool:
+    try:
+        return (await client.get(key)).one is not None
+    except EtcdUnknown:
+        return False
+
+
+async def test_reading_goes_on_when_the_member_asked_dies(
+    etcd: GrpcEtcd, etcd_cluster: Cluster, etcd_prefix: str
+) -> None:
+    await etcd.put(etcd_prefix, b"1")
+    etcd_cluster.followers[0].kill()
+    for _ in range(20):
+        assert (await etcd.get(etcd_prefix)).one is not None
+
+
+async def test_reading_goes_on_when_the_member_asked_hangs(
+    etcd: GrpcEtcd, etcd_cluster: Cluster, etcd_prefix: str
+) -> None:
+    await etcd.put(etcd_prefix, b"1")
+    etcd_cluster.followers[0].hang()
+    assert (await etcd.get(etcd_prefix)).one is not None
+
+
+async def test_after_one_slow_answer_a_hung_member_is_asked_last(
+    etcd: GrpcEtcd, etcd_cluster: Cluster, etcd_prefix: str
+) -> None:
+    hung = etcd_cluster.followers[0]
+    hung.hang()
+    await etcd.get(etcd_prefix)
+    assert etcd._endpoints.in_order()[0].url != hung.url
+    assert await etcd.put(etcd_prefix, b"1") > 1
+
+
+async def test_a_lease_is_kept_alive_through_a_hung_member(etcd: GrpcEtcd, etcd_cluster: Cluster) -> None:
+    lease = await etcd.grant(60)
+    etcd_cluster.followers[0].hang()
+    assert await etcd.keep_alive(lease) == 60
+    await etcd.revoke(lease)
+
+
+async def test_no_call_outlives_its_deadline_when_every_member_hangs(
+    etcd: GrpcEtcd, etcd_cluster: Cluster, etcd_prefix: str
+) -> None:
+    lease = await etcd.grant(60)
+    for member in etcd_cluster.members:
+        member.hang()
+    for call in (
+        etcd.get(etcd_prefix, timeout=0.5),
+        etcd.put(etcd_prefix, b"1", timeout=0.5),
+        etcd.keep_alive(lease, timeout=0.5),
+        etcd.grant(2, timeout=0.5),
+    ):
+        started = time.monotonic()
+        with pytest.raises(EtcdUnknown):
+            await call
+        assert time.monotonic() - started < 1.5
+    assert await etcd.members(timeout=0.5) == ()
+
+
+async def test_a_write_is_sent_past_a_member_that_is_known_to_be_dead(
+    etcd: GrpcEtcd, etcd_cluster: Cluster, etcd_prefix: str
+) -> None:
+    dead = etcd._endpoints.in_order()[0]
+    etcd_cluster.followers[0].kill()
+
+    async def seen_dead() -> bool:
+        return not dead.connected
+
+    await eventually(seen_dead)
+    assert await etcd.put(etcd_prefix, b"1") > 1
+
+
+async def test_a_write_to_a_hung_member_is_unknown_and_the_next_goes_elsewhere(
+    etcd: GrpcEtcd, etcd_cluster: Cluster, etcd_prefix: str
+) -> None:
+    etcd_cluster.followers[0].hang()
+    with pytest.raises(EtcdUnknown):
+        await etcd.put(etcd_prefix, b"1", timeout=0.5)
+    assert await etcd.put(etcd_prefix, b"2") > 1
+
+
+async def test_a_write_that_timed_out_is_applied_when_the_majority_wakes(
+    etcd_cluster: Cluster, etcd_prefix: str
+) -> None:
+    leader, followers = etcd_cluster.leader, etcd_cluster.followers
+    etcd = etcd_cluster.client(leader)
+    try:
+        await etcd.get(etcd_prefix)
+        for follower in followers:
+            follower.hang()
+        with pytest.raises(EtcdUnknown):
+            await etcd.put(etcd_prefix, b"late", timeout=0.2)
+        assert (await etcd.get(etcd_prefix, serializable=True)).one is None
+        for follower in followers:
+            follower.resume()
+        await eventually(partial(written, etcd, etcd_prefix))
+    finally:
+        await etcd.aclose()
+
+
+async def test_without_a_quorum_only_serializable_reads_are_answered(
+    etcd: GrpcEtcd, etcd_cluster: Cluster, etcd_prefix: str
+) -> None:
+    await etcd.put(etcd_prefix, b"1")
+    left, *lost = etcd_cluster.members
+    for member in lost:
+        member.kill()
+
+    async def leaderless() -> bool:
+        return [status.leader_id for status in await etcd.members(timeout=1.0)] == [0]
+
+    await eventually(leaderless)
+    with pytest.raises(EtcdUnknown):
+        await etcd.get(etcd_prefix, timeout=0.5)
+    with pytest.raises(EtcdUnknown):
+        await etcd.put(etcd_prefix, b"2", timeout=0.5)
+    answer = await etcd.get(etcd_prefix, serializable=True)
+    assert answer.kvs[0].value == b"1"
+    assert (await etcd.members())[0].endpoint == left.url
+
+
+async def test_with_no_member_there_nothing_is_sent(etcd_cluster: Cluster, etcd_prefix: str) -> None:
+    for member in etcd_cluster.members:
+        member.kill()
+    etcd = etcd_cluster.client()
+    try:
+        with pytest.raises(EtcdUnknown, match="nothing was sent"):
+            await etcd.put(etcd_prefix, b"1", timeout=0.3)
+        with pytest.raises(EtcdUnknown):
+            await etcd.get(etcd_prefix, timeout=0.3)
+        with pytest.raises(EtcdUnknown, match="nothing was sent"):
+            await etcd.move_leader(1, timeout=0.3)
+    finally:
+        await etcd.aclose()
+
+
+async def test_a_cluster_that_was_away_for_long_is_reached_soon_after_it_returns(
+    etcd: GrpcEtcd, etcd_cluster: Cluster, etcd_prefix: str
+) -> None:
+    for member in etcd_cluster.members:
+        member.kill()
+    deadline = time.monotonic() + 4  # long enough for gRPC's own backoff to have grown past two seconds
+    while time.monotonic() < deadline:
+        with pytest.raises(EtcdUnknown):
+            await etcd.get(etcd_prefix, timeout=0.5)
+    await asyncio.to_thread(etcd_cluster.heal)
+    started = time.monotonic()
+    await all_connected(etcd)
+    assert time.monotonic() - started < 1.5
+
+
+async def test_etcds_leadership_is_moved_to_each_member_in_turn(
+    etcd: GrpcEtcd, etcd_cluster: Cluster
+) -> None:
+    for member in etcd_cluster.members:
+        statuses = {status.name: status for status in await etcd.members()}
+        assert len(statuses) == 3
+        await etcd.move_leader(statuses[member.name].member_id)
+        assert etcd_cluster.leader is member
