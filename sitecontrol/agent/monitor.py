@@ -73,9 +73,11 @@ class Monitor:
 
     async def poll(self) -> PgFacts:
         """Look once, now."""
-        seen = await self._at_rest()
-        if seen is None:
-            seen = await self._ask()
+        try:
+            seen = await self._at_rest() or await self._ask()
+        except ReplicationError as error:
+            log.warning("postgres_not_seen", error=str(error))
+            seen = self._mute()
         now = self._clock.now()
         since = self.facts.since if seen.state is self.facts.state else now
         changed = seen.state is not self.facts.state or seen.open_term != self.facts.open_term
@@ -104,17 +106,20 @@ class Monitor:
         except FAILURES as error:
             log.debug("postgres_mute", error=str(error))
             self.forget_session()
-            # What it last told may be long past; who is let in by it is not ours to forget, though.
-            known = self._running()
-            return replace(
-                self.facts,
-                state=PgState.MUTE,
-                system_id=known.system_id,
-                incarnation=known.incarnation,
-                standbys=(),
-                upstream=False,
-            )
+            return self._mute()
         return self._understand(dict(rows[0]))
+
+    def _mute(self) -> PgFacts:
+        """What it last told may be long past; by whom it was opened is not ours to forget, though."""
+        known = self._running()
+        return replace(
+            self.facts,
+            state=PgState.MUTE,
+            system_id=known.system_id,
+            incarnation=known.incarnation,
+            standbys=(),
+            upstream=False,
+        )
 
     def _understand(self, row: dict[str, Any]) -> PgFacts:
         now = self._clock.now()
