@@ -1,0 +1,132 @@
+"""`python -m dispatcher` as others start it: what it says, how it ends."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
+
+import pytest
+
+from tests.postgres import free_port
+
+CONFIG = """
+[site]
+name = "columbus"
+environment = "lab"
+state_dir = "{folder}"
+secrets_dir = "{folder}"
+
+[[place]]
+name = "columbus"
+nodes = [{{ name = "columbus-a", postgres = "127.0.0.1:9", agent = "http://127.0.0.1:9" }}]
+
+[etcd]
+endpoints = ["http://127.0.0.1:9"]
+
+[dispatcher]
+consent = "assumed"
+hold_for = 0.2
+instances = [{{ name = "columbus-1", listen = "127.0.0.1:{port}" }}]
+
+[[carrier]]
+name = "acme"
+address = "127.0.0.1:9"
+system_id = "hotsite"
+"""
+
+
+def configure(folder: Path, port: int) -> Path:
+    (folder / "postgres-dispatch").write_text("x")
+    (folder / "carrier-acme").write_text("secret")
+    path = folder / "columbus.toml"
+    path.write_text(CONFIG.format(folder=folder, port=port))
+    return path
+
+
+def command(config: Path, name: str = "columbus-1") -> list[str]:
+    return [sys.executable, "-m", "dispatcher", "--config", str(config), "--name", name]
+
+
+@contextmanager
+def running(config: Path) -> Iterator["subprocess.Popen[str]"]:
+    process = subprocess.Popen(command(config), stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def status_of(url: str) -> int | None:
+    """The HTTP status; None while nobody listens."""
+    try:
+        with urlopen(url, timeout=2) as answer:  # noqa: S310 # our own address on loopback
+            return int(answer.status)
+    except HTTPError as error:
+        return error.code
+    except URLError:
+        return None
+
+
+def wait_until_it_answers(url: str) -> None:
+    deadline = time.monotonic() + 20
+    while status_of(url) is None:
+        assert time.monotonic() < deadline, "it does not listen"
+        time.sleep(0.05)  # another process' socket: nothing to wait on
+
+
+def test_it_answers_while_nobody_leads_and_stops_within_two_seconds(tmp_path: Path):
+    port = free_port()
+    with running(configure(tmp_path, port)) as process:
+        wait_until_it_answers(f"http://127.0.0.1:{port}/health")
+        assert status_of(f"http://127.0.0.1:{port}/health") == 200
+        assert status_of(f"http://127.0.0.1:{port}/ready") == 503
+        assert status_of(f"http://127.0.0.1:{port}/live") == 503
+        assert status_of(f"http://127.0.0.1:{port}/status") == 200
+        asked = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=10) == 0
+        assert time.monotonic() - asked < 2.0
+
+
+def refusal(arguments: list[str]) -> tuple[int, str]:
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=30, check=False)
+    return done.returncode, done.stderr
+
+
+def test_bad_settings_end_it_with_one_line_and_status_2(tmp_path: Path):
+    config = configure(tmp_path, free_port())
+    config.write_text(config.read_text().replace('name = "columbus"', 'name = "denver"', 1))
+    code, said = refusal(command(config))
+    assert code == 2
+    assert said.startswith("dispatcher: ")
+    assert "denver" in said
+
+
+def test_an_unknown_instance_is_refused_with_those_that_there_are(tmp_path: Path):
+    code, said = refusal(command(configure(tmp_path, free_port()), name="columbus-9"))
+    assert code == 2
+    assert "columbus-1" in said
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("missing", ["postgres-dispatch", "carrier-acme"])
+def test_a_missing_secret_is_named(tmp_path: Path, missing: str):
+    config = configure(tmp_path, free_port())
+    (tmp_path / missing).unlink()
+    code, said = refusal(command(config))
+    assert code == 2
+    assert missing in said
+
+
+def test_migrating_without_a_leader_says_what_was_tried(tmp_path: Path):
+    config = configure(tmp_path, free_port())
+    (tmp_path / "postgres-migrate").write_text("x")
+    code, said = refusal([sys.executable, "-m", "dispatcher", "migrate", "--config", str(config)])
+    assert code == 1
+    assert "columbus-a" in said
