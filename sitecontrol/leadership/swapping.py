@@ -137,18 +137,6 @@ ROWS: tuple[RowParts, ...] = (
     ),
     # -- after the hand-over: the target drives, forward --------------------------------------------------------
     (
-        "arrived-in-step",
-        "The old leader is in step again: the swap is done.",
-        lambda f: _arrived(f) and _old_leader_in_step(f),
-        lambda _: Finish(),
-    ),
-    (
-        "arrived-alone",
-        "Production has moved; the old leader does not follow in time, and its return is no part of this any more.",
-        lambda f: _arrived(f) and f.open and f.swap_age > FOLLOW_DEADLINE_FACTOR * f.settings.swap_deadline,
-        lambda _: Finish(),
-    ),
-    (
         "following",
         "The old leader streams from us.",
         lambda f: _arrived(f) and f.in_phase(Phase.OPENED) and _old_leader_streams(f),
@@ -159,6 +147,18 @@ ROWS: tuple[RowParts, ...] = (
         "Dispatchers are let in at the target: note it.",
         lambda f: _arrived(f) and f.open and f.in_phase(Phase.HANDED),
         lambda _: Advance(phase=Phase.OPENED),
+    ),
+    (
+        "arrived-in-step",
+        "The old leader is in step again: the swap is done.",
+        lambda f: _arrived(f) and _old_leader_in_step(f),
+        lambda _: Finish(),
+    ),
+    (
+        "arrived-alone",
+        "Production has moved; the old leader does not follow in time, and its return is no part of this any more.",
+        lambda f: _arrived(f) and f.open and f.swap_age > FOLLOW_DEADLINE_FACTOR * f.settings.swap_deadline,
+        lambda _: Finish(),
     ),
     ("arriving", "The target opens, or waits for the old leader to follow.", _arrived, lambda _: None),
     # -- anything else: the swap was overtaken by an election ----------------------------------------------------
