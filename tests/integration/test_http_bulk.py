@@ -132,12 +132,12 @@ async def test_a_stream_that_breaks_off_keeps_what_was_answered(api):
 async def test_single_requests_are_served_while_a_bulk_request_runs(api):
     async def endless():
         while not done.is_set():
-            yield lines(*(text() for _ in range(200)))
+            yield lines(*(text() for _ in range(20)))
             await asyncio.sleep(0)
 
     done = asyncio.Event()
     async with api.client.post("/v1/messages/bulk", data=endless(), headers=NDJSON) as answer:
-        for _ in range(20):
+        for _ in range(5):
             async with api.client.post("/v1/messages", json=text()) as single:
                 assert single.status == 202
         done.set()
