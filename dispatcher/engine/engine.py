@@ -65,9 +65,17 @@ class Engine:
             for number in range(1, carrier.binds + 1)
         ]
 
+        self._links_end = Tasks("links")  # each waits for a link that ends by a defect
+
     @property
     def tasks(self) -> tuple[Tasks, ...]:
-        return (self.results.tasks, self.receipts.tasks, self.sender.tasks, self.doubt.tasks)
+        return (
+            self.results.tasks,
+            self.receipts.tasks,
+            self.sender.tasks,
+            self.doubt.tasks,
+            self._links_end,
+        )
 
     @property
     def links_bound(self) -> int:
@@ -77,6 +85,8 @@ class Engine:
         await self.results.start()
         await self.receipts.start()
         await together(link.start() for _, link in self.links)
+        for _, link in self.links:
+            self._links_end.spawn(link.ended(), link.name)
         await self.sender.start(self.links)
         await self.doubt.start()
 
@@ -84,6 +94,7 @@ class Engine:
         """Claim no more, drain, unbind, store what is known. Takes at most DRAIN_S + UNBIND_S + STORE_S."""
         await self.doubt.stop()
         await self.sender.stop(drain=DRAIN_S)
+        await self._links_end.stop()
         await together(link.stop(drain=UNBIND_S) for _, link in self.links)
         await self.receipts.stop()
         await self.results.stop(within=STORE_S)

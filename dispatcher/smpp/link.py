@@ -146,6 +146,11 @@ class Link:
         await self._deliveries.aclose()
         self._enter(LinkState.STOPPED)
 
+    async def ended(self) -> None:
+        """Return when what keeps the link bound has ended: after `stop`, or by a defect, which is raised."""
+        if self._task:
+            await asyncio.shield(self._task)
+
     def abort(self, reason: str) -> None:
         """Cut the connection now, without draining; unless stopped, the link then binds again."""
         if self._connection:
@@ -211,13 +216,17 @@ class Link:
 
     def changed(self) -> None:
         if self._connection and self._state in {LinkState.BOUND, LinkState.STALLED}:
-            self._enter(LinkState.STALLED if self._connection.stalled else LinkState.BOUND)
+            if self._connection.closed.done():
+                self.last_error = self._connection.why
+                self._enter(LinkState.DOWN)
+            else:
+                self._enter(LinkState.STALLED if self._connection.stalled else LinkState.BOUND)
         self._wake_up()
 
     # -- keeping it bound ------------------------------------------------------------------------------
 
     async def _keep_bound(self) -> None:
-        failures = 0
+        failures, told = 0, ""
         while True:
             try:
                 connection = await self._connect_and_bind()
@@ -225,7 +234,7 @@ class Link:
                 failures += 1
                 self.last_error = str(error) or "no answer to connect or bind in time"
             else:
-                bound_at = self._clock.now()
+                bound_at, told = self._clock.now(), ""
                 await asyncio.shield(connection.closed)
                 lasted = self._clock.now() - bound_at
                 failures = 1 if connection.proved or lasted > self._carrier.reconnect_max else failures + 1
@@ -240,7 +249,9 @@ class Link:
                 random=self._random,
             )
             self._enter(LinkState.DOWN)
-            log.warning("link_down", link=self.name, reason=self.last_error, retry_in_s=round(wait, 3))
+            tell = log.warning if self.last_error != told else log.debug  # an outage is told once
+            tell("link_down", link=self.name, reason=self.last_error, retry_in_s=round(wait, 3))
+            told = self.last_error
             await self._clock.sleep(wait)
 
     async def _connect_and_bind(self) -> Connection:
