@@ -8,7 +8,8 @@ Rules:
 * A claim of this very process that it was never told of (its commit was unknown) is returned instead: not one
   of its segments can have been written. The identity in a claim is unique to one life of a process, so the
   claims of a predecessor by the same name are waited out like anybody's.
-* Only dispatchers that may send do this; that several do it at once is harmless.
+* Claims are given up by dispatchers that may send; that several do it at once is harmless. One's own lost
+  claims are returned from either site: the leader may have moved with their answers on the way.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -93,11 +94,12 @@ class Doubt:
     async def _forever(self) -> None:
         while True:
             await self._clock.sleep(EVERY_S)
-            if not self._sender.may_send:
+            if not self._leadership.gate.open:
                 continue
             try:
                 await self._end_claims()
-                await self._leadership.run(self._queue_due, lane=Lane.CLAIM, hold_for=0.0)
+                if self._sender.may_send:
+                    await self._leadership.run(self._queue_due, lane=Lane.CLAIM, hold_for=0.0)
             except Unavailable:
                 continue
             except asyncpg.PostgresError as error:
@@ -126,7 +128,7 @@ class Doubt:
         if verdict.give_back:
             segments = await store.return_claims(term, self._identity, verdict.give_back)
             log.info("claims_returned", claims=len(verdict.give_back), segments=segments, term=term)
-        if verdict.give_up:
+        if verdict.give_up and self._sender.may_send:
             segments = await store.give_up_claims(term, verdict.give_up)
             self._metrics.given_up += segments
             log.warning("claims_given_up", claims=len(verdict.give_up), segments=segments, term=term)

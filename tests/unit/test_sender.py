@@ -212,6 +212,19 @@ async def test_a_claim_whose_commit_was_unknown_is_returned_and_no_other():
         await bench.doubt.stop()
 
 
+async def test_a_lost_claim_is_returned_also_when_production_has_moved_away():
+    async with sending(FakeLink()) as bench:
+        bench.queue.lose_next_claim = True
+        bench.queue.waiting = [claim(1)]
+        await eventually(lambda: bool(bench.queue.open))
+        lost = bench.queue.open[0].claim_id
+        await bench.sites.lead("denver-a", 2)
+        await bench.doubt.start()
+        await eventually(lambda: bench.queue.returned == [lost])
+        assert bench.queue.given_up == []
+        await bench.doubt.stop()
+
+
 async def test_a_stop_waits_for_the_answers_and_gives_back_the_rest():
     link = FakeLink(room=1)
     link.answer_with = None
