@@ -8,18 +8,18 @@ class ReplicationError(Exception):
         super().__init__(message or (type(self).__doc__ or "").partition("\n")[0])
 
 
-class CommitUnknown(ReplicationError):  # noqa: N818 (it says what is the case; not every unknown is an error)
+class CommitUnknown(ReplicationError):
     """The statement may have committed, here or everywhere, now or later, or not at all.
 
     Never to be acknowledged. Ask again with a statement that can be repeated.
     """
 
 
-class SessionLost(ReplicationError, ConnectionError):  # noqa: N818 (same)
+class SessionLost(ReplicationError, ConnectionError):
     """The connection to PostgreSQL is gone. Nothing that writes was sent over it."""
 
 
-class ToolsMissing(ReplicationError):  # noqa: N818 (same)
+class ToolsMissing(ReplicationError):
     """No usable PostgreSQL was found."""
 
 
@@ -27,9 +27,17 @@ class NodeError(ReplicationError):
     """The node could not be brought into the state that was asked for."""
 
 
-class NeedsClone(NodeError):  # noqa: N818 (same)
+class DataDirectoryInUse(NodeError):
+    """Another agent owns this data directory."""
+
+
+class NeedsClone(NodeError):
     """The data directory cannot be used any more: clone it anew."""
 
 
-class DataDirectoryInUse(NodeError):  # noqa: N818 (same)
-    """Another agent owns this data directory."""
+class NotReady(NodeError):
+    """PostgreSQL runs, but did not accept connections in time. It was left running."""
+
+
+class NotStopped(NodeError):
+    """PostgreSQL did not stop in time. It is still stopping."""

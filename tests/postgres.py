@@ -4,6 +4,8 @@ Fixtures (known everywhere through tests/conftest.py):
 
 * `postgres_server` (session): a running `PostgresServer`; a superuser named `postgres`, no password asked.
 * `database` (function): a `Target` at a fresh, empty database, dropped afterwards.
+* `connection` (function): an asyncpg connection to it.
+* `nodes` (function): makes primaries and standbys (`replication.node.Node`) that end with the test.
 
 For a database with contents, build a template once and copy it for each test:
 
@@ -22,7 +24,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,7 +33,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from replication import binaries
+from replication import binaries, standbys
+from replication.configuration import Primary, Standby
+from replication.node import Node, NodeSettings
 from replication.session import Target
 
 SETTINGS = {
@@ -65,7 +69,10 @@ def free_port() -> int:
 @contextlib.contextmanager
 def short_folder(prefix: str) -> Iterator[Path]:
     """A folder that the unprivileged user owns, with a path short enough for sockets; removed at the end."""
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))  # a socket's path has 107 bytes at most
+    # In memory where there is room: what is tested is not the disk. A socket's path has 107 bytes at most.
+    memory = Path("/dev/shm")  # noqa: S108 (mkdtemp makes a folder of our own in it)
+    roomy = memory.is_dir() and shutil.disk_usage(memory).free > 2_000_000_000
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=memory if roomy else "/tmp"))  # noqa: S108 (same)
     if (user := unprivileged_user()) is not None:
         shutil.chown(folder, user)
     folder.chmod(0o755)
@@ -192,3 +199,83 @@ async def connection(database: Target) -> Any:
     )
     yield found
     await found.close()
+
+
+PASSWORD = "a:b\\c'd e"  # awkward on purpose: files, connection strings and settings all have their own rules
+ROLES = f"""
+    create role hotsite_replication login replication password '{PASSWORD.replace("'", "''")}';
+    create role hotsite_rewind login password '{PASSWORD.replace("'", "''")}';
+    grant execute on function pg_ls_dir(text, boolean, boolean), pg_stat_file(text, boolean),
+        pg_read_binary_file(text), pg_read_binary_file(text, bigint, bigint, boolean) to hotsite_rewind;
+"""
+
+
+@dataclass
+class Nodes:
+    """Makes nodes below one folder, and ends them with the test."""
+
+    folder: Path
+    _made: list[Node] = field(default_factory=list)
+
+    async def make(self, name: str, **settings: Any) -> Node:
+        """A node that is acquired, and has no data yet. Called again with a name: a second one on the same data."""
+        known = next((n.settings.port for n in self._made if n.settings.name == name), None)
+        user = unprivileged_user()
+        node = Node(
+            NodeSettings(
+                name=name,
+                binaries=binaries.find(user=user),
+                data_dir=self.folder / name / "data",
+                config_dir=self.folder / name / "etc",
+                socket_dir=self.folder / name / "run",
+                host="127.0.0.1",
+                port=known or free_port(),
+                run_as=user,
+                **{"parameters": {"shared_buffers": "16MB", "max_connections": 50}, **settings},
+            )
+        )
+        self._made.append(node)
+        await node.acquire()
+        return node
+
+    async def primary(self, name: str, **settings: Any) -> Node:
+        """A new cluster with a running primary, and the roles by which others follow it."""
+        node = await self.make(name, **settings)
+        await node.initdb()
+        await node.start(Primary(), cluster_name=f"{name}/1")
+        async with contextlib.aclosing(await node.session()) as session:
+            for statement in filter(str.strip, ROLES.split(";\n")):
+                await session.commit(statement, timeout=10)
+        return node
+
+    async def standby(self, name: str, of: Node, **settings: Any) -> Node:
+        """A running clone that follows `of`."""
+        node = await self.make(name, **settings)
+        await node.clone_from(replication_target(of))
+        await node.start(Standby(upstream=replication_target(of)), cluster_name=f"{name}/1")
+        async with contextlib.aclosing(await of.session()) as session:
+            await standbys.wait_flushed(session, name, 0, deadline=20)
+        return node
+
+    async def end(self) -> None:
+        for node in self._made:
+            await node.kill()
+            node.release()
+
+
+def replication_target(node: Node) -> Target:
+    return Target(host="127.0.0.1", port=node.settings.port, user="hotsite_replication", password=PASSWORD)
+
+
+def rewind_target(node: Node) -> Target:
+    return Target(host="127.0.0.1", port=node.settings.port, user="hotsite_rewind", password=PASSWORD)
+
+
+@pytest.fixture
+async def nodes() -> AsyncIterator[Nodes]:
+    with short_folder("hotsite-n-") as folder:
+        made = Nodes(folder)
+        try:
+            yield made
+        finally:
+            await made.end()

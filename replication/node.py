@@ -1,0 +1,397 @@
+"""One PostgreSQL over one data directory: made, started for a role, stopped, promoted, cloned, rewound.
+
+The node does what it is told; who should lead is decided elsewhere. What it guarantees by itself:
+
+* nobody else owns the data directory (`acquire`), and nothing of an earlier life still runs in it when
+  something new begins;
+* its configuration is rendered outside of the data directory for the role before each start, and
+  `standby.signal` is made, or removed, for that role; a file that another node's copy brought along counts
+  for nothing;
+* a directory that was cut off half way (`needs_clone`) is never started; one that ran, or was copied, as a
+  standby is never started as a primary: only `promote` ends recovery, which begins a new timeline;
+* the server outlives the agent, and is found again (`find_running`).
+
+Deadlines are in seconds. Errors are NodeError and its kinds; each operation can be repeated.
+"""
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from replication import configuration
+from replication.binaries import Binaries
+from replication.configuration import Primary, Role, Standby, Value
+from replication.control import ControlData
+from replication.directory import DataDirectory, write
+from replication.errors import NeedsClone, NodeError
+from replication.polling import until
+from replication.postmaster import Log, Postmaster, StopMode
+from replication.processes import Account, kill_all
+from replication.session import Session, Target
+from replication.tools import Tools
+
+log = structlog.get_logger()
+
+SOCKET_PATH_MAX = 107  # bytes, Linux
+STATEMENT_S = 5.0  # for statements that only look
+SIGNAL_FILES = ("standby.signal", "recovery.signal")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeSettings:
+    name: str  # as which its upstream knows it: the application_name of its walreceiver
+    binaries: Binaries
+    data_dir: Path  # its parent must be writable and on the same file system
+    config_dir: (
+        Path  # rendered files, the log, records about the data directory; outside of the data directory
+    )
+    socket_dir: Path
+    host: str  # listen_addresses
+    port: int
+    run_as: str | None = None  # the system user, when we are root
+    parameters: Mapping[str, Value] = field(default_factory=dict)
+    superuser: str = "hotsite_agent"
+
+
+class Node:
+    def __init__(self, settings: NodeSettings) -> None:
+        _check(settings)
+        self.settings = settings
+        self.account = Account.named(settings.run_as)
+        self.directory = DataDirectory(settings.data_dir, settings.config_dir)
+        self._tools = Tools(binaries=settings.binaries, account=self.account, folder=settings.config_dir)
+        self._log = Log(settings.config_dir / "postgres.log")
+        self._postmaster: Postmaster | None = None
+
+    # -- owning it
+
+    async def acquire(self) -> None:
+        """Own the data directory; end programs that an earlier agent left at work on it.
+
+        Raises DataDirectoryInUse. A server that runs is left running: see `find_running`.
+        """
+        self.account.make_folder(self.settings.config_dir)
+        self.account.make_folder(self.settings.socket_dir)
+        self.directory.lock()
+        if strays := await self._tools.end_strays():
+            log.warning("strays_killed", node=self.settings.name, count=strays)
+
+    def release(self) -> None:
+        """Give the data directory back; a server that runs goes on."""
+        if self._postmaster is not None:
+            self._postmaster.release()
+            self._postmaster = None
+        self.directory.unlock()
+
+    # -- looking at it
+
+    @property
+    def running(self) -> Postmaster | None:
+        """The postmaster that was started or found, unless it has ended."""
+        if self._postmaster is not None and self._postmaster.ended:
+            self._postmaster = None
+        return self._postmaster
+
+    def has_data(self) -> bool:
+        return self.directory.exists()
+
+    def needs_clone(self) -> bool:
+        """Whether there is a data directory that only a clone can replace."""
+        return self.directory.exists() and not self.directory.whole()
+
+    async def control_data(self) -> ControlData:
+        return await self._tools.control_data(self.settings.data_dir)
+
+    async def incarnation(self) -> str:
+        """The identity of the data directory (see `directory`). Costs a look at the control file."""
+        return self.directory.incarnation(await self.control_data())
+
+    async def shutdown_lsn(self) -> int | None:
+        """Where a clean shutdown as a primary ended; None after any other end.
+
+        A standby that has flushed this position lacks nothing.
+        """
+        return await self._tools.shutdown_end(self.settings.data_dir)
+
+    def log_tail(self) -> str:
+        """What the server wrote last, since it was started by us."""
+        return self._log.tail()
+
+    def target(self, database: str = "postgres") -> Target:
+        """The way in for the superuser: the unix socket, as our system user."""
+        return Target(
+            host=str(self.settings.socket_dir),
+            port=self.settings.port,
+            user=self.settings.superuser,
+            database=database,
+            application_name="hotsite-agent",
+        )
+
+    async def session(self, database: str = "postgres", *, timeout: float = STATEMENT_S) -> Session:
+        """A new session as superuser. Close it."""
+        return await Session.connect(self.target(database), timeout=timeout)
+
+    # -- making it
+
+    async def initdb(self, *, deadline: float = 60.0) -> None:
+        """Create a new cluster. Raises NodeError when there is data already."""
+        if self.has_data():
+            raise NodeError(f"{self.settings.data_dir} has data already: nothing was touched")
+        async with self._replacement() as new:
+            await self._tools.initdb(new, superuser=self.settings.superuser, deadline=deadline)
+
+    async def clone_from(self, source: Target, *, slot: str | None = None, deadline: float = 3600.0) -> None:
+        """Replace what is there by a copy of a running server. The old data goes only when the copy is whole."""
+        await self._must_be_stopped()
+        async with self._replacement() as new:
+            await self._tools.basebackup(new, source, slot=slot, deadline=deadline)
+
+    async def rewind_from(self, source: Target, *, timeline: int, deadline: float = 600.0) -> bool:
+        """Bring a directory whose history left that of `source` back to it; return whether that was needed.
+
+        `source` leads on `timeline` and has taken a CHECKPOINT since its promotion; until its control file
+        shows that, pg_rewind finds nothing to do and leaves the node diverged, so it is not run (NodeError:
+        try again). Raises NeedsClone when rewinding is not possible, or failed half way.
+        """
+        await self._must_be_stopped()
+        own = await self.control_data()
+        await _must_be_on(source, timeline, own.system_id)
+        if own.timeline >= timeline:
+            raise NeedsClone(
+                f"timeline {own.timeline} cannot be rewound to timeline {timeline}: pg_rewind would not see"
+                " where they parted"
+            )
+        self._render(Primary(), cluster_name="rewinding")
+        self._set_signal(standby=False)  # pg_rewind may have to run crash recovery first
+        self.directory.mark_unusable("pg_rewind did not end")
+        try:
+            rewound = await self._tools.rewind(
+                self.settings.data_dir, source, config_file=self._config("postgresql.conf"), deadline=deadline
+            )
+        except NodeError as error:
+            raise NeedsClone(str(error)) from error
+        self._set_signal(standby=True)
+        if rewound:
+            self.directory.new_incarnation(await self.control_data())
+        self.directory.unmark()
+        return rewound
+
+    # -- running it
+
+    def find_running(self) -> Postmaster | None:
+        """The postmaster of our data directory, if one runs, whoever started it."""
+        if self.running is None:
+            self._postmaster = Postmaster.find(self.settings.data_dir)
+        return self._postmaster
+
+    async def start(self, role: Role, *, cluster_name: str, deadline: float = 60.0) -> Postmaster:
+        """Start for `role` and wait until it accepts connections.
+
+        Raises NeedsClone, NodeError (with the end of the log when it ended at once), NotReady: then it runs,
+        but does not answer yet (a long recovery, or a standby that lacks WAL which its upstream does not send).
+        """
+        if self.needs_clone():
+            raise NeedsClone
+        await self._must_be_stopped()
+        control = await self.control_data()
+        self._check_role(role, control)
+        self.directory.incarnation(control)  # notices a directory that was exchanged while it stood still
+        self._render(role, cluster_name=cluster_name)
+        self._set_signal(standby=isinstance(role, Standby))
+        self._remove_stale_locks()
+        self._postmaster = self._spawn()
+        await self._postmaster.wait_ready(self._log, deadline=deadline)
+        return self._postmaster
+
+    async def wait_exit(self) -> int | None:
+        """Wait until the server ends (at once if none runs); its exit status if it was our own child."""
+        return await self._postmaster.wait_exit() if self._postmaster is not None else None
+
+    async def stop(self, mode: StopMode = StopMode.FAST, *, deadline: float = 30.0) -> None:
+        """Stop it, if it runs, with everything that belongs to it. Raises NotStopped."""
+        if (postmaster := self.find_running()) is not None:
+            await postmaster.stop(mode, deadline=deadline)
+        await self._end_orphans()
+
+    async def kill(self, *, deadline: float = 10.0) -> int:
+        """End every process of it at once, orphans included; return how many there were."""
+        running = self.find_running()
+        count = await self._end_orphans(first=running, deadline=deadline)
+        if running is not None:
+            await running.wait_exit()
+        return count
+
+    async def promote(self, *, deadline: float = 30.0) -> None:
+        """End recovery and begin a new timeline; returns when it takes writes. Done already: nothing happens."""
+        async with aclosing(await self.session()) as session:
+            if not await _out_of_recovery(session):
+                # Not waited for in the server: that looks only every 0.1 s.
+                await session.read("select pg_promote(wait => false)", timeout=deadline)
+                await until(lambda: _out_of_recovery(session), "the promotion did not end", deadline=deadline)
+        self._write_role(Primary())
+
+    def follow(self, role: Standby) -> None:
+        """Have a running standby follow another upstream, without a restart. It turns there by itself."""
+        self._write_role(role)
+        self._signal_reload()
+
+    async def wait_for(self, names: tuple[str, ...], *, deadline: float = 5.0) -> None:
+        """Have a running primary's commits wait for every standby of `names`; none: for nobody.
+
+        Returns when the postmaster has read it. Commits wait a little later: use `standbys.begin_waiting`.
+        """
+        self._write_role(Primary(waits_for=names))
+        self._signal_reload()
+        # A connection shows what the postmaster knew when it was opened, or what it was told itself since, and
+        # it may be told before others. The next one is accepted only after all processes have been told.
+        await until(self._has_read_role, "role.conf was not read", deadline=deadline)
+        await (await self.session()).aclose()
+
+    # -- inside
+
+    def _config(self, name: str) -> Path:
+        return self.settings.config_dir / name
+
+    def _spawn(self) -> Postmaster:
+        settings = self.settings
+        command = [settings.binaries["postgres"], "-D", str(settings.data_dir)]
+        for setting, file in (
+            ("config_file", "postgresql.conf"),
+            ("hba_file", "pg_hba.conf"),
+            ("ident_file", "pg_ident.conf"),
+        ):
+            command += ["-c", f"{setting}={self._config(file)}"]
+        output = self._log.open()
+        try:
+            child = self.account.popen(command, stdout=output, stderr=output, cwd=settings.config_dir)
+        finally:
+            os.close(output)
+        return Postmaster(child.pid, settings.data_dir, child)
+
+    def _render(self, role: Role, *, cluster_name: str) -> None:
+        settings = self.settings
+        system_users = [self.account.name, Account.ours()]
+        files = {
+            "postgresql.conf": configuration.postgresql_conf(
+                listen=settings.host,
+                port=settings.port,
+                socket_dir=str(settings.socket_dir),
+                cluster_name=cluster_name,
+                parameters=settings.parameters,
+                major=settings.binaries.major,
+            ),
+            "pg_hba.conf": configuration.pg_hba_conf(settings.superuser),
+            "pg_ident.conf": configuration.pg_ident_conf(settings.superuser, system_users),
+        }
+        for name, text in files.items():
+            write(self._config(name), text, owner=self.account.owner)
+        # Its settings would win over ours, and it may come from another node.
+        write(settings.data_dir / "postgresql.auto.conf", "", owner=self.account.owner)
+        self._write_role(role)
+
+    def _write_role(self, role: Role) -> None:
+        passfile = self._config("upstream.pass")
+        if isinstance(role, Standby) and role.upstream is not None:
+            line = configuration.passfile_line(role.upstream)
+            write(passfile, line, owner=self.account.owner)
+        text = configuration.role_conf(role, name=self.settings.name, passfile=str(passfile))
+        write(self._config("role.conf"), text, owner=self.account.owner)
+
+    def _signal_reload(self) -> None:
+        if (postmaster := self.find_running()) is None:
+            raise NodeError("PostgreSQL does not run")
+        postmaster.reload()
+
+    async def _has_read_role(self) -> bool:
+        async with aclosing(await self.session()) as session:
+            return await session.read(UNREAD, str(self._config("role.conf")), timeout=STATEMENT_S) == []
+
+    def _check_role(self, role: Role, control: ControlData) -> None:
+        copied = (self.settings.data_dir / "backup_label").exists()
+        if isinstance(role, Primary) and (control.was_standby or copied):
+            raise NodeError(
+                "this directory was a standby: start it as one and promote it, or two histories would share"
+                f" timeline {control.timeline}"
+            )
+
+    def _set_signal(self, *, standby: bool) -> None:
+        for name in SIGNAL_FILES:
+            (self.settings.data_dir / name).unlink(missing_ok=True)
+        if standby:
+            write(self.settings.data_dir / "standby.signal", "", owner=self.account.owner)
+
+    def _remove_stale_locks(self) -> None:
+        """Nothing of ours runs: what the locks name is history, though its numbers may be in use again."""
+        (self.settings.data_dir / "postmaster.pid").unlink(missing_ok=True)
+        lock = self.settings.socket_dir / f".s.PGSQL.{self.settings.port}.lock"
+        if lock.exists() and str(self.settings.data_dir) in lock.read_text().splitlines():
+            lock.unlink()
+
+    async def _must_be_stopped(self) -> None:
+        if (postmaster := self.find_running()) is not None:
+            raise NodeError(f"PostgreSQL runs already (process {postmaster.pid})")
+        await self._end_orphans()
+
+    async def _end_orphans(self, *, first: Postmaster | None = None, deadline: float = 10.0) -> int:
+        try:
+            folder = self.settings.data_dir.stat()
+        except FileNotFoundError:
+            return 0
+        return await kill_all(folder, first=first.pid if first is not None else None, deadline=deadline)
+
+    @asynccontextmanager
+    async def _replacement(self) -> AsyncIterator[Path]:
+        """A folder to build a new data directory in, which takes the old one's place when it is complete."""
+        new = self.account.make_folder(self.directory.new_sibling())
+        try:
+            yield new
+        except BaseException:
+            shutil.rmtree(new, ignore_errors=True)
+            raise
+        old = self.directory.replace_by(new)
+        self.directory.new_incarnation(await self.control_data())
+        self.directory.unmark()
+        if old is not None:
+            await asyncio.to_thread(shutil.rmtree, old)
+
+
+UNREAD = """
+    select 1 from pg_file_settings f join pg_settings s using (name)
+    where f.sourcefile = $1 and f.setting is distinct from s.setting
+"""
+
+
+def _check(settings: NodeSettings) -> None:
+    socket = str(settings.socket_dir / f".s.PGSQL.{settings.port}")
+    if len(socket.encode()) > SOCKET_PATH_MAX:
+        raise NodeError(f"replication.socket_dir: {socket} is too long: at most {SOCKET_PATH_MAX} bytes")
+    if settings.config_dir.is_relative_to(settings.data_dir):
+        raise NodeError("the configuration must not lie inside the data directory: a clone would replace it")
+    configuration.check_parameters(settings.parameters)
+
+
+async def _out_of_recovery(session: Session) -> bool:
+    rows = await session.read("select not pg_is_in_recovery()", timeout=STATEMENT_S)
+    return bool(rows[0][0])
+
+
+async def _must_be_on(source: Target, timeline: int, system_id: str) -> None:
+    """Whether the control file of `source` shows `timeline` (see `Node.rewind_from`)."""
+    async with aclosing(await Session.connect(source, timeout=STATEMENT_S)) as session:
+        rows = await session.read(
+            "select c.timeline_id, s.system_identifier from pg_control_checkpoint() c, pg_control_system() s",
+            timeout=STATEMENT_S,
+        )
+    if str(rows[0]["system_identifier"] % 2**64) != system_id:
+        raise NodeError("the data directory belongs to another cluster")
+    if rows[0]["timeline_id"] != timeline:
+        raise NodeError(
+            f"the control file of {source.host}:{source.port} shows timeline {rows[0]['timeline_id']}, not"
+            f" {timeline}: it needs a CHECKPOINT after its promotion"
+        )

@@ -1,0 +1,119 @@
+"""PostgreSQL's own programs, run as its system user, in a folder of ours, with a deadline.
+
+They work in `folder` (their working directory), so that those which a killed agent left running are found and
+ended before anything is built on what they are still writing to. Passwords go through a file, never through
+arguments or the environment, which others on the machine can read. What they write is made durable by one call
+for the whole file system, not by theirs for each file.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from replication import configuration, control, lsn
+from replication.binaries import Binaries
+from replication.control import ClusterState, ControlData
+from replication.directory import sync_file_system, write
+from replication.processes import Account, kill_all, run
+from replication.session import Target
+
+QUICK_S = 10.0  # for programs that only look
+NOTHING_TO_DO = "no rewind required"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tools:
+    binaries: Binaries
+    account: Account
+    folder: Path
+
+    async def end_strays(self) -> int:
+        """Kill what an earlier agent left running; return how many there were."""
+        return await kill_all(self.folder.stat())
+
+    async def control_data(self, data_dir: Path) -> ControlData:
+        return control.parse(await self._run("pg_controldata", "-D", str(data_dir), deadline=QUICK_S))
+
+    async def shutdown_end(self, data_dir: Path) -> int | None:
+        """Where the record of the last clean shutdown as a primary ends; None if there was none."""
+        found = await self.control_data(data_dir)
+        if found.state is not ClusterState.SHUT_DOWN:
+            return None
+        record = await self._run(
+            "pg_waldump",
+            *("--path", str(data_dir / "pg_wal")),
+            *("--timeline", str(found.checkpoint_timeline)),
+            *("--start", lsn.show(found.checkpoint)),
+            *("--limit", "1"),
+            deadline=QUICK_S,
+        )
+        return control.record_end(
+            found.checkpoint,
+            control.shutdown_record_length(record),
+            segment_bytes=found.segment_bytes,
+            block_bytes=found.block_bytes,
+        )
+
+    async def initdb(self, into: Path, *, superuser: str, deadline: float) -> None:
+        """A new cluster, on disk when this returns.
+
+        The locale is C: the order of texts must not depend on a machine's C library, because both ends of the
+        replication use the same indexes.
+        """
+        await self._run(
+            "initdb",
+            *("-D", str(into), "-U", superuser, "-E", "UTF8", "--locale=C", "--data-checksums"),
+            *("--auth-local=peer", "--auth-host=scram-sha-256", "--no-sync"),
+            deadline=deadline,
+        )
+        await asyncio.to_thread(sync_file_system, into)
+
+    async def basebackup(self, into: Path, source: Target, *, slot: str | None, deadline: float) -> None:
+        """A copy of a running server with the WAL that it needs, on disk when this returns."""
+        with self._passfile(source) as passfile:
+            where = configuration.conninfo(source, passfile=passfile, **configuration.RECEIVER)
+            through = ("--slot", slot) if slot is not None else ()
+            await self._run(
+                "pg_basebackup",
+                *("-D", str(into), "-d", where, "--no-password"),
+                *("--checkpoint=fast", "--wal-method=stream", "--no-sync", *through),
+                deadline=deadline,
+            )
+        await asyncio.to_thread(sync_file_system, into)
+
+    async def rewind(self, data_dir: Path, source: Target, *, config_file: Path, deadline: float) -> bool:
+        """Take `data_dir` back to where its history left that of `source`; return whether that was needed."""
+        with self._passfile(source) as passfile:
+            where = configuration.conninfo(
+                source, dbname=source.database, passfile=passfile, **configuration.RECEIVER
+            )
+            output = await self._run(
+                "pg_rewind",
+                *(
+                    "-D",
+                    str(data_dir),
+                    "--source-server",
+                    where,
+                    "--config-file",
+                    str(config_file),
+                    "--no-sync",
+                ),
+                deadline=deadline,
+            )
+        await asyncio.to_thread(sync_file_system, data_dir)
+        return NOTHING_TO_DO not in output
+
+    async def _run(self, program: str, *arguments: str, deadline: float) -> str:
+        command = [self.binaries[program], *arguments]
+        return await run(self.account, command, folder=self.folder, deadline=deadline)
+
+    @contextlib.contextmanager
+    def _passfile(self, target: Target) -> Iterator[str]:
+        path = self.folder / "source.pass"
+        write(path, configuration.passfile_line(target), owner=self.account.owner)
+        try:
+            yield str(path)
+        finally:
+            path.unlink(missing_ok=True)
