@@ -55,11 +55,11 @@ def create_app(smsc: Smsc) -> web.Application:
         disconnect = given.pop("disconnect", None)
         smsc.behave(smsc.faults.changed(given))
         cut = smsc.disconnect(None if disconnect == "all" else str(disconnect)) if disconnect else 0
-        return _json({"faults": smsc.faults.model_dump(), "disconnected": cut})
+        return _json({"faults": smsc.faults.model_dump(mode="json"), "disconnected": cut})
 
     async def heal(_request: web.Request) -> web.Response:
         smsc.behave(started_with)
-        return _json({"faults": smsc.faults.model_dump()})
+        return _json({"faults": smsc.faults.model_dump(mode="json")})
 
     async def inbound(request: web.Request) -> web.Response:
         reply = Inbound.model_validate(await _object(request))
@@ -108,7 +108,10 @@ class SmscCollector(Collector):
 
 
 async def _object(request: web.Request) -> dict[str, Any]:
-    given = orjson.loads(await request.read())
+    try:
+        given = orjson.loads(await request.read())
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"the body is not JSON: {error}") from error
     if not isinstance(given, dict):
         raise ValueError("send a JSON object")  # noqa: TRY004 # a caller's mistake like the others here
     return given

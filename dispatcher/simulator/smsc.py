@@ -222,7 +222,7 @@ class Smsc:
                 "unanswered": deliveries.unanswered,
                 "refused": deliveries.refused,
             },
-            "faults": self.faults.model_dump(),
+            "faults": self.faults.model_dump(mode="json"),
         }
 
     def close(self) -> None:

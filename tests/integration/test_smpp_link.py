@@ -276,7 +276,7 @@ async def test_no_answer_in_time_is_doubt_and_stops_the_writing(script):
 
 async def test_an_answer_after_the_doubt_is_told_and_the_writing_goes_on(script):
     told = Told()
-    async with linked(carrier(script.port, response_timeout=0.2), told) as link:
+    async with linked(carrier(script.port, response_timeout=0.5), told) as link:
         (submission,) = await write(await bound(link), 1)
         submission.tag = "claim 7"
         (received,) = await script.take(1)
@@ -290,7 +290,7 @@ async def test_an_answer_after_the_doubt_is_told_and_the_writing_goes_on(script)
 
 
 async def test_one_lost_answer_among_others_does_not_stop_the_link(script):
-    async with linked(carrier(script.port, response_timeout=0.3)) as link:
+    async with linked(carrier(script.port, response_timeout=0.6)) as link:
         lost, _ = await write(await bound(link), 2)
         _, second = await script.take(2)
         script.visit.send(SubmitSmResp(message_id="b"), second.sequence)
