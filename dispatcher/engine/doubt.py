@@ -34,11 +34,15 @@ MARGIN_S = 0.5  # more than two clocks' drift over a claim's length, and more th
 BATCH_MAX = 1_000
 
 
+# By a claim's number and its term: a number that a lost leader gave out may be given out again by the next.
+Seen = Mapping[tuple[int, int], float]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
     """What is to be done with the open claims, and since when each has been seen."""
 
-    seen: Mapping[int, float]
+    seen: Seen
     give_up: tuple[int, ...]
     give_back: tuple[int, ...]
 
@@ -46,20 +50,20 @@ class Verdict:
 def judge(
     claims: Sequence[OpenClaim],
     *,
-    seen: Mapping[int, float],
+    seen: Seen,
     issued: Collection[int],
     identity: str,
     now: float,
 ) -> Verdict:
-    """`seen`: claim → when we first saw it open; `issued`: the claims that reached this process."""
-    first = {claim.claim_id: seen.get(claim.claim_id, now) for claim in claims}
+    """`seen`: when each was first seen open; `issued`: the claims that reached this process."""
+    first = {(c.claim_id, c.term): seen.get((c.claim_id, c.term), now) for c in claims}
     lost = {c.claim_id for c in claims if c.dispatcher == identity and c.claim_id not in issued}
     return Verdict(
         seen=first,
         give_up=tuple(
             c.claim_id
             for c in claims
-            if c.claim_id not in lost and now - first[c.claim_id] >= c.claim_for_s + MARGIN_S
+            if c.claim_id not in lost and now - first[c.claim_id, c.term] >= c.claim_for_s + MARGIN_S
         ),
         give_back=tuple(sorted(lost)),
     )
@@ -82,7 +86,7 @@ class Doubt:
         self._settings = settings
         self._clock = clock
         self._metrics = metrics
-        self._seen: Mapping[int, float] = {}
+        self._seen: Seen = {}
         self.tasks = Tasks("doubt")
 
     async def start(self) -> None:
