@@ -1,4 +1,4 @@
-"""One TCP connection to a carrier, from connect to close: the effects behind `link`.
+"""One connection to a carrier, from connect to close: the effects behind `link`.
 
 It owns the socket, the window of this connection and its timers:
 
@@ -9,15 +9,15 @@ It owns the socket, the window of this connection and its timers:
   `response_timeout` because late answers settle doubt, and then aborted.
 
 The transport's buffer limit is zero: a write goes to the socket at once (asyncio, and uvloop's fast path),
-and `pause_writing` says that not all of it fitted. While paused no submit is written; if octets still lie
-there when the deadline of their claim comes, the connection is aborted: what lies in a buffer leaves late.
+and what did not fit stays in the buffer, which leaves late. So while anything lies there no submit is written,
+and if it still does when the deadline of its claim comes, the connection is aborted. Under TLS the same is asked
+of the TCP transport beneath, which is why TLS is started on a connection of our own (`open_connection`).
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable, Sequence
-from typing import Protocol, cast
-
-import structlog
+from typing import Final, Protocol, cast
 
 from dispatcher.smpp.conversation import Conversation
 from dispatcher.smpp.pdu import (
@@ -45,7 +45,8 @@ from dispatcher.smpp.window import Window
 from sitecontrol.clock import Clock
 from sitecontrol.settings import Carrier
 
-log = structlog.get_logger()
+CLOSE_WITHIN_S: Final = 1.0
+ASK_BUFFER_EVERY_S: Final = 0.005
 
 
 class Owner(Protocol):
@@ -65,7 +66,7 @@ class Owner(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """See above. Made by `loop.create_connection`; `closed` is done when it is over."""
+    """See above. Opened by `open_connection`; `closed` is done when it is over."""
 
     def __init__(self, carrier: Carrier, owner: Owner, clock: Clock, counters: LinkCounters) -> None:
         self._carrier = carrier
@@ -76,11 +77,11 @@ class Connection(asyncio.Protocol):
         self._conversation = Conversation(Role.ESME)
         self._window: Window[Submission] = Window(carrier.window)
         self._transport: asyncio.Transport | None = None
+        self._beneath: asyncio.Transport | None = None  # the TCP transport under TLS
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._control: dict[int, asyncio.Future[Received]] = {}  # bind and unbind
         self._enquiries: dict[int, float] = {}  # sequence number → when it was sent
         self._heard_at = self._answer_at = clock.now()
-        self._paused = False
         self.stalled = False
         self.proved = False  # the carrier has answered a submit: worth coming back to soon
         self.rtt_s: float | None = None
@@ -94,9 +95,15 @@ class Connection(asyncio.Protocol):
     @property
     def room(self) -> int:
         """How many submits may be written now, as far as the connection is concerned."""
-        if self._paused or self.stalled or self._transport is None or self._transport.is_closing():
+        if self._transport is None or self._transport.is_closing() or self.stalled or self._buffered:
             return 0
         return self._window.free
+
+    @property
+    def _buffered(self) -> int:
+        """How many octets we wrote have not reached the socket."""
+        layers = (self._transport, self._beneath)
+        return sum(layer.get_write_buffer_size() for layer in layers if layer)
 
     # -- what the link asks for ------------------------------------------------------------------------
 
@@ -133,8 +140,9 @@ class Connection(asyncio.Protocol):
             written.append(submission)
         self._counters.submits += len(written)
         self._transport.write(b"".join(frames))
-        if self._paused:
+        if self._buffered:
             self._after("buffer", deadline - now, self._buffer_too_late)
+            self._watch_buffer()
         self._watch_answers()
         return written
 
@@ -156,26 +164,27 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def close(self, reason: str) -> None:
-        """Close after what is in the buffer; at once if that does not go out."""
+        """Close after what is in the buffer; after `CLOSE_WITHIN_S` in any case."""
         self.why = self.why or reason
-        if self._transport and self._paused:
-            self._transport.abort()
-        elif self._transport:
+        if self._transport:
             self._transport.close()
+            self._after("close", CLOSE_WITHIN_S, self._transport.abort)
 
     # -- what asyncio tells ----------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=0)
+        if self._beneath is None:
+            self._transport.set_write_buffer_limits(high=0)
 
-    def pause_writing(self) -> None:
-        self._paused = True
+    def secured(self, transport: asyncio.Transport, beneath: asyncio.Transport) -> None:
+        """TLS has been started on `beneath`."""
+        self._beneath = beneath
+        beneath.set_write_buffer_limits(high=0)
+        self.connection_made(transport)
 
     def resume_writing(self) -> None:
-        self._paused = False
-        self._forget("buffer")
-        self._owner.changed()
+        self._buffer_empty()
 
     def data_received(self, data: bytes) -> None:
         self._heard_at = self._clock.now()
@@ -338,6 +347,17 @@ class Connection(asyncio.Protocol):
         if self._heard_at < sent_at:
             self.abort(f"the carrier was silent for {self._carrier.response_timeout:g} s")
 
+    def _watch_buffer(self) -> None:
+        """TCP beneath TLS tells nobody when it is empty, so it is asked."""
+        if self._beneath and self._buffered:
+            self._after("drain", ASK_BUFFER_EVERY_S, self._watch_buffer)
+        elif self._beneath:
+            self._buffer_empty()
+
+    def _buffer_empty(self) -> None:
+        self._forget("buffer")
+        self._owner.changed()
+
     def _buffer_too_late(self) -> None:
         self.abort("octets of a claim that has ended still lay in the buffer")
 
@@ -354,3 +374,22 @@ class Connection(asyncio.Protocol):
     def _forget(self, name: str) -> None:
         if timer := self._timers.pop(name, None):
             timer.cancel()
+
+
+async def open_connection(connection: Connection, address: str, tls: ssl.SSLContext | None) -> None:
+    """Connect to HOST:PORT, with TLS if a context is given. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    if tls is None:
+        await loop.create_connection(lambda: connection, host, int(port))
+        return
+    beneath, _ = await loop.create_connection(asyncio.Protocol, host, int(port))
+    try:
+        secure = await loop.start_tls(beneath, connection, tls, server_hostname=host)
+    except BaseException:
+        beneath.abort()
+        raise
+    if secure is None:
+        raise ConnectionError("the carrier closed the connection during the TLS handshake")
+    connection.secured(secure, beneath)

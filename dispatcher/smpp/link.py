@@ -22,7 +22,7 @@ from random import Random
 
 import structlog
 
-from dispatcher.smpp.connection import Connection
+from dispatcher.smpp.connection import Connection, open_connection
 from dispatcher.smpp.deliveries import Deliver, Deliveries, OnDeliver
 from dispatcher.smpp.pace import Pace
 from dispatcher.smpp.pdu import Bind, BindMode, SubmitSm
@@ -257,13 +257,10 @@ class Link:
     async def _connect_and_bind(self) -> Connection:
         """A bound connection. Raises OSError, TimeoutError or BindRefusedError, and leaves none behind."""
         self._enter(LinkState.BINDING)
-        host, _, port = self._carrier.address.rpartition(":")
         connection = Connection(self._carrier, self, self._clock, self.counters)
         try:
             async with asyncio.timeout(self._carrier.response_timeout):
-                await asyncio.get_running_loop().create_connection(
-                    lambda: connection, host.strip("[]"), int(port), ssl=self._tls
-                )
+                await open_connection(connection, self._carrier.address, self._tls)
                 status = await connection.bind(self._bind)
         except BaseException:
             connection.abort("the link was not bound")

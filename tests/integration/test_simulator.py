@@ -227,6 +227,31 @@ async def test_a_cut_on_the_nth_submit_leaves_exactly_that_much_in_the_log(scene
     assert len(list(read_log(scene.log))) == 5
 
 
+async def test_through_any_number_of_cuts_each_text_is_what_the_link_says_it_is(scene):
+    """Never written: not in the carrier's log. Answered: in it, once. In doubt: perhaps."""
+    numbers = iter(f"1555{n:07}" for n in range(2_000))
+    fates: dict[str, set[str]] = {"unwritten": set(), "answered": set(), "doubt": set()}
+    async with linked(carrier(scene.port, window=20)) as link:
+        for cut in range(30):
+            scene.smsc.behave(Faults(disconnect_after=1 + cut * 7 % 45, receipts=False))
+            await bound(link)
+            while link.bound and (room := await link.room(20, soon())):
+                batch = [replace(SUBMIT, destination=next(numbers)) for _ in range(room + 3)]
+                for submission in link.write(batch, soon()):
+                    number = submission.submit.destination
+                    if not submission.written:
+                        fates["unwritten"].add(number)
+                        continue
+                    answer = await within(submission.answer)
+                    fates["doubt" if answer.doubt else "answered"].add(number)
+    scene.smsc._log.flush()
+    logged = Counter(line["destination"] for line in read_log(scene.log))
+    assert max(logged.values()) == 1
+    assert not fates["unwritten"] & set(logged)
+    assert fates["answered"] <= set(logged) <= fates["answered"] | fates["doubt"]
+    assert all(fates.values())
+
+
 async def test_numbers_are_refused_and_undeliverable_by_pattern(scene):
     scene.smsc.behave(
         Faults(
