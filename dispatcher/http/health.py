@@ -70,4 +70,6 @@ def _verdict(reasons: tuple[str, ...]) -> web.Response:
 
 
 def _json(code: int, body: dict[str, Any]) -> web.Response:
-    return web.Response(status=code, body=orjson.dumps(body), content_type="application/json")
+    return web.Response(
+        status=code, body=orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS), content_type="application/json"
+    )

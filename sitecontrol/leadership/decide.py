@@ -34,7 +34,7 @@ from sitecontrol.leadership.effects import (
     StartStandby,
 )
 from sitecontrol.leadership.facts import Facts, PgState
-from sitecontrol.leadership.steps import expected_remote, joinable, leaving, strangers
+from sitecontrol.leadership.steps import expected_remote, joinable, leaving, strangers, unawaited
 from sitecontrol.records import Phase
 
 FOLLOW_PATIENCE = 5.0  # seconds that a standby may run without streaming before it is repaired
@@ -189,9 +189,11 @@ POSTGRES: Sequence[Row] = (
         "data-without-records",
         "There is data, but etcd knows of no cluster: etcd lost its data, or this is the wrong etcd. An operator"
         " has to decide.",
-        lambda f: not _initialized(f)
-        and not _reserved_by_us(f)
-        and f.pg.state not in (PgState.ABSENT, PgState.UNUSABLE),
+        lambda f: (
+            not _initialized(f)
+            and not _reserved_by_us(f)
+            and f.pg.state not in (PgState.ABSENT, PgState.UNUSABLE)
+        ),
     ),
     Row(
         "bootstrap",
@@ -289,11 +291,23 @@ POSTGRES: Sequence[Row] = (
     ),
     Row(
         "narrow",
-        "We lead a new term: write that only we hold everything, before anybody is let in.",
+        "`sync` names others, and our commits do not wait for them: write that only we hold everything, before anybody"
+        " is let in.",
         lambda f: (
             f.lead
             and f.pg.state is PgState.PRIMARY
             and (f.sync is None or f.sync.term != f.term or f.sync.leader != f.node)
+        ),
+        lambda _: Narrow(),
+    ),
+    Row(
+        "open",
+        "PostgreSQL takes writes and we lead: commit a barrier and let the dispatchers in.",
+        lambda f: (
+            f.lead
+            and f.pg.state is PgState.PRIMARY
+            and not f.open
+            and (f.sync is None or (f.sync.leader, f.sync.term) != (f.node, f.term) or bool(unawaited(f)))
         ),
         lambda _: Narrow(),
     ),

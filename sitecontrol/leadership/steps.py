@@ -13,8 +13,13 @@ def _lost(f: Facts, standby: StandbyFacts | None) -> bool:
     return f.now - standby.moved_at > SILENT_AFTER
 
 
+def unawaited(f: Facts) -> tuple[str, ...]:
+    """Standbys in `sync` that our commits do not wait for: as after a hand-over, or a promotion."""
+    return tuple(s.node for s in f.sync.standbys if s.node not in f.pg.names) if f.sync else ()
+
+
 def leaving(f: Facts) -> tuple[str, ...]:
-    """Standbys in `sync` that no longer earn it: gone, silent, or under a data directory that is not theirs."""
+    """Standbys in `sync` that no longer earn it: gone, silent, not waited for, or with another data directory."""
     if f.sync is None:
         return ()
 
@@ -23,7 +28,9 @@ def leaving(f: Facts) -> tuple[str, ...]:
         return member is not None and member.record.incarnation not in (None, incarnation)
 
     return tuple(
-        s.node for s in f.sync.standbys if _lost(f, f.standby(s.node)) or other_disk(s.node, s.incarnation)
+        s.node
+        for s in f.sync.standbys
+        if _lost(f, f.standby(s.node)) or other_disk(s.node, s.incarnation) or s.node in unawaited(f)
     )
 
 

@@ -123,6 +123,21 @@ def test_a_new_leader_promotes_narrows_and_opens_in_this_order():
     assert rule(at_denver(cluster=narrowed, pg=opened)) == "leads"
 
 
+def test_a_target_of_a_swap_narrows_before_it_opens_because_nobody_is_waited_for_yet():
+    handed = cluster(
+        leader=entry(leader(DENVER, 4), THEIR_LEASE),
+        term=entry(Term(term=4)),
+        sync=entry(sync(DENVER, COLUMBUS, term=4)),
+        swap=entry(swap(Phase.HANDED)),
+    )
+    promoted = primary(open_term=None, incarnation=f"disk-{DENVER}", names=(), remote_in_step=(), standbys=())
+    assert isinstance(effect(at_denver(cluster=handed, pg=promoted)), Narrow)
+
+
+def test_a_standby_that_commits_do_not_wait_for_leaves_step_at_once():
+    assert isinstance(effect(at_columbus(pg=primary(names=())), Lane.STEP), Leave)
+
+
 def test_a_winner_whose_postgres_was_stopped_as_a_standby_recovers_before_it_is_promoted():
     won = cluster(leader=entry(leader(DENVER, 4), THEIR_LEASE), term=entry(Term(term=4)))
     assert effect(at_denver(cluster=won, pg=standby(state=PgState.STOPPED))) == StartStandby(leader=DENVER)
@@ -424,6 +439,7 @@ def test_nobody_opens_before_sync_was_narrowed_in_the_present_term(facts):
     if isinstance(effect(facts), Open):
         assert facts.sync is not None
         assert (facts.sync.leader, facts.sync.term) == (facts.node, facts.term)
+        assert {s.node for s in facts.sync.standbys} <= set(facts.pg.names)
 
 
 @given(any_facts)
