@@ -16,7 +16,7 @@ of the TCP transport beneath, which is why TLS is started on a connection of our
 
 import asyncio
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, Protocol, cast
 
 from dispatcher.smpp.conversation import Conversation
@@ -41,6 +41,7 @@ from dispatcher.smpp.reader import Received
 from dispatcher.smpp.session import NotInThisStateError, Role
 from dispatcher.smpp.status import CommandStatus
 from dispatcher.smpp.submission import Answer, LinkCounters, Submission, unwritten
+from dispatcher.smpp.timers import Timers
 from dispatcher.smpp.window import Window
 from sitecontrol.clock import Clock
 from sitecontrol.settings import Carrier
@@ -78,7 +79,7 @@ class Connection(asyncio.Protocol):
         self._window: Window[Submission] = Window(carrier.window)
         self._transport: asyncio.Transport | None = None
         self._beneath: asyncio.Transport | None = None  # the TCP transport under TLS
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._timers = Timers(self._loop)
         self._control: dict[int, asyncio.Future[Received]] = {}  # bind and unbind
         self._enquiries: dict[int, float] = {}  # sequence number → when it was sent
         self._heard_at = self._answer_at = clock.now()
@@ -141,7 +142,7 @@ class Connection(asyncio.Protocol):
         self._counters.submits += len(written)
         self._transport.write(b"".join(frames))
         if self._buffered:
-            self._after("buffer", deadline - now, self._buffer_too_late)
+            self._timers.after("buffer", deadline - now, self._buffer_too_late)
             self._watch_buffer()
         self._watch_answers()
         return written
@@ -168,7 +169,7 @@ class Connection(asyncio.Protocol):
         self.why = self.why or reason
         if self._transport:
             self._transport.close()
-            self._after("close", CLOSE_WITHIN_S, self._transport.abort)
+            self._timers.after("close", CLOSE_WITHIN_S, self._transport.abort)
 
     # -- what asyncio tells ----------------------------------------------------------------------------
 
@@ -211,8 +212,7 @@ class Connection(asyncio.Protocol):
             f"the connection broke: {exc}" if exc else "the carrier closed the connection"
         )
         self._conversation.close()
-        for name in list(self._timers):
-            self._forget(name)
+        self._timers.forget_all()
         for control in self._control.values():
             if not control.done():
                 control.set_exception(ConnectionError(self.why))
@@ -301,7 +301,7 @@ class Connection(asyncio.Protocol):
         oldest = self._window.oldest()
         if oldest and "answers" not in self._timers:
             due = oldest[1].written_at + self._carrier.response_timeout
-            self._after("answers", due - self._clock.now(), self._answers_overdue)
+            self._timers.after("answers", due - self._clock.now(), self._answers_overdue)
 
     def _answers_overdue(self) -> None:
         limit = self._carrier.response_timeout
@@ -313,7 +313,7 @@ class Connection(asyncio.Protocol):
             silent = silent or self._answer_at < submission.written_at
         if silent and not self.stalled:
             self.stalled = True
-            self._after("stall", limit, self._stalled_too_long)
+            self._timers.after("stall", limit, self._stalled_too_long)
         self._watch_answers()
         self._owner.changed()
 
@@ -322,7 +322,7 @@ class Connection(asyncio.Protocol):
             self.abort(f"the carrier answered no submit for {2 * self._carrier.response_timeout:g} s")
 
     def _enquire_later(self) -> None:
-        self._after("enquire", self._carrier.enquire_every, self._enquire)
+        self._timers.after("enquire", self._carrier.enquire_every, self._enquire)
 
     def _enquire(self) -> None:
         sequence = self._window.next_sequence()
@@ -332,7 +332,7 @@ class Connection(asyncio.Protocol):
             return
         sent_at = self._enquiries[sequence] = self._clock.now()
         if "silence" not in self._timers:
-            self._after("silence", self._carrier.response_timeout, lambda: self._silent_since(sent_at))
+            self._timers.after("silence", self._carrier.response_timeout, lambda: self._silent_since(sent_at))
         self._enquire_later()
 
     def _enquiry_answered(self, sequence: int) -> None:
@@ -350,30 +350,16 @@ class Connection(asyncio.Protocol):
     def _watch_buffer(self) -> None:
         """TCP beneath TLS tells nobody when it is empty, so it is asked."""
         if self._beneath and self._buffered:
-            self._after("drain", ASK_BUFFER_EVERY_S, self._watch_buffer)
+            self._timers.after("drain", ASK_BUFFER_EVERY_S, self._watch_buffer)
         elif self._beneath:
             self._buffer_empty()
 
     def _buffer_empty(self) -> None:
-        self._forget("buffer")
+        self._timers.forget("buffer")
         self._owner.changed()
 
     def _buffer_too_late(self) -> None:
         self.abort("octets of a claim that has ended still lay in the buffer")
-
-    def _after(self, name: str, seconds: float, act: Callable[[], None]) -> None:
-        """One timer of each name; a new one replaces the old."""
-
-        def fire() -> None:
-            del self._timers[name]
-            act()
-
-        self._forget(name)
-        self._timers[name] = self._loop.call_later(max(0.0, seconds), fire)
-
-    def _forget(self, name: str) -> None:
-        if timer := self._timers.pop(name, None):
-            timer.cancel()
 
 
 async def open_connection(connection: Connection, address: str, tls: ssl.SSLContext | None) -> None:
