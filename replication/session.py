@@ -113,6 +113,7 @@ class Session:
         except Exception as error:
             if self._changed_nothing(error):
                 raise
+            self.terminate()
             raise CommitUnknown(f"the connection broke during the commit: {error}") from error
         if self._warning is not None:
             raise CommitUnknown(f"the server warned: {self._warning}")
@@ -125,6 +126,10 @@ class Session:
         """
         try:
             return await self._run(sql, args, timeout)
+        except asyncpg.InternalClientError as error:
+            # A server that says FATAL in the middle of an exchange can confuse the driver's own states.
+            self.terminate()
+            raise SessionLost(f"the driver lost its place: {error}") from error
         except (OSError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
             if self.closed and not isinstance(error, TimeoutError | SessionLost):
                 raise SessionLost(str(error)) from error

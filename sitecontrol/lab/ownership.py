@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -66,6 +67,13 @@ def send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
             process.send_signal(number)
         except psutil.NoSuchProcess:
             continue
+
+
+def send_to(pids: Iterable[int], number: signal.Signals) -> None:
+    """The same by number; a backend may end between being found and being signalled."""
+    for pid in pids:
+        with suppress(psutil.NoSuchProcess):
+            send([psutil.Process(pid)], number)
 
 
 def end(lab_id: str, data_dirs: Sequence[Path], *, within: float) -> int:

@@ -131,16 +131,14 @@ class Supervisor:
         number = signal.Signals["SIG" + targets.signal]
         for name in targets.processes:
             self.children[name].send(number)
-        for pid in self._postgres_pids(targets):
-            ownership.send([psutil.Process(pid)], number)
+        ownership.send_to(self._postgres_pids(targets), number)
         log.info("signalled", processes=targets.processes, postgres=targets.postgres, signal=targets.signal)
 
     def release(self) -> None:
         for child in self.children.values():
             child.send(signal.SIGCONT)
             child.release()
-        for pid in self._postgres_pids(Targets(postgres=SITES)):
-            ownership.send([psutil.Process(pid)], signal.SIGCONT)
+        ownership.send_to(self._postgres_pids(Targets(postgres=SITES)), signal.SIGCONT)
         log.info("released")
 
     def _postgres_pids(self, targets: Targets) -> list[int]:
