@@ -10,6 +10,8 @@ Rules.
 """
 
 import asyncio
+import os
+import ssl
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
@@ -29,10 +31,17 @@ async def look(probe: Probe, target: Target) -> Result:
     except TimeoutError:
         detail = f"no answer within {target.timeout:g} s"
     except OSError as error:
-        detail = error.strerror or str(error) or type(error).__name__
+        detail = plain_words(error)
     except Exception as error:  # noqa: BLE001 - a probe's failure is a finding, and the other looks go on
         detail = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return Result(ok=False, latency=loop.time() - began, detail=plain(detail))
+
+
+def plain_words(error: OSError) -> str:
+    """The system's own words ("Connection refused") where the number is the system's, else the error's."""
+    if error.errno is not None and error.errno > 0 and not isinstance(error, ssl.SSLError):
+        return os.strerror(error.errno)
+    return error.strerror or str(error) or type(error).__name__
 
 
 class Scheduler:

@@ -17,6 +17,7 @@ import asyncpg
 from healthcheck.probes.result import Result, host_port, plain
 from healthcheck.targets import Target
 from sitecontrol.clock import Clock
+from sitecontrol.settings import SettingsError
 
 STATE = "select term, node, is_open, in_recovery, durability, canary_seq, canary_age_s from control.state()"
 
@@ -33,7 +34,11 @@ class PostgresProbe:
         began = time.perf_counter()
         connection = self._kept.pop(target.name, None)
         if connection is None or connection.is_closed():
-            connection = await self._connect(target, deadline)
+            try:
+                password = self._password()
+            except SettingsError as error:
+                return Result(ok=None, detail=plain(error))  # our own lack says nothing about the database
+            connection = await self._connect(target, password, deadline)
         try:
             row = await connection.fetchrow(STATE)
         except asyncpg.PostgresError as error:
@@ -54,13 +59,13 @@ class PostgresProbe:
             connection.terminate()
         self._kept.clear()
 
-    async def _connect(self, target: Target, deadline: float) -> asyncpg.Connection:
+    async def _connect(self, target: Target, password: str, deadline: float) -> asyncpg.Connection:
         host, port = host_port(target.address)
         return await asyncpg.connect(
             host=host,
             port=port,
             user="hotsite_monitor",
-            password=self._password(),
+            password=password,
             database=self._database,
             timeout=max(0.01, deadline - asyncio.get_running_loop().time()),
             server_settings={"application_name": "healthcheck", "statement_timeout": "5000"},
