@@ -74,7 +74,7 @@ async def dispatcher_crash(stage: Stage, site: str) -> None:
 async def carrier_loss(stage: Stage, site: str) -> None:
     """The live site's line to one of its carriers goes dead; what can go another way does."""
     await stage.strike("carrier-loss", site)
-    await stage.steady(15)
+    await stage.steady(13)
     await stage.heal()
 
 
@@ -97,9 +97,9 @@ async def live_isolated(stage: Stage, site: str) -> None:
 async def etcd_quorum_loss(stage: Stage, site: str) -> None:
     """Two etcd members die, then the third; later all come back. Nobody notices, and nobody else leads."""
     await stage.strike("etcd-quorum-loss", site)
-    await stage.steady(20)
+    await stage.steady(15)
     await stage.strike("etcd-loss", site)
-    await stage.steady(20)
+    await stage.steady(15)
     await stage.heal()
     await stage.steady(8)
 
@@ -186,7 +186,7 @@ DRILLS: dict[str, Drill] = {
             story=etcd_quorum_loss,
             strikes="live",
             pause_limit=1.0,
-            takes="75 s",
+            takes="60 s",
         ),
     )
 }

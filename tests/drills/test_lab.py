@@ -1,0 +1,127 @@
+"""A whole lab: it comes up, every drill of the fault matrix holds on it, and nothing of it is left afterwards.
+
+Everything goes through `sitectl`, as an operator would do it.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sitecontrol.drills.stories import DRILLS
+from sitecontrol.lab import ownership
+from sitecontrol.lab.control import read_lab
+from sitecontrol.lab.ports import SITES, SPAN
+
+pytestmark = [pytest.mark.drill, pytest.mark.timeout(300)]
+
+SITECTL = (sys.executable, "-c", "from sitecontrol.cli import main; main()")
+FIRST_BASE = 17_100
+
+
+def sitectl(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("HOTSITE_")}
+    return subprocess.run(
+        [*SITECTL, *words, "--dir", str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        env=environment,
+        check=False,
+    )
+
+
+def free_base() -> int:
+    """A hundred ports of which none is taken."""
+    for base in range(FIRST_BASE, 30_000, SPAN):
+        sockets = [socket.socket() for _ in range(SPAN)]
+        try:
+            for offset, sock in enumerate(sockets):
+                sock.bind(("127.0.0.1", base + offset))
+        except OSError:
+            continue
+        finally:
+            for sock in sockets:
+                sock.close()
+        return base
+    pytest.skip("no hundred free ports in a row")
+
+
+def left_of(folder: Path) -> list[psutil.Process]:
+    lab = read_lab(folder).lab
+    return ownership.processes_of(lab.id, [lab.installation.data_dir(site) for site in SITES])
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("lab") / "lab"
+    done = sitectl("lab", "up", "--detach", "--base-port", str(free_base()), folder=folder)
+    assert done.returncode == 0, done.stderr
+    yield folder
+    sitectl("lab", "down", folder=folder)
+    assert left_of(folder) == []
+    sitectl("lab", "down", "--purge", folder=folder)
+
+
+def test_the_status_names_every_process_and_the_account(lab: Path) -> None:
+    status = json.loads(sitectl("lab", "status", "--json", folder=lab).stdout)
+    assert set(status["sites"]) == {"columbus", "denver", "witness"}
+    for site in SITES:
+        told = status["sites"][site]
+        pids = [
+            told["agent"]["pid"],
+            told["healthcheck"]["pid"],
+            told["postgres"]["pid"],
+            told["etcd"]["pid"],
+        ]
+        pids += [dispatcher["pid"] for dispatcher in told["dispatchers"]]
+        assert all(psutil.pid_exists(pid) for pid in pids)
+    assert status["accounts"][0]["key"].startswith("hs_")
+    assert status["durability"] == "two-site"
+    assert status["term"] >= 1
+
+
+def test_a_second_start_in_the_same_folder_is_refused_in_one_line(lab: Path) -> None:
+    done = sitectl("lab", "up", "--detach", folder=lab)
+    assert done.returncode == 3
+    assert done.stderr.count("\n") == 1
+    assert "lab down" in done.stderr
+
+
+def test_another_lab_on_the_same_ports_is_refused_and_told_the_cure(lab: Path, tmp_path: Path) -> None:
+    base = read_lab(lab).ports.base
+    done = sitectl("lab", "up", "--detach", "--base-port", str(base), folder=tmp_path / "other")
+    assert done.returncode == 3
+    assert "--base-port" in done.stderr
+
+
+@pytest.mark.parametrize("name", DRILLS)
+def test_everything_holds_in_the_drill(name: str, lab: Path, tmp_path: Path) -> None:
+    done = sitectl("drill", "run", name, "--rate", "60", "--json", "--report", str(tmp_path), folder=lab)
+    assert done.stdout, done.stderr
+    outcome = json.loads(done.stdout)
+    assert outcome["notes"] == []
+    assert all(outcome["held"].values())
+    assert outcome["accepted"] > 0
+    assert done.returncode == 0
+    [page] = tmp_path.glob("*.html")
+    assert "<svg" in page.read_text()
+    assert "http://" not in page.read_text()
+
+
+def test_a_lab_whose_supervisor_was_killed_is_ended_all_the_same(lab: Path) -> None:
+    status = json.loads(sitectl("lab", "status", "--json", folder=lab).stdout)
+    os.kill(status["supervisor"]["pid"], signal.SIGKILL)
+    assert left_of(lab)
+    again = sitectl("lab", "up", "--detach", folder=lab)
+    assert again.returncode == 3
+    assert "lab down" in again.stderr
+    assert sitectl("lab", "down", folder=lab).returncode == 0
+    assert left_of(lab) == []

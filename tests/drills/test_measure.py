@@ -1,0 +1,174 @@
+"""The numbers of a drill, and what must hold, worked out from records made by hand."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from sitecontrol.drills.accounting import Fate, fate_of
+from sitecontrol.drills.carriers import Received
+from sitecontrol.drills.checks import Evidence, check
+from sitecontrol.drills.ledger import Ack, Ledger, Refusal, Text
+from sitecontrol.drills.measure import (
+    Duplicates,
+    Gap,
+    duplicates,
+    first_ack_after,
+    longest_gap,
+    stale_acks,
+    two_sites_in_one_term,
+)
+from sitecontrol.drills.run import lost_messages
+from sitecontrol.drills.stories import DRILLS
+
+
+def ack(t: float, *, client: str = "columbus", term: int = 1, asked_at: float | None = None, **more) -> Ack:
+    given = {"reference": f"r{t}", "id": f"id{t}", "live_site": "columbus", "site": client, **more}
+    return Ack(
+        client=client,
+        asked_at=t if asked_at is None else asked_at,
+        t=t,
+        wall=t,
+        term=term,
+        durability="two-site",
+        duplicate=False,
+        **given,
+    )
+
+
+def test_the_pause_is_the_longest_gap_of_any_one_client() -> None:
+    acks = [ack(0), ack(1), ack(4), ack(0.5, client="denver"), ack(2.5, client="denver")]
+    gap = longest_gap(acks, ["columbus", "denver"])
+    assert gap == Gap(client="columbus", start=1, end=4)
+
+
+def test_acknowledgements_of_the_other_client_do_not_shorten_a_pause() -> None:
+    acks = [ack(0), ack(3), ack(1, client="denver"), ack(2, client="denver")]
+    gap = longest_gap(acks, ["columbus", "denver"])
+    assert gap is not None
+    assert gap.length == 3
+
+
+def test_a_service_that_never_came_back_pauses_until_the_end() -> None:
+    gap = longest_gap([ack(0), ack(1)], ["columbus"], end=20)
+    assert gap is not None
+    assert gap.length == 19
+
+
+def test_the_first_acknowledgement_counts_only_for_texts_sent_after_the_fault() -> None:
+    assert first_ack_after([ack(5.01, asked_at=4.9), ack(7.0, asked_at=5.2)], 5.0) == pytest.approx(2.0)
+    assert first_ack_after([ack(5.01, asked_at=4.9)], 5.0) is None
+
+
+def test_an_old_term_that_acknowledges_what_was_sent_after_a_newer_one_opened_is_stale() -> None:
+    late = ack(12.0, term=1, asked_at=11.0)
+    on_its_way = ack(10.1, term=1, asked_at=9.9)
+    assert stale_acks([ack(9, term=1), ack(10, term=2), on_its_way, late]) == [late]
+
+
+def test_two_live_sites_in_one_term_are_named() -> None:
+    acks = [ack(1), ack(2, live_site="denver"), ack(3, term=2, live_site="denver")]
+    assert two_sites_in_one_term(acks) == {1: {"columbus", "denver"}}
+
+
+def test_a_text_received_twice_is_declared_only_if_its_message_was_in_doubt() -> None:
+    texts = {name: Text(reference=name, to=f"+1{name}", body=f"text {name}") for name in ("a", "b", "c")}
+    copies = Counter(
+        {("1a", "text a", 1): 2, ("1b", "text b", 1): 3, ("1c", "text c", 1): 1, ("9", "x", 1): 5}
+    )
+    assert duplicates(copies, texts, frozenset({"a"})) == Duplicates(copies=3, declared=1, undeclared=("b",))
+
+
+def test_a_message_is_lost_when_unknown_or_delivered_without_having_reached_a_carrier(tmp_path) -> None:
+    ledger = Ledger(tmp_path / "acks.jsonl")
+    acks = [
+        ack(t, id=name, reference=name) for t, name in enumerate(("fine", "missing", "claimed", "failed"))
+    ]
+    for one in acks:
+        ledger.asked(Text(reference=one.reference, to="+1555", body=one.reference))
+        ledger.acknowledge(one)
+    states = {"fine": "delivered", "missing": "missing", "claimed": "delivered", "failed": "failed"}
+    fates = {
+        name: Fate(id=name, reference=name, state=state, was_in_doubt=False, attempts=1)
+        for name, state in states.items()
+    }
+    received = [Received(wall=0, carrier="aurora", to="1555", text="fine", part=1)]
+    assert lost_messages(ledger.acknowledged, fates, ledger, received) == ["claimed", "missing"]
+    assert lost_messages(ledger.acknowledged, fates, ledger, None) == ["missing"]
+
+
+def test_doubt_is_seen_in_a_messages_story_after_it_was_settled() -> None:
+    events = [{"state": "accepted"}, {"state": "in_doubt"}, {"state": "delivered"}]
+    fate = fate_of("id", "ref", {"state": "delivered", "attempts": 2, "events": events})
+    assert fate.final
+    assert fate.was_in_doubt
+
+
+def evidence(name: str = "site-loss", **more) -> Evidence:
+    given = Evidence(
+        drill=DRILLS[name],
+        site="columbus",
+        acks=[ack(1), ack(10, term=2, live_site="denver")],
+        refusals=[],
+        lost=[],
+        fates=[],
+        doubles=Duplicates(copies=0, declared=0, undeclared=()),
+        pause=Gap(client="columbus", start=1, end=3),
+        fault_at=2,
+        healed_at=20,
+        two_site_again=True,
+        swap_over=True,
+        live_before="columbus",
+        live_after="denver",
+        term_before=1,
+        term_after=2,
+        missed=[],
+    )
+    return replace(given, **more)
+
+
+def test_a_drill_in_which_everything_holds_has_no_notes() -> None:
+    held, notes = check(evidence())
+    assert all(held.values())
+    assert notes == []
+
+
+REFUSAL = Refusal(client="columbus", reference="r", t=1, site="columbus", status=503, title="")
+
+
+@pytest.mark.parametrize(
+    ("broken", "drill", "change"),
+    [
+        ("acked-survives", "site-loss", {"lost": ["r1"]}),
+        (
+            "all-settled",
+            "site-loss",
+            {"fates": [Fate(id="i", reference="r", state="in_doubt", was_in_doubt=True, attempts=1)]},
+        ),
+        (
+            "duplicates-only-declared",
+            "site-loss",
+            {"doubles": Duplicates(copies=1, declared=0, undeclared=("r",))},
+        ),
+        ("one-writer", "site-loss", {"acks": [ack(1, term=2), ack(3, term=1)]}),
+        ("pause-within-limit", "site-loss", {"pause": Gap(client="c", start=0, end=5.1)}),
+        ("pause-within-limit", "site-loss", {"pause": None}),
+        ("converges", "site-loss", {"two_site_again": False}),
+        ("swap-ends", "site-loss", {"swap_over": False}),
+        ("production-moves", "site-loss", {"live_after": "columbus"}),
+        ("newer-term", "site-loss", {"term_after": 1}),
+        ("story-as-told", "site-loss", {"missed": ["denver is live"]}),
+        ("production-stays", "wan-cut", {"term_after": 1}),
+        ("same-term", "wan-cut", {"live_after": "columbus"}),
+        (
+            "no-request-refused",
+            "swap",
+            {"live_after": "columbus", "refusals": [REFUSAL], "pause": Gap(client="c", start=0, end=0.4)},
+        ),
+        ("cut-site-acknowledges-nothing", "live-isolated", {"acks": [ack(2.5, site="columbus")]}),
+    ],
+)
+def test_each_invariant_is_noticed_when_it_alone_is_broken(broken: str, drill: str, change: dict) -> None:
+    held, notes = check(evidence(drill, **change))
+    assert [name for name, holds in held.items() if not holds] == [broken]
+    assert len(notes) == 1
