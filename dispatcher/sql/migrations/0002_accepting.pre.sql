@@ -43,6 +43,7 @@ set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 declare
+    v_new bigint;
     v_stored bigint;
 begin
     perform control.assert_leader(p_term);
@@ -116,15 +117,18 @@ begin
     select
         array_agg(j.first_id order by j.ord),
         array_agg(j.verdict order by j.ord),
-        array_agg(case when s.message_id is not null then j.state::text end order by j.ord),
-        count(s.message_id)
-    into ids, verdicts, states, v_stored
-    from judged as j
-    left join stored as s on s.message_id = j.id and j.verdict = 'new';
+        array_agg(case when j.verdict = 'new' then j.state::text end order by j.ord),
+        count(*) filter (where j.verdict = 'new'),
+        (select count(*) from stored)
+    into ids, verdicts, states, v_new, v_stored
+    from judged as j;
 
-    if array_position(states, null) is not null then -- what was there before, or twice in this group
+    -- What was there before has a state of its own by now: a duplicate, and (not told apart from the really new
+    -- ones here, it is rare) a row of an earlier try.
+    if v_stored < cardinality(p_ids) then
         select array_agg(coalesce(
-            r.state, (select min(d.state)::text from hotsite.delivery as d where d.message_id = r.id)
+            case when v_stored = v_new then r.state end,
+            (select min(d.state)::text from hotsite.delivery as d where d.message_id = r.id)
         ) order by r.ord)
         into states
         from unnest(ids, states) with ordinality as r (id, state, ord);

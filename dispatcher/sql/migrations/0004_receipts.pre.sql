@@ -54,24 +54,22 @@ begin
     select
         (select coalesce(array_agg(c.ord), '{}') from chosen as c) as known,
         (select count(*) from settled) as moved,
-        array_agg(e.message_id) filter (where s.segment is null) as messages,
-        array_agg(e.segment) filter (where s.segment is null) as segments,
-        array_agg(e.attempt) filter (where s.segment is null) as attempts,
-        array_agg(e.state) filter (where s.segment is null) as states,
-        array_agg(e.error) filter (where s.segment is null) as errors
-    into v
-    from each as e left join settled as s on s.message_id = e.message_id and s.segment = e.segment;
+        count(*) as segments_named,
+        array_agg(e.message_id) as messages, array_agg(e.segment) as segments, array_agg(e.attempt) as attempts,
+        array_agg(e.state) as states, array_agg(e.error) as errors
+    into v from each as e;
 
     moved := v.moved;
     known := v.known;
-    if v.messages is not null then
+    if v.moved < v.segments_named then -- rare, so it need not find out which
         moved := moved + hotsite.apply_late(v.messages, v.segments, v.attempts, v.states, v.errors);
     end if;
 end
 $$;
 
 -- Receipts for segments that are not simply `submitted`: repeats, and attempts that were given up or sent
--- again meanwhile. That an attempt failed says nothing about a later one; that it was delivered settles all.
+-- again meanwhile; those that have just been settled are passed over. That an attempt failed says nothing
+-- about a later one; that it was delivered settles all.
 create function hotsite.apply_late(
     p_messages uuid[], p_segments smallint[], p_attempts smallint[], p_states hotsite.state[], p_errors text[]
 ) returns bigint
