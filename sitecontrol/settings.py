@@ -6,17 +6,50 @@ WAN emulator between the places. Secrets are never in the TOML: they come from f
 from `HOTSITE_SECRET_<NAME>` (see `Secrets`).
 """
 
+import json
 import os
+import re
 import tomllib
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,38}$")]
-Address = Annotated[str, StringConstraints(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9_.-]+):[0-9]{1,5}$")]
-Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(/[^\s]*)?$")]
+from sitecontrol.settings_errors import Misfit, explain
+from sitecontrol.settings_forms import Form
+
+
+def _existing_port(address: str) -> str:
+    if int(address.rpartition(":")[2]) > 65_535:
+        raise Misfit((), 'a port is at most 65535; for example: "127.0.0.1:5432"')
+    return address
+
+
+Name = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,38}$"),
+    Form(words="a small letter, then at most 38 of a-z, 0-9 and -, in quotes", example="columbus-a"),
+]
+Address = Annotated[
+    str,
+    StringConstraints(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9_.-]+):[0-9]{1,5}$"),
+    AfterValidator(_existing_port),
+    Form(words="HOST:PORT in quotes", example="127.0.0.1:5432"),
+]
+Url = Annotated[
+    str,
+    StringConstraints(pattern=r"^https?://[^\s/]+(/[^\s]*)?$"),
+    Form(words="a http:// or https:// address in quotes", example="http://127.0.0.1:8008"),
+]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
@@ -81,6 +114,18 @@ class EtcdSettings(Section):
     cert_file: Path | None = None
     key_file: Path | None = None
     call_timeout: Seconds = 1.0
+
+    @model_validator(mode="after")
+    def _certificates(self) -> Self:
+        if (self.cert_file is None) != (self.key_file is None):
+            given, other = ("key_file", "cert_file") if self.cert_file is None else ("cert_file", "key_file")
+            raise Misfit((given,), f"is of use only together with {other}; set both or neither")
+        clear = next((i for i, url in enumerate(self.endpoints) if url.startswith("http://")), None)
+        if clear is not None and (self.ca_file or self.cert_file):
+            raise Misfit(
+                ("endpoints", clear), "has no use for certificates; begin it with https://, or remove them"
+            )
+        return self
 
 
 class ReplicationSettings(Section):
@@ -195,7 +240,7 @@ class SecuritySettings(Section):
 
 
 class Settings(Section):
-    """Everything one place knows by configuration. `path` is where it was read from."""
+    """Everything one place knows by configuration."""
 
     site: Site
     place: tuple[Place, ...] = Field(min_length=1)
@@ -212,11 +257,13 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if self.here is None:
-            raise ValueError(f"site.name is {self.site.name!r}, but no [[place]] has that name; add it")
+        places = [place.name for place in self.place]
+        if self.site.name not in places:
+            raise Misfit(("site", "name"), f"no [[place]] has that name, only: {', '.join(places)}")
         if self.dispatcher.consent == "assumed" and self.site.environment is not Environment.LAB:
-            raise ValueError(
-                'dispatcher.consent = "assumed" is for labs only; use "required", or site.environment = "lab"'
+            raise Misfit(
+                ("dispatcher", "consent"),
+                'is for labs only; use consent = "required", or environment = "lab" in [site]',
             )
         return self
 
@@ -263,14 +310,28 @@ class Secrets:
 
 
 def load(path: Path) -> Settings:
-    """Read and check one file. Raises SettingsError that says what is wrong and what would do."""
+    """Read and check one file. Raises SettingsError with one line for each mistake and what would do instead."""
     try:
-        data: dict[str, Any] = tomllib.loads(path.read_text())
+        text = path.read_text(encoding="utf-8")
+        data: dict[str, Any] = tomllib.loads(text)
     except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror}") from error
+        raise SettingsError(
+            f"{path}: {error.strerror}; name a settings file that this user can read"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path}: not UTF-8 text (at byte {error.start}); save it as UTF-8") from error
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{path}: not TOML: {error}") from error
+        raise SettingsError(_not_toml(path, str(error))) from error
     try:
-        return Settings.model_validate(data)
+        # By way of JSON, in whose strict mode a text is no number and a number no truth value, but a text may
+        # name a path or a choice.
+        return Settings.model_validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as error:
-        raise SettingsError(f"{path}: {error}") from error
+        raise SettingsError("\n".join(explain(error, file=str(path), text=text, model=Settings))) from error
+
+
+def _not_toml(path: Path, said: str) -> str:
+    place = re.search(r" \(at line (\d+), column (\d+)\)$", said)
+    if place is None:  # at the end of the document
+        return f"{path}: not TOML: {said}"
+    return f"{path}:{place[1]}: not TOML: {said[: place.start()]}, at column {place[2]}"

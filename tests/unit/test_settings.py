@@ -1,0 +1,304 @@
+"""Settings: what is refused, and how every mistake is explained."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, TypeAdapter
+
+from sitecontrol.settings import Environment, Secrets, Settings, SettingsError, load
+from sitecontrol.settings_forms import are_sections, example, is_section, kind_at, toml
+from tests.unit.test_settings_lines import VALUES, Writer
+
+GOOD = """\
+[site]
+name = "columbus"
+node = "columbus-a"
+state_dir = "/var/lib/hotsite"
+secrets_dir = "/etc/hotsite/secrets"
+
+[[place]]
+name = "columbus"
+nodes = [{ name = "columbus-a", postgres = "10.1.0.1:5432", agent = "http://10.1.0.1:8008" }]
+
+[[place]]
+name = "witness"
+kind = "witness"
+
+[etcd]
+endpoints = ["http://10.1.0.1:2379"]
+
+[failover]
+lease_ttl = 3
+renew_every = 1
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "columbus.toml"
+
+
+def mistakes(file: Path, text: str) -> list[str]:
+    """The lines of the refusal, without the name of the file."""
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(SettingsError) as refusal:
+        load(file)
+    lines = str(refusal.value).splitlines()
+    assert all(line.startswith(str(file)) for line in lines)
+    return [line.removeprefix(f"{file}:") for line in lines]
+
+
+def changed(old: str, new: str) -> str:
+    assert GOOD.count(old) == 1
+    return GOOD.replace(old, new)
+
+
+def test_a_good_file_is_read(file: Path) -> None:
+    file.write_text(GOOD)
+    settings = load(file)
+    assert settings.here.nodes[0].name == "columbus-a"
+    assert settings.site.environment is Environment.PRODUCTION
+    assert settings.site.state_dir == Path("/var/lib/hotsite")
+    assert (settings.failover.lease_ttl, settings.failover.renew_every) == (3, 1.0)
+
+
+def test_a_number_out_of_bounds_is_told_its_bounds(file: Path) -> None:
+    assert mistakes(file, changed("lease_ttl = 3", "lease_ttl = 1")) == [
+        "19: failover.lease_ttl = 1: must be a whole number, at least 2 and at most 60; for example: lease_ttl = 2"
+    ]
+
+
+@pytest.mark.parametrize("value", ['"3"', "3.5", "true", "[3]", "{ x = 3 }", "inf", "nan", "1979-05-27"])
+def test_a_whole_number_is_nothing_else(file: Path, value: str) -> None:
+    (line,) = mistakes(file, changed("lease_ttl = 3", f"lease_ttl = {value}"))
+    assert line.startswith("19: failover.lease_ttl = ")
+    assert "must be a whole number" in line
+
+
+@pytest.mark.parametrize("value", ['"1"', "true", "0", "inf", "nan"])
+def test_a_duration_is_a_positive_number(file: Path, value: str) -> None:
+    (line,) = mistakes(file, changed("renew_every = 1", f"renew_every = {value}"))
+    assert line.startswith("20: failover.renew_every = ")
+    assert line.endswith("more than 0 and at most 86400; for example: renew_every = 0.5")
+
+
+def test_an_unknown_setting_suggests_the_nearest(file: Path) -> None:
+    assert mistakes(file, changed("renew_every", "renew_evry")) == [
+        "20: failover.renew_evry: there is no such setting; did you mean renew_every?"
+    ]
+
+
+def test_an_unknown_section_suggests_the_nearest(file: Path) -> None:
+    assert mistakes(file, changed("[failover]", "[fallover]")) == [
+        "18: fallover: there is no such setting; did you mean failover?"
+    ]
+
+
+def test_a_setting_in_the_wrong_section_is_told_where_it_belongs(file: Path) -> None:
+    assert mistakes(file, changed("[etcd]\n", "[etcd]\nlease_ttl = 2\n")) == [
+        "16: etcd.lease_ttl: there is no such setting; it belongs to [failover]"
+    ]
+
+
+def test_an_unknown_setting_like_no_other_is_told_the_known_ones(file: Path) -> None:
+    (line,) = mistakes(file, changed('postgres = "10.1.0.1:5432"', 'postgres = "10.1.0.1:5432", qqq = 1'))
+    assert line == "9: place[0].nodes[0].qqq: there is no such setting; known here: agent, name, postgres"
+
+
+def test_a_missing_setting_is_told_at_its_section_with_an_example(file: Path) -> None:
+    assert mistakes(file, changed('state_dir = "/var/lib/hotsite"\n', "")) == [
+        '1: site.state_dir is missing; add: state_dir = "/etc/hotsite/file"'
+    ]
+
+
+def test_a_missing_section_is_told(file: Path) -> None:
+    text = changed('[etcd]\nendpoints = ["http://10.1.0.1:2379"]\n', "")
+    assert mistakes(file, text) == ["1: etcd is missing; add a section [etcd]"]
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ("[carrier]\nname = 'a'", "carrier must be one or more sections, each headed [[carrier]]"),
+        ("[[agent]]", "agent must be a section, headed [agent]"),
+    ],
+)
+def test_the_wrong_kind_of_section_is_told_the_right_header(file: Path, section: str, message: str) -> None:
+    assert mistakes(file, GOOD + section) == [f"21: {message}"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"10.1.0.1:5432"', '"10.1.0.1"', '9: place[0].nodes[0].postgres = "10.1.0.1": must be HOST:PORT'),
+        (
+            '"10.1.0.1:5432"',
+            '"h:99999"',
+            '9: place[0].nodes[0].postgres = "h:99999": a port is at most 65535',
+        ),
+        ('kind = "witness"', 'kind = "wit"', '13: place[1].kind = "wit": must be "site", or "witness"'),
+        ('["http://10.1.0.1:2379"]', "[]", "16: etcd.endpoints = []: must be a list"),
+        ('["http://10.1.0.1:2379"]', '["http://a", "b"]', '16: etcd.endpoints[1] = "b": must be a http://'),
+        ('name = "witness"', 'name = "Witness 1"', '12: place[1].name = "Witness 1": must be a small letter'),
+    ],
+)
+def test_a_text_of_the_wrong_form_is_told_the_right_one(file: Path, old: str, new: str, message: str) -> None:
+    (line,) = mistakes(file, changed(old, new))
+    assert line.startswith(message)
+    assert "for example" in line
+
+
+def test_a_choice_of_kinds_is_explained_once(file: Path) -> None:
+    (line,) = mistakes(
+        file,
+        GOOD + '[replication]\ndata_dir = "/d"\nlisten = "h:1"\nparameters = { work_mem = ["4MB"] }\n',
+    )
+    assert line.startswith('24: replication.parameters.work_mem = ["4MB"]: must be text in quotes, a whole')
+
+
+def test_all_mistakes_are_told_in_the_order_of_the_file(file: Path) -> None:
+    text = (
+        changed("lease_ttl = 3", "lease_ttl = 1")
+        .replace('kind = "witness"', "kind = 1")
+        .replace("[etcd]", "[etc]")
+    )
+    assert [line.partition(":")[0] for line in mistakes(file, text)] == ["1", "13", "15", "19"]
+
+
+def test_a_site_that_is_none_of_the_places_is_told_them(file: Path) -> None:
+    assert mistakes(file, changed('[site]\nname = "columbus"', '[site]\nname = "denver"')) == [
+        '2: site.name = "denver": no [[place]] has that name, only: columbus, witness'
+    ]
+
+
+def test_assumed_consent_is_refused_outside_a_lab(file: Path) -> None:
+    (line,) = mistakes(file, GOOD + '[dispatcher]\nconsent = "assumed"\n')
+    assert line.startswith('22: dispatcher.consent = "assumed": is for labs only; use consent = "required"')
+
+
+@pytest.mark.parametrize(
+    ("added", "message"),
+    [
+        ('cert_file = "/c"', '17: etcd.cert_file = "/c": is of use only together with key_file'),
+        ('key_file = "/k"', '17: etcd.key_file = "/k": is of use only together with cert_file'),
+        ('ca_file = "/a"', '16: etcd.endpoints[0] = "http://10.1.0.1:2379": has no use for certificates'),
+    ],
+)
+def test_half_of_a_certificates_settings_is_refused(file: Path, added: str, message: str) -> None:
+    text = changed(
+        'endpoints = ["http://10.1.0.1:2379"]\n', f'endpoints = ["http://10.1.0.1:2379"]\n{added}\n'
+    )
+    (line,) = mistakes(file, text)
+    assert line.startswith(message)
+
+
+def test_a_long_value_is_cut_short(file: Path) -> None:
+    (line,) = mistakes(file, changed('name = "witness"', f'name = "{"w" * 5_000}"'))
+    assert len(line) < 300
+
+
+# Files that are no TOML
+
+
+def test_a_line_that_is_no_toml_is_named(file: Path) -> None:
+    (line,) = mistakes(file, changed("lease_ttl = 3", "lease_ttl 3"))
+    assert line.startswith("19: not TOML: ")
+
+
+def test_a_setting_written_twice_is_named(file: Path) -> None:
+    (line,) = mistakes(file, changed("lease_ttl = 3", "lease_ttl = 3\nlease_ttl = 3"))
+    assert line.startswith("20: not TOML: Cannot overwrite a value")
+
+
+def test_an_unfinished_file_is_no_toml(file: Path) -> None:
+    (line,) = mistakes(file, GOOD + "x = [")
+    assert "not TOML" in line
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"none\.toml: No such file"):
+        load(tmp_path / "none.toml")
+
+
+def test_a_folder_is_no_settings_file(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="Is a directory"):
+        load(tmp_path)
+
+
+def test_a_file_that_is_no_text_is_told(file: Path) -> None:
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SettingsError, match="not UTF-8"):
+        load(file)
+
+
+SETTINGS_LIKE = st.dictionaries(
+    st.sampled_from(sorted(Settings.model_fields)),
+    VALUES | st.dictionaries(st.sampled_from(["name", "nodes", "listen", "lease_ttl", "endpoints"]), VALUES),
+    max_size=4,
+)
+
+
+@given(st.data(), SETTINGS_LIKE)
+def test_no_values_whatsoever_break_the_explanation(data: st.DataObject, values: dict[str, Any]) -> None:
+    writer = Writer(data.draw)
+    writer.table(values)
+    with tempfile.TemporaryDirectory() as folder:
+        lines = mistakes(Path(folder) / "any.toml", writer.text)
+    assert lines
+    assert all(1 <= int(line.partition(":")[0]) <= writer.text.count("\n") + 1 for line in lines)
+
+
+# Values that would do
+
+
+def sections(model: type[BaseModel] = Settings) -> Iterator[type[BaseModel]]:
+    yield model
+    for name in model.model_fields:
+        for path in ((name,), (name, 0)):
+            kind = kind_at(model, path)
+            if kind is not None and is_section(kind):
+                yield from sections(kind.base)
+
+
+SETTINGS = [(section, name) for section in dict.fromkeys(sections()) for name in section.model_fields]
+
+
+@pytest.mark.parametrize(("section", "name"), SETTINGS)
+def test_every_example_given_is_one_that_the_setting_takes(section: type[BaseModel], name: str) -> None:
+    kind = kind_at(section, (name,))
+    assert kind is not None
+    value = example(kind)
+    if value is None:
+        assert is_section(kind) or are_sections(kind) or name == "parameters"
+    else:
+        TypeAdapter(get_type_hints(section, include_extras=True)[name]).validate_json(value, strict=True)
+
+
+def test_what_json_cannot_write_is_written_as_toml() -> None:
+    assert [toml(value) for value in (float("inf"), float("nan"), True, "ü", 1.5)] == [
+        "inf",
+        "nan",
+        "true",
+        '"ü"',
+        "1.5",
+    ]
+
+
+# Secrets
+
+
+def test_a_secret_comes_from_the_environment_before_the_file(tmp_path: Path) -> None:
+    (tmp_path / "etcd-password").write_text("from the file\n")
+    assert Secrets(tmp_path, {}).get("etcd-password") == "from the file"
+    secrets = Secrets(tmp_path, {"HOTSITE_SECRET_ETCD_PASSWORD": "from the environment"})
+    assert secrets.get("etcd-password") == "from the environment"
+
+
+def test_a_missing_secret_is_told_both_places(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"operator-token.*HOTSITE_SECRET_OPERATOR_TOKEN"):
+        Secrets(tmp_path, {}).get("operator-token")
