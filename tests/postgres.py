@@ -34,6 +34,7 @@ import asyncpg
 import pytest
 
 from replication import binaries, standbys
+from replication.binaries import Binaries
 from replication.configuration import Primary, Standby
 from replication.node import Node, NodeSettings
 from replication.session import Target
@@ -48,6 +49,12 @@ SETTINGS = {
     "timezone": "UTC",
     "log_min_messages": "warning",
 }
+
+
+def tools() -> Binaries:
+    """The PostgreSQL to test with: the one in $TEST_POSTGRES_BIN, or the first that is found."""
+    folder = os.environ.get("TEST_POSTGRES_BIN")
+    return binaries.find(Path(folder) if folder else None, user=unprivileged_user())
 
 
 def unprivileged_user() -> str | None:
@@ -117,7 +124,7 @@ class PostgresServer:
         """Run one statement as superuser, from code that is not asynchronous or from inside of a loop."""
         subprocess.run(
             [
-                binaries.find()["postgres"].removesuffix("postgres") + "psql",
+                str(tools().folder / "psql"),
                 *("-X", "-q", "-v", "ON_ERROR_STOP=1"),
                 *("-h", self.admin.host, "-p", str(self.admin.port), "-U", self.admin.user),
                 *("-d", database, "-c", sql),
@@ -135,10 +142,10 @@ async def _finish(work: Awaitable[object]) -> None:
 def running_server(folder: Path, **settings: str) -> Iterator[PostgresServer]:
     """Create a cluster in `folder` and run it until the block ends."""
     user = unprivileged_user()
-    tools = binaries.find(user=user)
+    programs = tools()
     data, port = folder / "data", free_port()
     subprocess.run(
-        [tools["initdb"], "-D", data, "-U", "postgres", "-A", "trust", "-N", "-E", "UTF8", "--locale=C"],
+        [programs["initdb"], "-D", data, "-U", "postgres", "-A", "trust", "-N", "-E", "UTF8", "--locale=C"],
         check=True,
         stdout=subprocess.DEVNULL,
         user=user,
@@ -147,7 +154,7 @@ def running_server(folder: Path, **settings: str) -> Iterator[PostgresServer]:
     options = {**SETTINGS, "port": str(port), "unix_socket_directories": str(folder), **settings}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [tools["postgres"], "-D", data, *(f"--{name}={value}" for name, value in options.items())],
+            [programs["postgres"], "-D", data, *(f"--{name}={value}" for name, value in options.items())],
             stdout=log,
             stderr=log,
             user=user,
@@ -224,7 +231,7 @@ class Nodes:
         node = Node(
             NodeSettings(
                 name=name,
-                binaries=binaries.find(user=user),
+                binaries=tools(),
                 data_dir=self.folder / name / "data",
                 config_dir=self.folder / name / "etc",
                 socket_dir=self.folder / name / "run",

@@ -2,21 +2,23 @@
 
 import asyncio
 import os
+import re
 import signal
 from contextlib import aclosing
+from itertools import pairwise
 
 import asyncpg
 import psutil
 import pytest
 
-from replication import position, standbys
+from replication import lsn, position, standbys
 from replication.configuration import Primary, Standby
-from replication.control import ClusterState
+from replication.control import ClusterState, record_end
 from replication.errors import DataDirectoryInUse, NeedsClone, NodeError, NotReady, NotStopped
 from replication.node import Node
 from replication.polling import until
 from replication.postmaster import StopMode
-from replication.processes import working_in
+from replication.processes import run, working_in
 from tests.postgres import Nodes, replication_target, unprivileged_user
 
 
@@ -216,6 +218,31 @@ async def test_a_clean_shutdown_ends_where_the_standby_has_flushed_to(nodes: Nod
     assert end is not None
     assert end == received
     assert end > (await a.control_data()).checkpoint  # which is where the record begins
+
+
+async def test_records_end_where_the_next_ones_begin(nodes: Nodes) -> None:
+    """Over thousands of real ones, page after page: what the end of a shutdown record is reckoned by."""
+    a = await nodes.primary("a")
+    async with aclosing(await a.session()) as session:
+        await session.commit(
+            "create table t as select repeat(n::text, n % 90) from generate_series(1, 9000) n", timeout=20
+        )
+    await a.stop()
+    control = await a.control_data()
+    command = [a.settings.binaries["pg_waldump"], "--path", str(a.settings.data_dir / "pg_wal")]
+    command += ["--start", lsn.show(control.redo // control.segment_bytes * control.segment_bytes + 40)]
+    # It fails at the end of the WAL, after its output.
+    quietly = ["/bin/sh", "-c", '"$@" 2>/dev/null || true', "sh", *command]
+    output = await run(a.account, quietly, folder=a.settings.config_dir, deadline=20)
+    records = [
+        (lsn.parse(at), int(length))
+        for length, at in re.findall(r"rec/tot\): *\d+/ *(\d+),.* lsn: (\S+),", output)
+    ]
+    assert len(records) > 5000
+    for (begin, length), (following, _) in pairwise(records):
+        end = record_end(begin, length, segment_bytes=control.segment_bytes, block_bytes=control.block_bytes)
+        header = 0 if end % control.block_bytes else 24 if end % control.segment_bytes else 40
+        assert end + header == following
 
 
 async def test_a_crash_or_a_standby_has_no_end_of_a_clean_shutdown(nodes: Nodes) -> None:
