@@ -12,7 +12,7 @@ from sitecontrol.lab.ports import SITES
 from sitecontrol.lab.shutdown import bring_down
 from sitecontrol.lab.status import accounts_of, status_of
 
-UP_WITHIN = 90.0  # seconds; a lab on an idle machine takes less than fifteen
+UP_WITHIN = 180.0  # seconds; a lab on an idle machine takes less than fifteen
 POLL = 0.2
 
 
