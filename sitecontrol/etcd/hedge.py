@@ -41,6 +41,7 @@ async def first_answer(
             async with asyncio.timeout(place * timeout / SHARES):
                 await turns[place].wait()
         while True:
+            endpoints.check_open()
             if endpoint.connected:
                 try:
                     return endpoint, await attempt(endpoint, deadline - now())

@@ -97,6 +97,22 @@ async def test_no_call_outlives_its_deadline_when_every_member_hangs(
     assert await etcd.members(timeout=0.5) == ()
 
 
+async def test_closing_the_client_makes_calls_under_way_unknown_at_once(
+    etcd: GrpcEtcd, etcd_cluster: Cluster, etcd_prefix: str
+) -> None:
+    for member in etcd_cluster.members:
+        member.hang()
+    calls = [
+        asyncio.create_task(call)
+        for call in (etcd.get(etcd_prefix, timeout=60), etcd.put(etcd_prefix, b"1", timeout=60))
+    ]
+    await asyncio.wait(calls, timeout=0.2)  # long enough to be on their way
+    await etcd.aclose()
+    async with asyncio.timeout(10):
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [EtcdUnknown, EtcdUnknown]
+
+
 async def test_a_write_is_sent_past_a_member_that_is_known_to_be_dead(
     etcd: GrpcEtcd, etcd_cluster: Cluster, etcd_prefix: str
 ) -> None:
