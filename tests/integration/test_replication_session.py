@@ -3,9 +3,11 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 import asyncpg
 import pytest
+import uvloop
 
 from replication.session import CommitUnknown, Session, SessionLost, Target
 
@@ -44,6 +46,18 @@ async def test_any_warning_makes_a_commit_unknown(session: Session) -> None:
     with pytest.raises(CommitUnknown, match="mind the gap"):
         await session.commit("do $$ begin raise warning 'mind the gap'; end $$", timeout=SOON)
     await session.commit("insert into t values (1, 'a')", timeout=SOON)
+
+
+def test_a_warning_is_heard_before_the_commit_returns_on_uvloop_too(database: Target) -> None:
+    """Both come in one packet; the event loop must hand them over in their order."""
+
+    async def warn_often() -> None:
+        async with aclosing(await Session.connect(database, timeout=SOON)) as session:
+            for _ in range(100):
+                with pytest.raises(CommitUnknown):
+                    await session.commit("do $$ begin raise warning 'mind the gap'; end $$", timeout=SOON)
+
+    uvloop.run(warn_often())
 
 
 async def test_a_commit_past_its_time_is_unknown_and_cuts_the_session_without_a_cancel_request(
