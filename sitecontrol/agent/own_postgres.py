@@ -50,7 +50,7 @@ def node_settings(settings: Settings) -> NodeSettings:
     beside = settings.site.state_dir / "postgres"
     return NodeSettings(
         name=name,
-        binaries=find(replication.bin_dir),
+        binaries=find(replication.bin_dir, user=replication.run_as),
         data_dir=replication.data_dir,
         config_dir=replication.data_dir.with_name(replication.data_dir.name + ".conf"),
         socket_dir=replication.socket_dir or beside / "socket",
