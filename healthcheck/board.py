@@ -7,7 +7,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import structlog
 
@@ -58,6 +58,7 @@ class Board:
         now = clock.now()
         self._targets = {t.name: t for t in targets}
         self._standings = {name: Standing(since=now) for name in self._targets}
+        self._wall_since = dict.fromkeys(self._targets, clock.wall())
         self._looks: dict[str, deque[Look]] = {name: deque(maxlen=LOOKS_KEPT) for name in self._targets}
         self.looks_taken = 0
         self.changed = asyncio.Event()  # set when a verdict changes; whoever waits clears it
@@ -71,6 +72,7 @@ class Board:
         standing, transition = step(self._standings[target.name], look.word, target.limits, now)
         self._standings[target.name] = standing
         if transition is not None:
+            self._wall_since[target.name] = self._clock.wall()
             log.info(
                 "verdict_changed",
                 target=target.name,
@@ -88,19 +90,19 @@ class Board:
 
     def row(self, name: str) -> Row | None:
         target = self._targets.get(name)
-        return self._row(target, self._clock.now(), self._clock.wall()) if target else None
+        return self._row(target, self._clock.now()) if target else None
 
     def rows(self) -> Iterator[Row]:
-        now, wall = self._clock.now(), self._clock.wall()
-        return (self._row(target, now, wall) for target in self._targets.values())
+        now = self._clock.now()
+        return (self._row(target, now) for target in self._targets.values())
 
-    def _row(self, target: Target, now: float, wall: datetime) -> Row:
+    def _row(self, target: Target, now: float) -> Row:
         standing = self._standings[target.name]
         looks = tuple(self._looks[target.name])
         return Row(
             target=target,
             standing=standing,
             looks=looks,
-            wall_since=wall - timedelta(seconds=max(0.0, now - standing.since)),
+            wall_since=self._wall_since[target.name],
             age=now - looks[-1].at if looks else None,
         )

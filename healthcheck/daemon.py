@@ -40,7 +40,9 @@ class Daemon:
         self._clock = clock
         self.view = ClusterView(etcd, settings.prefix, clock)
         self.board = Board(targets, clock)
-        self._catalog = Catalog(self.board, etcd, secrets, clock, settings.failover.canary_max_age)
+        self._catalog = Catalog(
+            {t.kind for t in targets}, self.board, etcd, secrets, clock, settings.failover.canary_max_age
+        )
         self._scheduler = Scheduler(targets, self._catalog.probes, self.board, clock)
         self._publisher = Publisher(etcd, f"{settings.prefix}observations/{settings.site.name}", clock)
         self._history = History(etcd, settings.prefix, clock, lambda: self.view.snapshot)

@@ -1,9 +1,8 @@
 """One probe for each kind, with what it needs: sessions, the monitor's password, the etcd client."""
 
-from collections.abc import Mapping
+from collections.abc import Collection
 
 from healthcheck.board import Board
-from healthcheck.probes.dns import DnsProbe
 from healthcheck.probes.etcd import EtcdProbe, MemberProbe
 from healthcheck.probes.http import HttpProbe
 from healthcheck.probes.icmp import IcmpProbe
@@ -22,11 +21,17 @@ class Catalog:
     """Stopping it closes what the probes keep open; stopping twice is safe."""
 
     def __init__(
-        self, board: Board, etcd: Etcd, secrets: Secrets, clock: Clock, canary_max_age: float
+        self,
+        kinds: Collection[Kind],
+        board: Board,
+        etcd: Etcd,
+        secrets: Secrets,
+        clock: Clock,
+        canary_max_age: float,
     ) -> None:
         self._http = HttpProbe()
         self._postgres = PostgresProbe(lambda: secrets.get("postgres-monitor"))
-        self.probes: Mapping[Kind, Probe] = {
+        self.probes: dict[Kind, Probe] = {
             Kind.HTTP: self._http,
             Kind.POSTGRES: self._postgres,
             Kind.CANARY: CanaryProbe(board.latest, clock, canary_max_age),
@@ -35,10 +40,18 @@ class Catalog:
             Kind.SMPP: LinkProbe(board.latest),
             Kind.TCP: TcpProbe(),
             Kind.TLS: TlsProbe(),
-            Kind.DNS: DnsProbe(),
             Kind.ICMP: IcmpProbe(),
         }
+        if Kind.DNS in kinds:
+            self.probes[Kind.DNS] = _dns()
 
     async def aclose(self) -> None:
         await self._http.aclose()
         await self._postgres.aclose()
+
+
+def _dns() -> Probe:
+    """Loading dnspython takes a tenth of a second, and most places have no name to look up."""
+    from healthcheck.probes.dns import DnsProbe  # noqa: PLC0415 - see above
+
+    return DnsProbe()
