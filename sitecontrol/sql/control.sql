@@ -4,6 +4,9 @@
 -- "Who am I" is the setting cluster_name, '<node>/<boot>': it is fixed when a PostgreSQL starts, no session can
 -- change it, and boot is random for every start. So a row that was replicated, restored or left from before a
 -- crash never matches by itself: the agent has to open each start of each node anew.
+--
+-- All of it in plpgsql: a function in SQL that is SECURITY DEFINER is parsed and planned again for each call, which
+-- cost more than what it does, several hundred times a second.
 
 create schema if not exists control;
 revoke all on schema control from public;
@@ -48,16 +51,18 @@ end $$;
 create or replace function control.state()
 returns table (term bigint, node text, is_open boolean, in_recovery boolean, durability text,
                canary_seq bigint, canary_age_s double precision)
-language sql stable security definer set search_path = pg_catalog as $$
+language plpgsql stable security definer set search_path = pg_catalog as $$
+begin
+    return query
     select l.term, l.node,
            not pg_is_in_recovery() and l.node || '/' || l.boot = current_setting('cluster_name'),
            pg_is_in_recovery(),
            case when l.remote_in_step = '{}' then 'one-site' else 'two-site' end,
-           c.seq, extract(epoch from clock_timestamp() - c.written_at)
+           c.seq, extract(epoch from clock_timestamp() - c.written_at)::double precision
     from (select 1) one
     left join control.leadership l on true
-    left join control.canary c on true
-$$;
+    left join control.canary c on true;
+end $$;
 
 -- Where a commit that was just *known* to have returned is on disk. `p_before` is pg_current_wal_insert_lsn()
 -- taken inside its transaction.
@@ -66,14 +71,17 @@ $$;
 -- fills it only after a position taken once waiting had really begun was flushed there. So a name that stands here
 -- *after* the commit returned was waited for, or was flushed past our commit before it was put here. The flush
 -- position is compared as well: it must at least have passed the point where our transaction was still open.
+-- Asked after every group, so it names the two functions that it needs of the view pg_stat_replication.
 create or replace function control.durability(p_before pg_lsn) returns text
-language sql volatile security definer set search_path = pg_catalog as $$
-    select case when exists (
+language plpgsql volatile security definer set search_path = pg_catalog as $$
+begin
+    return case when exists (
         select from control.leadership l
-        join pg_stat_replication r on r.application_name = any (l.remote_in_step)
-        where r.flush_lsn >= p_before
-    ) then 'two-site' else 'one-site' end
-$$;
+        cross join pg_stat_get_wal_senders() w
+        cross join lateral pg_stat_get_activity(w.pid) r
+        where r.application_name = any (l.remote_in_step) and w.flush_lsn >= p_before
+    ) then 'two-site' else 'one-site' end;
+end $$;
 
 revoke all on all functions in schema control from public;
 grant usage on schema control to hotsite_dispatch, hotsite_monitor, hotsite_migrate;
