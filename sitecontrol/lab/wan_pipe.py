@@ -126,6 +126,15 @@ class Flow:
             if transport is not None:
                 abort_with_reset(transport)
 
+    def forget(self) -> None:
+        """The sender reset the connection: what a cut line still holds will never be sent again.
+
+        (After an orderly close it would be: the sender's kernel goes on repeating it.)
+        """
+        if self._line.cut_at is not None:
+            self._queue.clear()
+            self._size = 0
+
     def drop(self) -> None:
         """The sink is gone: what is left has nowhere to go."""
         if self._timer is not None:
@@ -189,8 +198,10 @@ class Side(asyncio.Protocol):
             self.into.sink_full = False
             self.into.deliver()
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 # asyncio's signature
+    def connection_lost(self, exc: Exception | None) -> None:
         self.lost.set()
+        if exc is not None and self.out is not None:
+            self.out.forget()
         self._read(End.LOST)
         if self.out is not None:
             self.out.source = None

@@ -12,6 +12,7 @@ import pytest
 from sitecontrol.lab.peer_owner import holds_socket, place_of, socket_inode
 from sitecontrol.lab.pidfiles import write_pid
 from sitecontrol.lab.wan import Emulator
+from sitecontrol.lab.wan_pipe import RESET
 from sitecontrol.lab.wan_routes import Route, WanConfig
 
 QUIET = 0.15  # seconds of silence that count as "nothing comes"
@@ -150,6 +151,25 @@ async def test_a_connection_that_stalled_too_long_is_reset(tmp_path) -> None:
         wan.heal(None)
         with pytest.raises(ConnectionResetError):
             await asyncio.wait_for(reader.readexactly(1), 5)
+
+
+async def test_what_a_cut_line_holds_is_forgotten_when_its_sender_resets_the_connection(tmp_path) -> None:
+    async with echoing(4, tmp_path) as (wan, call):
+        reader, writer = await call()
+        await ping(reader, writer)
+        wan.cut("columbus", "denver", both=True)
+        before = [line["bytes"] for line in wan.state()["lines"]]
+        writer.write(b"x")
+        assert await silent(reader)
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        writer.transport.abort()
+        async with asyncio.timeout(5):
+            await writer.wait_closed()
+        another = await call()
+        wan.heal(None)
+        await ping(*another, b"yy")
+        assert [line["bytes"] for line in wan.state()["lines"]] == [count + 2 for count in before]
 
 
 async def test_a_refused_connection_is_reset(tmp_path) -> None:
