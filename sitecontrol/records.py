@@ -54,7 +54,7 @@ class Term(Record):
     """The last term granted."""
 
     term: Annotated[int, Field(ge=1)]
-    released: bool = False  # its leader gave it up by itself, with its PostgreSQL ended
+    released_by: Name | None = None  # its leader gave it up by itself, with its PostgreSQL ended
 
 
 class Initialize(Record):

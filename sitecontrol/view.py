@@ -138,7 +138,11 @@ class ClusterView:
                         await self._replace(read_all(batch.reset, self._prefix))
                         continue
                     snapshot = self.snapshot
+                    if batch.revision <= snapshot.revision:
+                        continue  # a read that was newer came first: never go back
                     for event in batch.events:
+                        if event.kv.mod_revision <= snapshot.revision:
+                            continue
                         name = event.kv.key.removeprefix(self._prefix)
                         deleted = event.kind is EventKind.DELETE
                         snapshot = remove(snapshot, name) if deleted else put(snapshot, name, event.kv)

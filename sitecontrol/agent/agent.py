@@ -101,17 +101,16 @@ class Agent:
 
     def look_and_decide(self) -> None:
         pg = self._monitor.facts
-        self._memory.look(self._clock.now(), self._view.snapshot, pg, self._node)
+        self._memory.look(self._clock.now(), self._view.snapshot, pg, self._node, self._keeper.lease.id)
         facts = self._facts()
         self.state.facts = facts
-        self._executor.facts = facts
         for lane in Lane:
             decision = decide(lane, facts)
             before = self.state.decisions.get(lane)
             if before is None or before.rule != decision.rule:
                 log.debug("rule", lane=lane.value, rule=decision.rule, sentence=decision.sentence)
             self.state.decisions[lane] = decision
-            self._lanes.offer(decision)
+            self._lanes.offer(decision, facts)
 
     def _facts(self) -> Facts:
         settings, memory, snapshot = self._settings, self._memory, self._view.snapshot
@@ -136,6 +135,7 @@ class Agent:
             swap_seen_at=memory.swap_seen_at,
             held_at=memory.held_at,
             swap_ended_at=memory.swap_ended_at,
+            lead_since=memory.lead_since,
             etcd_leader_here=self._neighbours.etcd_leader_here,
             etcd_leader_target=self._neighbours.etcd_leader_target,
         )

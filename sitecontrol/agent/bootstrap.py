@@ -1,7 +1,11 @@
 """The first start of all: a data directory, its roles and schema, and then all first records by one transaction.
 
 A crash before that transaction leaves nothing behind: the reservation in etcd dies with our lease, and a marker
-beside the data directory says that it was never part of a cluster, so it may be made anew.
+beside the data directory says that it may never have been part of a cluster. Whether it was is told by etcd alone:
+the marker counts only while the data directory's system identifier is not the cluster's. It is removed before
+anybody is let in (`OwnPostgres.forget_marker`).
+
+Nothing is made while another configured node has data: then it is etcd that has lost its records.
 """
 
 from collections.abc import Awaitable, Callable
@@ -10,6 +14,7 @@ from pathlib import Path
 
 import structlog
 
+from replication.directory import write_durably
 from replication.session import Session
 from sitecontrol.agent.own_postgres import OwnPostgres
 from sitecontrol.agent.row import WRITE_WITHIN, apply_schema
@@ -40,6 +45,7 @@ class Bootstrapper:
         write: Callable[[Transaction], Awaitable[None]],
         secrets: Secrets,
         marker: Path,
+        others_with_data: Callable[[], Awaitable[str | None]],
         clock: Clock,
     ) -> None:
         self._postgres = postgres
@@ -47,13 +53,18 @@ class Bootstrapper:
         self._write = write
         self._secrets = secrets
         self._marker = marker
+        self._others_with_data = others_with_data
         self._clock = clock
 
     async def run(self, facts: Facts) -> None:
         reserved = facts.cluster.initialize
         if reserved is None or reserved.lease != facts.lease.id:
             await self._write(self._writer(facts).begin_bootstrap())
-        self._marker.touch()
+        if found := await self._others_with_data():
+            raise RuntimeError(
+                f"{found} has data already: etcd has lost its records, or this is the wrong etcd"
+            )
+        write_durably(self._marker, "a first start that is not finished\n")
         await self._postgres.create()
         await self._postgres.start_primary(())
         await self._create_roles()
@@ -68,7 +79,6 @@ class Bootstrapper:
             lease=writer.lease,
         )
         await self._write(writer.bootstrap(system_id, self._clock.wall()))
-        self._marker.unlink()
         log.info("bootstrapped", system_id=system_id)
 
     async def _create_roles(self) -> None:

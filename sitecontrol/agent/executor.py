@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from replication.errors import NeedsClone
 from sitecontrol.agent.bootstrap import Bootstrapper
 from sitecontrol.agent.own_postgres import OwnPostgres
 from sitecontrol.agent.row import Row
@@ -51,7 +52,7 @@ log = structlog.get_logger()
 SEEN_WITHIN = 0.5  # seconds until the watch should have shown our own write
 
 
-class Overtaken(Exception):  # noqa: N818 # it says what happened; nothing is broken
+class Overtaken(Exception):
     """Something that was reasoned from has changed: nothing was written, decide again."""
 
 
@@ -66,7 +67,7 @@ class Scribe:
     def writer(self, facts: Facts) -> Writer:
         return Writer(
             prefix=self._settings.prefix,
-            cluster=self._view.snapshot,
+            cluster=facts.cluster,
             node=facts.node,
             site=facts.site,
             incarnation=facts.pg.incarnation or "",
@@ -88,9 +89,9 @@ class Scribe:
 
 
 class Executor:
-    """`facts` is set by the loop before each decision."""
-
-    facts: Facts
+    """Every handler gets the facts that its effect was decided from: a write compares what was *reasoned from*, not
+    what happens to be seen when it is written.
+    """
 
     def __init__(
         self,
@@ -118,7 +119,8 @@ class Executor:
         self._settings = settings
         self._checkpoint: asyncio.Task[None] | None = None
         self.fencing_ms: dict[str, float] = {}
-        self._handlers: dict[type[Effect], Callable[[Any], Awaitable[None]]] = {
+        self._sync_written_in: str | None = None  # the boot in which we have written `sync` ourselves
+        self._handlers: dict[type[Effect], Callable[[Any, Facts], Awaitable[None]]] = {
             Bootstrap: self._bootstrap,
             Claim: self._claim,
             Reclaim: self._reclaim,
@@ -142,8 +144,8 @@ class Executor:
             MoveEtcdLeader: self._move_etcd_leader,
         }
 
-    async def execute(self, effect: Effect) -> None:
-        await self._handlers[type(effect)](effect)
+    async def execute(self, effect: Effect, facts: Facts) -> None:
+        await self._handlers[type(effect)](effect, facts)
 
     async def aclose(self) -> None:
         if self._checkpoint is not None:
@@ -152,64 +154,79 @@ class Executor:
 
     # -- the lead --------------------------------------------------------------------------------------------
 
-    async def _bootstrap(self, _: Bootstrap) -> None:
-        await self._bootstrapper.run(self.facts)
+    async def _bootstrap(self, _: Bootstrap, facts: Facts) -> None:
+        await self._bootstrapper.run(facts)
         await self._look()
 
-    async def _claim(self, effect: Claim) -> None:
-        writer = self._scribe.writer(self.facts)
+    async def _claim(self, effect: Claim, facts: Facts) -> None:
+        writer = self._scribe.writer(facts)
         await self._scribe.write(writer.claim(effect.kind, effect.evidence, self._clock.wall()))
         log.info("lead_taken", term=writer.term + 1, **effect.evidence)
 
-    async def _reclaim(self, _: Reclaim) -> None:
-        writer = self._scribe.writer(self.facts)
+    async def _reclaim(self, _: Reclaim, facts: Facts) -> None:
+        writer = self._scribe.writer(facts)
         await self._scribe.write(writer.reclaim())
         log.info("lead_taken_up_again", term=writer.term)
 
-    async def _narrow(self, _: Narrow) -> None:
-        await self._scribe.write(self._scribe.writer(self.facts).narrow())
+    async def _narrow(self, _: Narrow, facts: Facts) -> None:
+        await self._scribe.write(self._scribe.writer(facts).narrow())
+        self._sync_written_in = self._postgres.boot
 
-    async def _open(self, _: Open) -> None:
-        await self._row.open(self.facts.term, self.facts.node)
+    async def _open(self, _: Open, facts: Facts) -> None:
+        if self._sync_written_in != self._postgres.boot:
+            # Before this start somebody may have been on the way into `sync`, by a write whose outcome is unknown.
+            # Our commits do not wait for him: something is written on top before anybody is let in.
+            staying = tuple(s for s in facts.sync.standbys if s.node in facts.pg.names) if facts.sync else ()
+            await self._scribe.write(self._scribe.writer(facts).rewrite_sync(staying))
+            self._sync_written_in = self._postgres.boot
+        self._postgres.forget_marker()
+        await self._row.open(facts.term, facts.node)
         await self._look()
-        log.info("opened", term=self.facts.term)
+        log.info("opened", term=facts.term)
         if self._checkpoint is None or self._checkpoint.done():
             self._checkpoint = asyncio.create_task(self._row.checkpoint(), name="checkpoint-after-open")
 
-    async def _give_up(self, effect: GiveUp) -> None:
+    async def _give_up(self, effect: GiveUp, facts: Facts) -> None:
         log.warning("giving_up", reason=effect.reason)
         await self._postgres.end_at_once()
         await self._look()
-        await self._scribe.write(self._scribe.writer(self.facts).give_up())
+        await self._scribe.write(self._scribe.writer(facts).give_up())
 
     # -- our PostgreSQL -----------------------------------------------------------------------------------------
 
-    async def _start_primary(self, _: StartPrimary) -> None:
-        sync = self.facts.sync
-        ours = sync is not None and sync.leader == self.facts.node
+    async def _start_primary(self, _: StartPrimary, facts: Facts) -> None:
+        sync = facts.sync
+        ours = sync is not None and sync.leader == facts.node
         names = tuple(s.node for s in sync.standbys) if sync is not None and ours else ()
-        await self._postgres.start_primary(names)
-        await self._look()
+        within = self._settings.failover.restart_within if facts.other_in_step else None
+        try:
+            await self._postgres.start_primary(names, within=within)
+        finally:
+            await self._look()
 
-    async def _promote(self, _: Promote) -> None:
+    async def _promote(self, _: Promote, facts: Facts) -> None:
         await self._postgres.promote()
         await self._look()
 
-    async def _start_standby(self, effect: StartStandby) -> None:
-        await self._postgres.start_standby(None if effect.leader == self.facts.node else effect.leader)
+    async def _start_standby(self, effect: StartStandby, facts: Facts) -> None:
+        await self._postgres.start_standby(None if effect.leader == facts.node else effect.leader)
         await self._look()
 
-    async def _rewind(self, effect: Rewind) -> None:
+    async def _rewind(self, effect: Rewind, facts: Facts) -> None:
+        try:
+            await self._postgres.rewind(effect.leader)
+        except NeedsClone:
+            self._repaired()
+            raise
         self._repaired()
-        await self._postgres.rewind(effect.leader)
         await self._look()
 
-    async def _clone(self, effect: Clone) -> None:
-        self._repaired()
+    async def _clone(self, effect: Clone, facts: Facts) -> None:
         await self._postgres.clone(effect.leader)
+        self._repaired()
         await self._look()
 
-    async def _fence(self, effect: Fence) -> None:
+    async def _fence(self, effect: Fence, facts: Facts) -> None:
         log.warning("fencing", reason=effect.reason)
         started = self._clock.now()
         await self._postgres.end_at_once()
@@ -218,66 +235,67 @@ class Executor:
 
     # -- who is in step --------------------------------------------------------------------------------------
 
-    async def _leave(self, effect: Leave) -> None:
-        await self._steps.leave(self.facts, effect)
+    async def _leave(self, effect: Leave, facts: Facts) -> None:
+        await self._steps.leave(facts, effect)
         await self._look()
 
-    async def _join(self, effect: Join) -> None:
-        await self._steps.join(self.facts, effect)
+    async def _join(self, effect: Join, facts: Facts) -> None:
+        await self._steps.join(facts, effect)
         await self._look()
 
-    async def _show_remote(self, effect: ShowRemote) -> None:
+    async def _show_remote(self, effect: ShowRemote, facts: Facts) -> None:
         await self._row.show_remote(effect.nodes)
         await self._look()
 
     # -- the planned swap ------------------------------------------------------------------------------------------
 
-    def _swap(self) -> Swap:
-        swap = self.facts.swap
+    @staticmethod
+    def _swap(facts: Facts) -> Swap:
+        swap = facts.swap
         if swap is None:
             raise Overtaken("the swap has ended meanwhile")
         return swap
 
-    async def _advance(self, effect: Advance) -> None:
-        swap = self._swap()
+    async def _advance(self, effect: Advance, facts: Facts) -> None:
+        swap = self._swap(facts)
         if effect.phase is Phase.CHECKED:
             await self._row.checkpoint()
         phases = (Phase.PROMOTED, effect.phase) if effect.phase is Phase.OPENED else (effect.phase,)
-        writer = self._scribe.writer(self.facts)
+        writer = self._scribe.writer(facts)
         await self._scribe.write(writer.advance(swap, *phases, at=self._clock.wall()))
 
-    async def _shut_down_for_swap(self, _: ShutDownForSwap) -> None:
-        left = self._settings.failover.swap_deadline - self.facts.swap_age
+    async def _shut_down_for_swap(self, _: ShutDownForSwap, facts: Facts) -> None:
+        left = self._settings.failover.swap_deadline - facts.swap_age
         await self._postgres.stop_clean(within=max(0.5, left / 2))
         await self._look()
 
-    async def _hand_over(self, effect: HandOver) -> None:
-        swap = self._swap()
-        target = self.facts.member(swap.to_node)
+    async def _hand_over(self, effect: HandOver, facts: Facts) -> None:
+        swap = self._swap(facts)
+        target = facts.member(swap.to_node)
         if target is None or target.lease == 0 or target.record.incarnation is None:
             raise Overtaken("the target's agent is not heard any more")
-        transaction = self._scribe.writer(self.facts).hand_over(
+        transaction = self._scribe.writer(facts).hand_over(
             swap,
             lease=target.lease,
             incarnation=target.record.incarnation,
-            site=self.facts.site_of[swap.to_node],
-            own_timeline=self.facts.pg.timeline,
+            site=facts.site_of[swap.to_node],
+            own_timeline=facts.pg.timeline,
             shutdown_lsn=effect.shutdown_lsn,
             at=self._clock.wall(),
         )
         await self._scribe.write(transaction)
         log.info("handed_over", to=swap.to_node)
 
-    async def _roll_back(self, effect: RollBack) -> None:
-        writer = self._scribe.writer(self.facts)
-        await self._scribe.write(writer.roll_back(self._swap(), effect.reason, self._clock.wall()))
+    async def _roll_back(self, effect: RollBack, facts: Facts) -> None:
+        writer = self._scribe.writer(facts)
+        await self._scribe.write(writer.roll_back(self._swap(facts), effect.reason, self._clock.wall()))
         log.warning("swap_rolled_back", reason=effect.reason)
 
-    async def _finish(self, _: Finish) -> None:
-        writer = self._scribe.writer(self.facts)
-        await self._scribe.write(writer.finish(self._swap(), self._clock.wall()))
+    async def _finish(self, _: Finish, facts: Facts) -> None:
+        writer = self._scribe.writer(facts)
+        await self._scribe.write(writer.finish(self._swap(facts), self._clock.wall()))
         log.info("swap_done")
 
-    async def _move_etcd_leader(self, effect: MoveEtcdLeader) -> None:
+    async def _move_etcd_leader(self, effect: MoveEtcdLeader, facts: Facts) -> None:
         await self._etcd.move_leader(effect.member_id)
         await self._clock.sleep(2.0)  # until the members have been asked again

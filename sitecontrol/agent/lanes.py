@@ -12,6 +12,7 @@ import structlog
 from sitecontrol.clock import Clock
 from sitecontrol.leadership.decide import Decision, Lane
 from sitecontrol.leadership.effects import Effect, Fence
+from sitecontrol.leadership.facts import Facts
 
 log = structlog.get_logger()
 
@@ -19,10 +20,12 @@ PAUSE_AFTER_FAILURE = 0.2  # seconds before a lane tries again
 
 
 class Lanes:
-    """`execute` carries one effect out; `done` is told after each, so that the facts are judged anew."""
+    """`execute` carries one effect out, with the very facts that it was decided from; `done` is told after each,
+    so that the facts are judged anew.
+    """
 
     def __init__(
-        self, execute: Callable[[Effect], Awaitable[None]], done: Callable[[], None], clock: Clock
+        self, execute: Callable[[Effect, Facts], Awaitable[None]], done: Callable[[], None], clock: Clock
     ) -> None:
         self._execute = execute
         self._done = done
@@ -33,7 +36,7 @@ class Lanes:
         entry = self._running.get(lane)
         return entry[0] if entry else None
 
-    def offer(self, decision: Decision) -> None:
+    def offer(self, decision: Decision, facts: Facts) -> None:
         """Start the decision's effect if its lane is free, or if it is a fence and none is under way."""
         effect = decision.effect
         if effect is None:
@@ -45,16 +48,20 @@ class Lanes:
             busy[1].cancel()
         log.info("decided", rule=decision.rule, effect=type(effect).__name__, sentence=decision.sentence)
         previous = busy[1] if busy else None
-        task = asyncio.create_task(self._run(decision.lane, effect, previous), name=f"effect-{decision.rule}")
+        task = asyncio.create_task(
+            self._run(decision.lane, effect, facts, previous), name=f"effect-{decision.rule}"
+        )
         self._running[decision.lane] = (effect, task)
 
-    async def _run(self, lane: Lane, effect: Effect, previous: asyncio.Task[None] | None) -> None:
+    async def _run(
+        self, lane: Lane, effect: Effect, facts: Facts, previous: asyncio.Task[None] | None
+    ) -> None:
         name = type(effect).__name__
         started = self._clock.now()
         try:
             if previous is not None:
                 await asyncio.wait([previous])
-            await self._execute(effect)
+            await self._execute(effect, facts)
             log.info("done", effect=name, seconds=round(self._clock.now() - started, 3))
         except Exception as error:  # noqa: BLE001 # whatever went wrong is judged anew from fresh facts
             seconds = round(self._clock.now() - started, 3)

@@ -19,13 +19,19 @@ class Memory:
     swap_seen_at: float | None = None
     held_at: float | None = None
     swap_ended_at: float = 0.0
+    lead_since: float | None = None
 
-    def look(self, now: float, cluster: Snapshot, pg: PgFacts, node: str) -> None:
-        self._look_at_leader(now, cluster)
+    def look(self, now: float, cluster: Snapshot, pg: PgFacts, node: str, lease: int = 0) -> None:
+        self._look_at_leader(now, cluster, lease)
         self._look_at_following(now, cluster, pg, node)
         self._look_at_swap(now, cluster)
 
-    def _look_at_leader(self, now: float, cluster: Snapshot) -> None:
+    def _look_at_leader(self, now: float, cluster: Snapshot, lease: int) -> None:
+        leads = cluster.leader is not None and lease != 0 and cluster.leader.lease == lease
+        if not leads:
+            self.lead_since = None
+        elif self.lead_since is None:
+            self.lead_since = now
         if cluster.leader is not None or cluster.read_at is None:
             self.leader_absent_since = None
         elif self.leader_absent_since is None:

@@ -40,6 +40,7 @@ class Running:
     system_id: str | None
     incarnation: str | None
     follows: str | None
+    unfinished: bool = False
 
 
 class Monitor:
@@ -77,11 +78,16 @@ class Monitor:
             seen = await self._at_rest() or await self._ask()
         except ReplicationError as error:
             log.warning("postgres_not_seen", error=str(error))
-            seen = self._mute()
-        now = self._clock.now()
-        since = self.facts.since if seen.state is self.facts.state else now
-        changed = seen.state is not self.facts.state or seen.open_term != self.facts.open_term
-        self.facts = replace(seen, since=since)
+            seen = self._silent(PgState.MUTE)
+        now, before = self._clock.now(), self.facts
+        answers = seen.state in (PgState.PRIMARY, PgState.STANDBY)
+        changed = seen.state is not before.state or seen.open_term != before.open_term
+        self.facts = replace(
+            seen,
+            since=before.since if seen.state is before.state else now,
+            looked_at=now,
+            down_since=None if answers else before.down_since if before.down_since is not None else now,
+        )
         if changed:
             log.info("postgres_is", state=seen.state.value, timeline=seen.timeline, open_term=seen.open_term)
             self._changed()
@@ -103,18 +109,20 @@ class Monitor:
             if self._session is None or self._session.closed:
                 self._session = await self._connect("monitor")
             rows = await self._session.read(POLL, timeout=ANSWER_WITHIN)
+        except asyncpg.CannotConnectNowError:
+            return self._silent(PgState.STARTING)
         except FAILURES as error:
             log.debug("postgres_mute", error=str(error))
             self.forget_session()
-            return self._mute()
+            return self._silent(PgState.MUTE)
         return self._understand(dict(rows[0]))
 
-    def _mute(self) -> PgFacts:
+    def _silent(self, state: PgState) -> PgFacts:
         """What it last told may be long past; by whom it was opened is not ours to forget, though."""
         known = self._running()
         return replace(
             self.facts,
-            state=PgState.MUTE,
+            state=state,
             system_id=known.system_id,
             incarnation=known.incarnation,
             standbys=(),
@@ -139,6 +147,7 @@ class Monitor:
             received_lsn=int(row["lsn"]),
             replayed_lsn=int(row["replayed"]),
             was_primary=primary,
+            unfinished=known.unfinished,
             follows=known.follows,
             upstream=row["upstream"],
             open_term=row["row_term"] if primary and row["opened_here"] else None,
@@ -155,12 +164,14 @@ class Monitor:
         before = next((s for s in self.facts.standbys if s.name == name), None)
         moved = before is None or flush > before.flush_lsn or flush >= min(lsn, self.facts.received_lsn)
         moved_at = now if moved or before is None else before.moved_at
+        still = 0 if moved or before is None else before.still + 1
         return StandbyFacts(
             name=name,
             streaming=bool(told["streaming"]),
             flush_lsn=flush,
             replay_lsn=int(told["replay"]),
             moved_at=moved_at,
+            still=still,
         )
 
     async def _canary_forever(self) -> None:

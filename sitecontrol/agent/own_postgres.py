@@ -7,6 +7,7 @@ Wraps `replication.node.Node`, which knows nothing of sites. Each start gets a r
 import asyncio
 import secrets as random
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -15,7 +16,8 @@ from replication import standbys
 from replication.binaries import find
 from replication.configuration import Primary, Standby
 from replication.control import ClusterState
-from replication.errors import NeedsClone, NodeError
+from replication.directory import sync_folder
+from replication.errors import NeedsClone, NodeError, NotReady
 from replication.node import Node, NodeSettings
 from replication.postmaster import StopMode
 from replication.session import Session, Target
@@ -75,6 +77,8 @@ class OwnPostgres:
         self._name = settings.site.node or ""
         self._known = Running(system_id=None, incarnation=None, follows=None)
         self._at_rest: PgFacts | None = None
+        self._failed_starts = 0
+        self.boot = ""  # of the start that runs; empty for one that we found running
         self.marker = marker
 
     # -- owning it -------------------------------------------------------------------------------------------
@@ -83,9 +87,7 @@ class OwnPostgres:
         """Own the data directory; a PostgreSQL that runs there is left running. Raises DataDirectoryInUse."""
         await self._node.acquire()
         running = self._node.find_running()
-        if running is not None and self.marker.exists():
-            await self.end_at_once()  # a first start that was cut off: it was never part of a cluster
-        elif running is not None:
+        if running is not None:
             await self._learn(follows=None)
 
     async def release(self) -> None:
@@ -106,7 +108,7 @@ class OwnPostgres:
         return self._known.system_id, self._known.incarnation
 
     def running(self) -> Running:
-        return self._known
+        return replace(self._known, unfinished=self.unfinished)
 
     async def at_rest(self) -> PgFacts | None:
         """What can be said of a PostgreSQL that does not run; None when it runs."""
@@ -117,26 +119,35 @@ class OwnPostgres:
             self._at_rest = await self._look_at_rest()
         return self._at_rest
 
-    async def ended(self) -> None:
-        """Return when the PostgreSQL that runs has ended (at once when none runs)."""
-        await self._node.wait_exit()
+    @property
+    def unfinished(self) -> bool:
+        return self.marker.exists()
+
+    def forget_marker(self) -> None:
+        """The data directory is the cluster's: nobody may take it for leftovers of a first start any more."""
+        if self.unfinished:
+            self.marker.unlink()
+            sync_folder(self.marker.parent)
 
     async def _look_at_rest(self) -> PgFacts:
         if not self._node.has_data():
             return PgFacts(state=PgState.ABSENT)
-        if self._node.needs_clone() or self.marker.exists():
+        if self._node.needs_clone():
             return PgFacts(state=PgState.UNUSABLE)
         control = await self._node.control_data()
         clean = control.state is ClusterState.SHUT_DOWN
+        clean_end = await self._node.shutdown_lsn() if clean else None
         return PgFacts(
             state=PgState.STOPPED,
             system_id=control.system_id,
             incarnation=await self._node.incarnation(),
             timeline=control.timeline,
-            received_lsn=max(control.min_recovery_end, control.checkpoint),
+            received_lsn=max(control.min_recovery_end, control.checkpoint, clean_end or 0),
             replayed_lsn=control.checkpoint,
-            clean_shutdown_lsn=await self._node.shutdown_lsn() if clean else None,
+            clean_shutdown_lsn=clean_end,
             was_primary=control.state in WAS_PRIMARY,
+            failed_starts=self._failed_starts,
+            unfinished=self.unfinished,
         )
 
     async def _learn(self, *, follows: str | None) -> None:
@@ -155,10 +166,13 @@ class OwnPostgres:
         self._at_rest = None
         await self._node.initdb()
 
-    async def start_primary(self, names: tuple[str, ...]) -> None:
-        """Start closed; commits wait for every one of `names` from the first moment on."""
+    async def start_primary(self, names: tuple[str, ...], *, within: float | None = None) -> None:
+        """Start closed; commits wait for every one of `names` from the first moment on.
+
+        Raises NotReady when it still recovers after `within` seconds; it goes on recovering.
+        """
         await self._node.kill()
-        await self._start(Primary(waits_for=names), follows=None)
+        await self._start(Primary(waits_for=names), follows=None, within=within or START_WITHIN)
 
     async def start_standby(self, leader: str | None) -> None:
         """Start as a standby of `leader`, or have a running one follow it; None: replay only what is here."""
@@ -168,14 +182,22 @@ class OwnPostgres:
             await self._learn(follows=leader)
             return
         await self._node.kill()
-        await self._start(role, follows=leader)
+        await self._start(role, follows=leader, within=START_WITHIN)
 
-    async def _start(self, role: Primary | Standby, *, follows: str | None) -> None:
-        boot = random.token_hex(8)
+    async def _start(self, role: Primary | Standby, *, follows: str | None, within: float) -> None:
+        self.boot = random.token_hex(8)
         try:
-            await self._node.start(role, cluster_name=f"{self._name}/{boot}", deadline=START_WITHIN)
+            await self._node.start(role, cluster_name=f"{self._name}/{self.boot}", deadline=within)
+        except NotReady:
+            self._failed_starts = 0  # it runs, and replays
+            await self._learn(follows=follows)
+            raise
+        except NodeError:
+            self._failed_starts += 1
+            raise
         finally:
             self._at_rest = None
+        self._failed_starts = 0
         await self._learn(follows=follows)
 
     async def promote(self) -> None:
@@ -214,13 +236,15 @@ class OwnPostgres:
         await self.stop_clean(within=5.0)
         source = self._target(leader, "rewind")
         needed = await self._node.rewind_from(source, timeline=await self._timeline_of(source))
+        self._failed_starts = 0
         log.info("rewound", leader=leader, needed=needed)
         await self.start_standby(leader)
 
     async def clone(self, leader: str) -> None:
         await self.end_at_once()
         await self._node.clone_from(self._target(leader, "replication"), deadline=CLONE_WITHIN)
-        self.marker.unlink(missing_ok=True)
+        self.forget_marker()
+        self._failed_starts = 0
         log.info("cloned", leader=leader)
         await self.start_standby(leader)
 

@@ -1,10 +1,12 @@
 """Puts the agent together from the settings and runs it until SIGTERM or SIGINT."""
 
 import asyncio
+import contextlib
 import signal
 import ssl
 from pathlib import Path
 
+import aiohttp
 import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -25,6 +27,7 @@ from sitecontrol.agent.row import Row
 from sitecontrol.agent.steps import Steps
 from sitecontrol.clock import SystemClock
 from sitecontrol.etcd.connect import connect
+from sitecontrol.leadership.timing import check as check_timing
 from sitecontrol.logging import configure
 from sitecontrol.settings import Environment, Secrets, SecuritySettings, Settings, SettingsError
 from sitecontrol.view import ClusterView
@@ -61,6 +64,7 @@ async def run_agent(settings: Settings) -> None:
     """Run until told to stop. Raises SettingsError when the settings cannot work on this machine."""
     if settings.replication is None or settings.agent is None or settings.site.node is None:
         raise SettingsError("an agent needs site.node, [replication] and [agent]; the witness runs no agent")
+    check_timing(settings.failover)
     configure(f"agent {settings.site.node}")
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -121,6 +125,7 @@ async def _run(
             write=scribe.write,
             secrets=secrets,
             marker=postgres.marker,
+            others_with_data=lambda: other_with_data(settings, node),
             clock=clock,
         ),
         steps=Steps(postgres, row, scribe.writer, scribe.write),
@@ -155,6 +160,17 @@ async def _run(
     finally:
         await runner.cleanup()
         await etcd.aclose()
+
+
+async def other_with_data(settings: Settings, own: str) -> str | None:
+    """A configured node whose agent says that it has data; those that do not answer are not known to have any."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=CONNECT_WITHIN)) as client:
+        for other in (n for place in settings.place for n in place.nodes if n.name != own):
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError, ValueError):
+                async with client.get(f"{other.agent.rstrip('/')}/status") as answer:
+                    if (await answer.json())["postgres"]["incarnation"] is not None:
+                        return other.name
+    return None
 
 
 async def _listen(runner: web.AppRunner, listen: str, context: ssl.SSLContext | None) -> None:

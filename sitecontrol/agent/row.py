@@ -11,21 +11,25 @@ WRITE_WITHIN = 10.0
 CHECKPOINT_WITHIN = 120.0
 
 BARRIER = "select pg_logical_emit_message(true, 'hotsite', 'barrier')"
-OPEN = """
+# None of the writes to the row waits for a standby: a commit that waits keeps its row locked, even after its client
+# has gone, and a standby that vanished at that moment could never be taken out of step. What they say is about
+# this very start of this very server, so nothing is lost with them.
+LOCAL = "with local as materialized (select set_config('synchronous_commit', 'local', true))"
+OPEN = f"""
+{LOCAL}
 insert into control.leadership (term, node, boot, remote_in_step, opened_at)
-values ($1, $2, split_part(current_setting('cluster_name'), '/', 2), '{}', clock_timestamp())
+select $1, $2, split_part(current_setting('cluster_name'), '/', 2), '{{}}', clock_timestamp() from local
 on conflict (only_row) do update
     set term = excluded.term, node = excluded.node, boot = excluded.boot,
         remote_in_step = excluded.remote_in_step, opened_at = excluded.opened_at
 """
-# A commit that does not wait: it must be visible before the waiting is switched off.
-HIDE_REMOTE = """
-with local as materialized (select set_config('synchronous_commit', 'local', true))
+HIDE_REMOTE = f"""
+{LOCAL}
 update control.leadership
 set remote_in_step = array(select unnest(remote_in_step) except select unnest($1::text[]))
 from local
 """
-SHOW_REMOTE = "update control.leadership set remote_in_step = $1::text[]"
+SHOW_REMOTE = f"{LOCAL} update control.leadership set remote_in_step = $1::text[] from local"
 
 CONTROL = resources.files("sitecontrol.sql").joinpath("control.sql").read_text()
 FINGERPRINT = hashlib.sha256(CONTROL.encode()).hexdigest()

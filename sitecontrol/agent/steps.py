@@ -13,7 +13,7 @@ from sitecontrol.records import InStep
 
 log = structlog.get_logger()
 
-JOIN_WITHIN = 10.0  # seconds for a standby to flush past a position
+JOIN_WITHIN = 2.0  # seconds; commits wait for the standby meanwhile, so a slow one is sent away again
 
 
 class Steps:

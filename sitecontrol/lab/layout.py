@@ -1,6 +1,7 @@
 """Where everything of a lab lies, below its folder.
 
 ```
+.hotsite-lab          empty: this folder is a lab's, even one that never came up
 lab.json              what the lab was made as: options, installation, identity
 accounts.json         the lab's account and its key (mode 600)
 configs/<place>.toml  each place's settings, wan.json the emulator's
@@ -81,10 +82,19 @@ class LabDir:
     def exists(self) -> bool:
         return self.identity_file.exists()
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether a lab was ever made here, so that everything below may be written or removed."""
+        return (self.root / ".hotsite-lab").exists()
+
     def create(self) -> None:
         """Make the folders. Refuses a folder that holds something else."""
-        if self.root.exists() and not self.exists and any(self.root.iterdir()):
+        if self.root.exists() and not self.root.is_dir():
+            raise LabRefusedError(f"{self.root} is no folder: choose another --dir")
+        if self.root.exists() and not self.is_ours and any(self.root.iterdir()):
             raise LabRefusedError(f"{self.root} is not empty and not a lab: choose another --dir")
+        self.root.mkdir(parents=True, exist_ok=True)
+        (self.root / ".hotsite-lab").touch()
         for folder in ("configs", "state", "etcd", "carriers", "logs", "run"):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
         self.secrets.mkdir(mode=0o700, exist_ok=True)

@@ -1,8 +1,10 @@
 """Ending a lab so that nothing of it runs any more, also when its supervisor is gone; and nothing else ends."""
 
+import contextlib
 import os
 import signal
-import time
+
+import psutil
 
 from sitecontrol.lab import ownership
 from sitecontrol.lab.pidfiles import read_pid
@@ -11,7 +13,6 @@ from sitecontrol.lab.ports import SITES
 
 SUPERVISOR_WITHIN = 20.0  # seconds for its own orderly end
 STRAGGLERS_WITHIN = 3.0
-POLL = 0.05
 
 
 def bring_down(plan: Plan) -> int:
@@ -19,11 +20,8 @@ def bring_down(plan: Plan) -> int:
     pid = read_pid(plan.directory.supervisor_pidfile)
     if pid is not None:
         os.kill(pid, signal.SIGTERM)
-        deadline = time.monotonic() + SUPERVISOR_WITHIN
-        while read_pid(plan.directory.supervisor_pidfile) == pid and time.monotonic() < deadline:
-            time.sleep(POLL)
-        if read_pid(plan.directory.supervisor_pidfile) == pid:
-            os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(psutil.TimeoutExpired):  # what it left is ended below, itself included
+            psutil.Process(pid).wait(SUPERVISOR_WITHIN)
     data_dirs = [plan.lab.installation.data_dir(site) for site in SITES]
     ended = ownership.end(plan.lab.id, data_dirs, within=STRAGGLERS_WITHIN)
     for file in (plan.directory.root / "run").glob("*.json"):

@@ -91,11 +91,13 @@ def refuse_if_taken(plan: Plan) -> None:
 def remove(directory: Path) -> None:
     """Forget a lab that does not run: its folder, and its data elsewhere."""
     lab_dir = LabDir.at(directory)
+    if not lab_dir.is_ours:
+        return
     if lab_dir.exists:
         refuse_if_running(lab_dir)
         with contextlib.suppress(LabUnreachableError):
             shutil.rmtree(read_lab(directory).lab.installation.postgres_root, ignore_errors=True)
-        shutil.rmtree(lab_dir.root)
+    shutil.rmtree(lab_dir.root)
 
 
 def start_supervisor(plan: Plan, *, foreground: bool) -> subprocess.Popen[bytes]:
@@ -108,6 +110,7 @@ def start_supervisor(plan: Plan, *, foreground: bool) -> subprocess.Popen[bytes]
             stdout=output,
             stderr=output,
             cwd=PROJECT,
+            env={**os.environ, ownership.MARK: plan.lab.id},
             start_new_session=True,
         )
 

@@ -40,6 +40,8 @@ from sitecontrol.records import Phase
 FOLLOW_PATIENCE = 5.0  # seconds that a standby may run without streaming before it is repaired
 BOOTSTRAP_PATIENCE = 10.0  # seconds that a site which is not preferred leaves the first start to the other
 MUTE_PATIENCE = 3.0  # seconds that a PostgreSQL may stay silent while nothing explains it
+START_TRIES = 2  # starts as a standby that may fail before the data directory is repaired
+AFTER_GIVING_UP = 3.0  # seconds that a node which gave the lead up leaves it to others
 
 
 class Lane(Enum):
@@ -68,13 +70,16 @@ class Decision:
 
 
 def _running(f: Facts) -> bool:
-    return f.pg.state in (PgState.PRIMARY, PgState.STANDBY, PgState.MUTE)
+    return f.pg.state in (PgState.PRIMARY, PgState.STANDBY, PgState.STARTING, PgState.MUTE)
 
 
 def _serving_without_proof(f: Facts) -> bool:
-    """We may still be taken for the leader, and neither the lease nor the canary shows that we are."""
-    was_leading = f.pg.open_term is not None or f.lead
-    return was_leading and _running(f) and not f.etcd_here and not f.lease_safe and not f.canary_fresh
+    """Dispatchers are let in, and neither the lease nor the canary shows that nobody else leads. With nobody else
+    in step nobody else can lead: then a late canary proves nothing against us.
+    """
+    proved = f.etcd_here or f.lease_safe or f.canary_fresh
+    alone = f.sync is not None and f.sync.leader == f.node and not f.sync.standbys
+    return f.pg.open_term is not None and _running(f) and not proved and not alone
 
 
 def _led_by_other(f: Facts) -> bool:
@@ -86,6 +91,10 @@ def _leader_name(f: Facts) -> str:
 
 
 def _foreign(f: Facts) -> bool:
+    return _foreign_id(f) and not f.pg.unfinished
+
+
+def _foreign_id(f: Facts) -> bool:
     known = f.cluster.initialize
     return (
         known is not None
@@ -117,8 +126,21 @@ def _settled(f: Facts) -> bool:
 
 
 def _restart_in_place(f: Facts) -> bool:
-    down_since = max(f.pg.since, f.swap_ended_at)
-    return f.now - down_since < f.settings.restart_within or not f.other_in_step
+    return f.down_for < f.settings.restart_within or not f.other_in_step
+
+
+def _nothing_of_ours(f: Facts) -> bool:
+    """What lies here was never part of the cluster: no data, half-made data, or a first start that was cut off."""
+    return f.pg.state in (PgState.ABSENT, PgState.UNUSABLE) or (f.pg.unfinished and _foreign_id(f))
+
+
+def _cannot_start(f: Facts) -> bool:
+    return (
+        _led_by_other(f)
+        and f.pg.state is PgState.STOPPED
+        and f.pg.failed_starts >= START_TRIES
+        and _settled(f)
+    )
 
 
 def _cannot_follow(f: Facts, patience: float) -> bool:
@@ -137,7 +159,7 @@ def _canary_holds_back(f: Facts) -> bool:
     return (
         f.pg.state is PgState.STANDBY
         and f.canary_fresh
-        and not f.released
+        and f.released_by is None
         and absent < f.settings.canary_wait
     )
 
@@ -154,7 +176,7 @@ def _claim(f: Facts) -> Effect:
         evidence={
             "leader_absent_s": "just now" if absent is None else f"{absent:.2f}",
             "canary_age_s": "never seen" if age is None else f"{age:.2f}",
-            "released": str(f.released).lower(),
+            "released_by": f.released_by or "nobody",
             "in_step": "as recorded leader" if f.recorded_leader else "as standby in step",
             "lsn": str(max(f.pg.received_lsn, f.pg.replayed_lsn)),
         },
@@ -191,15 +213,16 @@ POSTGRES: Sequence[Row] = (
         " has to decide.",
         lambda f: (
             not _initialized(f)
-            and not _reserved_by_us(f)
             and f.pg.state not in (PgState.ABSENT, PgState.UNUSABLE)
+            and not f.pg.unfinished
         ),
     ),
     Row(
         "bootstrap",
         "Nothing exists yet: make the first data directory and the cluster's first records.",
         lambda f: (
-            f.cluster.initialize is None
+            (f.cluster.initialize is None or _reserved_by_us(f))
+            and f.cluster.term is None
             and f.lease_safe
             and (
                 f.preferred
@@ -222,6 +245,8 @@ POSTGRES: Sequence[Row] = (
             and f.in_phase(Phase.HELD)
             and f.pg.state is PgState.PRIMARY
             and swapping.in_time(f)
+            and f.etcd_here
+            and f.lease_safe
             and (f.drained or (f.held_at is not None and f.now - f.held_at > f.settings.drain_within))
         ),
         lambda _: ShutDownForSwap(),
@@ -245,8 +270,13 @@ POSTGRES: Sequence[Row] = (
     Row(
         "give-up-dead",
         "PostgreSQL is down longer than a restart may take, and another node is in step: give the lead up.",
-        lambda f: f.lead and f.pg.state is PgState.STOPPED and not _restart_in_place(f),
+        lambda f: f.lead and f.pg.state in (PgState.STOPPED, PgState.STARTING) and not _restart_in_place(f),
         lambda _: GiveUp(reason="PostgreSQL did not come back in time"),
+    ),
+    Row(
+        "recovering",
+        "PostgreSQL of the leader recovers: wait until it takes connections.",
+        lambda f: f.lead and f.pg.state is PgState.STARTING,
     ),
     Row(
         "restart-in-place",
@@ -291,18 +321,8 @@ POSTGRES: Sequence[Row] = (
     ),
     Row(
         "narrow",
-        "`sync` names others, and our commits do not wait for them: write that only we hold everything, before anybody"
-        " is let in.",
-        lambda f: (
-            f.lead
-            and f.pg.state is PgState.PRIMARY
-            and (f.sync is None or f.sync.term != f.term or f.sync.leader != f.node)
-        ),
-        lambda _: Narrow(),
-    ),
-    Row(
-        "open",
-        "PostgreSQL takes writes and we lead: commit a barrier and let the dispatchers in.",
+        "`sync` is of an older term, or names others for whom our commits do not wait: write that only we hold"
+        " everything, before anybody is let in.",
         lambda f: (
             f.lead
             and f.pg.state is PgState.PRIMARY
@@ -329,7 +349,7 @@ POSTGRES: Sequence[Row] = (
     Row(
         "clone",
         "There is no usable data here: take a copy of the leader.",
-        lambda f: _led_by_other(f) and f.pg.state in (PgState.ABSENT, PgState.UNUSABLE) and _settled(f),
+        lambda f: _led_by_other(f) and _nothing_of_ours(f) and _settled(f),
         lambda f: Clone(leader=_leader_name(f)),
     ),
     Row(
@@ -354,6 +374,18 @@ POSTGRES: Sequence[Row] = (
         "We were a primary and another node leads now: rewind to its history.",
         lambda f: _led_by_other(f) and f.pg.state is PgState.STOPPED and f.pg.was_primary,
         lambda f: Rewind(leader=_leader_name(f)),
+    ),
+    Row(
+        "cannot-start-rewind",
+        "Our standby ends as soon as it is started: rewind to the leader's history.",
+        lambda f: _cannot_start(f) and f.repairs == 0,
+        lambda f: Rewind(leader=_leader_name(f)),
+    ),
+    Row(
+        "cannot-start-clone",
+        "Our standby ends as soon as it is started, even after a rewind: take a fresh copy of the leader.",
+        _cannot_start,
+        lambda f: Clone(leader=_leader_name(f)),
     ),
     Row(
         "start-standby",
@@ -400,7 +432,7 @@ POSTGRES: Sequence[Row] = (
     Row(
         "reclaim",
         "etcd has lost our lease, but we never stopped serving and nobody else led: take the same term up again.",
-        lambda f: f.pg.state is PgState.PRIMARY and f.recorded_leader and f.open and not f.released,
+        lambda f: f.pg.state is PgState.PRIMARY and f.recorded_leader and f.open and f.released_by is None,
         lambda _: Reclaim(),
     ),
     Row(
@@ -424,6 +456,15 @@ POSTGRES: Sequence[Row] = (
         "canary-holds-back",
         "`leader` is gone, but the leader's canary still reaches us: it serves; give it time to return.",
         lambda f: f.may_lead and _canary_holds_back(f),
+    ),
+    Row(
+        "gave-up",
+        "We gave the lead up a moment ago: leave it to the others who are complete.",
+        lambda f: (
+            f.released_by == f.node
+            and f.other_in_step
+            and (f.leader_absent_since is None or f.now - f.leader_absent_since < AFTER_GIVING_UP)
+        ),
     ),
     Row(
         "claim",

@@ -20,6 +20,7 @@ class PgState(Enum):
     STOPPED = "stopped"  # no process (stopped, crashed, or killed)
     PRIMARY = "primary"  # runs and takes writes
     STANDBY = "standby"  # runs in recovery
+    STARTING = "starting"  # it runs and says that it does not take connections yet (recovery)
     MUTE = "mute"  # a process runs, but it does not answer
 
 
@@ -32,12 +33,18 @@ class StandbyFacts:
     flush_lsn: int
     replay_lsn: int
     moved_at: float  # when its flush position last advanced, or had nothing to advance to
+    still: int = 0  # looks in a row at which it had not moved
 
 
 @dataclass(frozen=True, kw_only=True)
 class PgFacts:
     state: PgState
     since: float = 0.0  # in this state since
+    looked_at: float = 0.0  # when all this was seen
+    down_since: float | None = None  # it does not answer as a primary or a standby since; None: it does
+    unfinished: bool = (
+        False  # made by a first start that was cut off: unless it became the cluster, it is nothing
+    )
     system_id: str | None = None
     incarnation: str | None = None
     timeline: int = 0
@@ -55,7 +62,7 @@ class PgFacts:
     names: tuple[str, ...] = ()  # synchronous_standby_names as the server has it
     standbys: tuple[StandbyFacts, ...] = ()
     canary_at: float | None = None  # PRIMARY: begin of the last committed canary; STANDBY: last new one seen
-    boot_attempts: int = 0  # starts in a row that failed
+    failed_starts: int = 0  # starts in a row that ended at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +102,7 @@ class Facts:
     swap_seen_at: float | None = None  # when we first saw the swap in progress
     held_at: float | None = None  # when we first saw it in phase `held`
     swap_ended_at: float = 0.0  # when the last swap's record disappeared
+    lead_since: float | None = None  # when we first saw ourselves named as the leader
     etcd_leader_here: bool = False  # etcd's own leader runs in our site
     etcd_leader_target: int | None = None  # a member elsewhere that could take it
 
@@ -138,7 +146,12 @@ class Facts:
 
     @property
     def canary_age(self) -> float | None:
-        return None if self.pg.canary_at is None else self.now - self.pg.canary_at
+        """Seconds since the last canary. An open primary whose canary was not written yet counts from its start:
+        an agent that was just restarted has to get one through first.
+        """
+        if self.pg.canary_at is not None:
+            return self.now - self.pg.canary_at
+        return self.now - self.pg.since if self.pg.open_term is not None else None
 
     @property
     def canary_fresh(self) -> bool:
@@ -178,8 +191,10 @@ class Facts:
 
     @property
     def other_in_step(self) -> bool:
-        """Somebody else could take over if we gave the lead up."""
-        return self.sync is not None and any(s.node != self.node for s in self.sync.standbys)
+        """Somebody else, whose agent is alive, could take over if we gave the lead up."""
+        sync = self.sync
+        complete = {sync.leader, *(s.node for s in sync.standbys)} if sync is not None else set()
+        return any(node in self.cluster.members for node in complete - {self.node})
 
     @property
     def open(self) -> bool:
@@ -197,9 +212,17 @@ class Facts:
         return next((s for s in self.pg.standbys if s.name == node), None)
 
     @property
-    def released(self) -> bool:
-        """The last leader gave its term up by itself: nobody has to wait for its canary to grow old."""
-        return self.cluster.term is not None and self.cluster.term.record.released
+    def released_by(self) -> str | None:
+        """Who gave the last term up by itself: nobody else has to wait for its canary to grow old."""
+        return self.cluster.term.record.released_by if self.cluster.term else None
+
+    @property
+    def down_for(self) -> float:
+        """Seconds that our PostgreSQL could have been started again in, and was not."""
+        since = self.pg.down_since
+        if since is None:
+            return 0.0
+        return self.now - max(since, self.swap_ended_at, self.lead_since or 0.0)
 
     @property
     def swap_age(self) -> float:

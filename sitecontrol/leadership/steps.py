@@ -4,13 +4,14 @@ from sitecontrol.leadership.facts import Facts, StandbyFacts
 
 RESTART_GRACE = 1.0  # seconds after our PostgreSQL started in which its standbys may still be reconnecting
 SILENT_AFTER = 0.7  # seconds without a flush, while there is something to flush
-JOIN_LAG_BYTES = 16 * 1024 * 1024  # a standby further behind catches up first
+SILENT_LOOKS = 4  # and as many looks: a stall of our own must not throw a standby out
+JOIN_LAG_BYTES = 2 * 1024 * 1024  # a standby further behind catches up first
 
 
 def _lost(f: Facts, standby: StandbyFacts | None) -> bool:
     if standby is None or not standby.streaming:
         return f.now - f.pg.since > RESTART_GRACE
-    return f.now - standby.moved_at > SILENT_AFTER
+    return f.pg.looked_at - standby.moved_at > SILENT_AFTER and standby.still >= SILENT_LOOKS
 
 
 def unawaited(f: Facts) -> tuple[str, ...]:

@@ -135,7 +135,7 @@ class Writer:
 
     def give_up(self) -> Transaction:
         return self._transaction(
-            self._delete("leader"), self._put("term", Term(term=self.term, released=True))
+            self._delete("leader"), self._put("term", Term(term=self.term, released_by=self.node))
         )
 
     # -- who is in step ----------------------------------------------------------------------------------------

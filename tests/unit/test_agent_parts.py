@@ -40,7 +40,7 @@ class Recorder:
         self.go = asyncio.Event()
         self.finished = asyncio.Event()
 
-    async def execute(self, effect: Effect) -> None:
+    async def execute(self, effect: Effect, facts) -> None:
         self.started.append(effect)
         self.begun.set()
         await self.go.wait()
@@ -51,9 +51,9 @@ class Recorder:
 async def test_a_busy_lane_drops_what_is_decided_meanwhile():
     recorder = Recorder()
     lanes = Lanes(recorder.execute, lambda: None, SystemClock())
-    lanes.offer(decision(Promote()))
+    lanes.offer(decision(Promote()), at_columbus())
     await recorder.begun.wait()
-    lanes.offer(decision(Open()))
+    lanes.offer(decision(Open()), at_columbus())
     await lanes.stop()
     assert recorder.started == [Promote()]
 
@@ -61,10 +61,10 @@ async def test_a_busy_lane_drops_what_is_decided_meanwhile():
 async def test_a_fence_ends_what_the_lane_is_doing_and_runs_after_it():
     recorder, fence = Recorder(), Fence(reason="test")
     lanes = Lanes(recorder.execute, lambda: None, SystemClock())
-    lanes.offer(decision(Promote()))
+    lanes.offer(decision(Promote()), at_columbus())
     await recorder.begun.wait()
     recorder.begun.clear()
-    lanes.offer(decision(fence))
+    lanes.offer(decision(fence), at_columbus())
     await recorder.begun.wait()
     recorder.go.set()
     await recorder.finished.wait()

@@ -99,16 +99,16 @@ def test_leadership_is_the_lease_and_not_the_name():
 
 
 def test_a_crashed_leader_is_restarted_in_place_at_first():
-    assert isinstance(effect(at_columbus(pg=primary(state=PgState.STOPPED, since=99.8))), StartPrimary)
+    assert isinstance(effect(at_columbus(pg=primary(state=PgState.STOPPED, down_since=99.8))), StartPrimary)
 
 
 def test_a_leader_that_does_not_come_back_in_time_gives_the_lead_up():
-    assert isinstance(effect(at_columbus(pg=primary(state=PgState.STOPPED, since=98.0))), GiveUp)
+    assert isinstance(effect(at_columbus(pg=primary(state=PgState.STOPPED, down_since=98.0))), GiveUp)
 
 
 def test_a_lead_is_never_given_up_when_nobody_else_is_in_step():
     alone = cluster(sync=entry(sync(COLUMBUS)))
-    facts = at_columbus(cluster=alone, pg=primary(state=PgState.STOPPED, since=50.0))
+    facts = at_columbus(cluster=alone, pg=primary(state=PgState.STOPPED, down_since=50.0))
     assert isinstance(effect(facts), StartPrimary)
 
 
@@ -160,7 +160,7 @@ def test_a_fresh_canary_holds_an_election_back_for_a_limited_time():
 
 
 def test_a_leader_that_gave_up_is_followed_at_once():
-    released = cluster(leader=None, term=entry(Term(term=3, released=True)))
+    released = cluster(leader=None, term=entry(Term(term=3, released_by=COLUMBUS)))
     assert isinstance(effect(at_denver(cluster=released, leader_absent_since=99.99)), Claim)
 
 
@@ -193,9 +193,72 @@ def test_a_serving_leader_whose_lease_etcd_lost_takes_the_same_term_up_again():
     assert isinstance(effect(at_columbus(cluster=NOBODY_LEADS)), Reclaim)
 
 
-def test_a_leader_that_released_its_term_does_not_take_it_up_again():
-    released = cluster(leader=None, term=entry(Term(term=3, released=True)))
-    assert isinstance(effect(at_columbus(cluster=released)), Claim)
+def test_a_leader_that_gave_up_leaves_the_lead_to_the_others_for_a_moment():
+    released = cluster(leader=None, term=entry(Term(term=3, released_by=COLUMBUS)))
+    stopped = primary(state=PgState.STOPPED, open_term=None, down_since=95.0)
+    just_now = at_columbus(cluster=released, pg=stopped, leader_absent_since=99.0)
+    assert rule(just_now) == "gave-up"
+    assert isinstance(effect(replace(just_now, leader_absent_since=96.0)), Claim)
+
+
+def test_a_node_that_takes_the_lead_again_tries_to_start_before_it_gives_up_again():
+    facts = at_columbus(pg=primary(state=PgState.STOPPED, down_since=50.0), lead_since=99.9)
+    assert isinstance(effect(facts), StartPrimary)
+
+
+def test_a_lead_is_not_given_up_to_a_node_whose_agent_is_silent():
+    members = {COLUMBUS: cluster().members[COLUMBUS]}
+    facts = at_columbus(cluster=cluster(members=members), pg=primary(state=PgState.STOPPED, down_since=50.0))
+    assert isinstance(effect(facts), StartPrimary)
+
+
+def test_a_leader_that_recovers_for_long_gives_up_when_another_is_in_step():
+    assert isinstance(effect(at_columbus(pg=primary(state=PgState.STARTING, down_since=98.0))), GiveUp)
+
+
+def test_a_leader_that_recovers_is_never_killed_when_it_is_alone():
+    alone = cluster(sync=entry(sync(COLUMBUS)))
+    facts = at_columbus(cluster=alone, pg=primary(state=PgState.STARTING, down_since=50.0, since=50.0))
+    assert rule(facts) == "recovering"
+
+
+def test_an_agent_that_was_just_restarted_gets_time_to_write_a_canary():
+    facts = at_columbus(**NO_ETCD, pg=primary(canary_at=None, since=99.5))
+    assert effect(facts) is None
+    assert isinstance(effect(replace(facts, pg=primary(canary_at=None, since=98.0))), Fence)
+
+
+def test_a_leader_that_is_alone_in_step_is_not_ended_for_a_late_canary():
+    alone = cluster(sync=entry(sync(COLUMBUS)))
+    assert effect(at_columbus(**NO_ETCD, cluster=alone, pg=primary(canary_at=90.0))) is None
+
+
+def test_a_standby_that_cannot_start_is_rewound_and_then_cloned():
+    facts = at_denver(
+        cluster=cluster(sync=entry(sync(COLUMBUS))), pg=standby(state=PgState.STOPPED, failed_starts=2)
+    )
+    assert effect(facts) == Rewind(leader=COLUMBUS)
+    assert effect(replace(facts, repairs=1)) == Clone(leader=COLUMBUS)
+
+
+def test_leftovers_of_a_first_start_that_was_cut_off_are_made_anew_or_cloned_over():
+    leftovers = standby(state=PgState.PRIMARY, unfinished=True, system_id="9", open_term=None)
+    assert rule(at_columbus(cluster=Snapshot(read_at=1.0), pg=leftovers)) == "bootstrap"
+    others = at_denver(cluster=cluster(sync=entry(sync(COLUMBUS))), pg=leftovers)
+    assert isinstance(effect(others), Fence)
+    assert effect(replace(others, pg=replace(leftovers, state=PgState.STOPPED))) == Clone(leader=COLUMBUS)
+
+
+def test_a_finished_first_start_is_no_leftover_even_if_its_marker_was_not_removed():
+    assert rule(at_columbus(pg=primary(unfinished=True))) == "leads"
+
+
+def test_a_swap_does_not_shut_down_without_etcd():
+    held = {"columbus-1": entry(dispatcher("columbus-1", "columbus", held_for="s1"))}
+    facts = at_columbus(
+        **NO_ETCD, cluster=swapping(Phase.HELD, dispatchers=held), swap_seen_at=99.9, held_at=99.9
+    )
+    assert not isinstance(effect(facts), ShutDownForSwap)
 
 
 def test_a_primary_that_is_barred_stops():
@@ -343,7 +406,7 @@ def test_a_swap_past_its_deadline_is_rolled_back_even_when_it_could_be_handed_ov
 
 
 def test_after_a_rollback_the_old_leader_starts_again_however_long_it_was_down():
-    facts = at_columbus(pg=replace(SHUT_DOWN, since=90.0), swap_ended_at=99.9)
+    facts = at_columbus(pg=replace(SHUT_DOWN, down_since=90.0), swap_ended_at=99.9)
     assert isinstance(effect(facts), StartPrimary)
 
 
@@ -366,7 +429,9 @@ snapshots = st.builds(
         st.sampled_from([OUR_LEASE, THEIR_LEASE, 99]),
     ),
     term=st.none()
-    | st.builds(lambda t, r: entry(Term(term=t, released=r)), st.integers(1, 5), st.booleans()),
+    | st.builds(
+        lambda t, r: entry(Term(term=t, released_by=r)), st.integers(1, 5), st.none() | st.just(COLUMBUS)
+    ),
     sync=st.none()
     | st.builds(
         lambda node, others, term: entry(sync(node, *(o for o in others if o != node), term=term)),
@@ -460,7 +525,8 @@ def test_data_is_rewound_or_replaced_only_when_the_leader_alone_holds_everything
 @given(any_facts)
 def test_an_open_primary_without_any_proof_is_always_fenced(facts):
     unproved = not facts.etcd_here and not facts.lease_safe and not facts.canary_fresh
-    if unproved and facts.pg.state is PgState.PRIMARY and facts.pg.open_term is not None:
+    alone = facts.sync is not None and facts.sync.leader == facts.node and not facts.sync.standbys
+    if unproved and not alone and facts.pg.state is PgState.PRIMARY and facts.pg.open_term is not None:
         assert isinstance(effect(facts), Fence)
 
 
