@@ -46,6 +46,10 @@ log = structlog.get_logger()
 SECOND_WAVE_AFTER = 8.0  # seconds at most; sooner when an agent answers
 STOP_WITHIN = 4.0  # seconds for a clean end, before the rest is killed
 STRAGGLERS_WITHIN = 2.0
+# PostgreSQL would wait for the other's walreceiver, and etcd's leader for a successor: both while all end. Both
+# are built to be killed.
+POSTGRES_WITHIN = 1.5
+ETCD_WITHIN = 1.0
 
 
 class Targets(BaseModel):
@@ -165,7 +169,7 @@ class Supervisor:
         early = [child for child in self.children.values() if child.process.kind not in last]
         await asyncio.gather(*(child.stop(STOP_WITHIN) for child in early))
         await asyncio.to_thread(self._end_postgres)
-        await asyncio.gather(*(child.stop(STOP_WITHIN) for child in self.children.values()))
+        await asyncio.gather(*(child.stop(ETCD_WITHIN) for child in self.children.values()))
         left = await asyncio.to_thread(
             ownership.end, self._plan.lab.id, self._data_dirs, within=STRAGGLERS_WITHIN
         )
@@ -175,7 +179,7 @@ class Supervisor:
         postmasters = [pid for d in self._data_dirs if (pid := ownership.postmaster_of(d)) is not None]
         processes = [psutil.Process(pid) for pid in postmasters]
         ownership.send(processes, signal.SIGINT)
-        _, alive = psutil.wait_procs(processes, timeout=STOP_WITHIN)
+        _, alive = psutil.wait_procs(processes, timeout=POSTGRES_WITHIN)
         ownership.send(alive, signal.SIGQUIT)
         psutil.wait_procs(alive, timeout=STRAGGLERS_WITHIN)
 
