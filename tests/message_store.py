@@ -16,7 +16,7 @@ from tests.postgres import PostgresServer, running_server, short_folder
 
 TERM = 7
 NODE, BOOT = "columbus-a", "b1"
-ROLES = ("hotsite_migrate", "hotsite_dispatch", "hotsite_monitor")
+ROLES = ("hotsite_migrate", "hotsite_dispatch", "hotsite_monitor", "hotsite_rewind")
 
 
 def as_role(target: Target, role: str) -> Target:

@@ -88,3 +88,10 @@ grant usage on schema control to hotsite_dispatch, hotsite_monitor, hotsite_migr
 grant execute on function control.assert_leader(bigint) to hotsite_dispatch, hotsite_migrate;
 grant execute on function control.state() to hotsite_dispatch, hotsite_monitor, hotsite_migrate;
 grant execute on function control.durability(pg_lsn) to hotsite_dispatch, hotsite_migrate;
+
+-- What pg_rewind asks its source for. Here and not where the role is made: a grant on a function counts only in the
+-- database in which it was given, and pg_rewind connects to this one.
+grant execute on function pg_ls_dir(text, boolean, boolean) to hotsite_rewind;
+grant execute on function pg_stat_file(text, boolean) to hotsite_rewind;
+grant execute on function pg_read_binary_file(text) to hotsite_rewind;
+grant execute on function pg_read_binary_file(text, bigint, bigint, boolean) to hotsite_rewind;

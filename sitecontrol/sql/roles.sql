@@ -1,9 +1,5 @@
 create role hotsite_replication login replication;
 create role hotsite_rewind login;
-grant execute on function pg_ls_dir(text, boolean, boolean) to hotsite_rewind;
-grant execute on function pg_stat_file(text, boolean) to hotsite_rewind;
-grant execute on function pg_read_binary_file(text) to hotsite_rewind;
-grant execute on function pg_read_binary_file(text, bigint, bigint, boolean) to hotsite_rewind;
 create role hotsite_migrate login;
 create role hotsite_dispatch login;
 create role hotsite_monitor login in role pg_monitor;
