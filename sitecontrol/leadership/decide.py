@@ -164,6 +164,18 @@ def _canary_holds_back(f: Facts) -> bool:
     )
 
 
+def _follows_unnoted(f: Facts) -> bool:
+    """The old leader could come back into step, but the swap's record has yet to say that it follows: whichever of the
+    two is written first overtakes the other, and coming into step is the longer one.
+    """
+    swap = f.swap
+    return (
+        swap is not None
+        and f.in_phase(Phase.HANDED, Phase.OPENED)
+        and joinable(f) == swap.from_node != f.node
+    )
+
+
 def _paused(f: Facts) -> bool:
     return f.cluster.desired is not None and f.cluster.desired.record.paused
 
@@ -491,6 +503,11 @@ STEP: Sequence[Row] = (
         ),
     ),
     Row(
+        "narrow-first",
+        "`sync` is about to be narrowed, so that we can open: a second write to it would only be in the way.",
+        lambda f: not f.open and bool(unawaited(f)),
+    ),
+    Row(
         "leave",
         "A standby in step is gone or silent: take it out in etcd first, then stop waiting for it.",
         lambda f: bool(leaving(f)),
@@ -511,8 +528,8 @@ STEP: Sequence[Row] = (
     ),
     Row(
         "swap-first",
-        "A swap is holding requests: nothing joins meanwhile.",
-        lambda f: f.in_phase(Phase.HELD),
+        "A swap holds requests, or is about to note that the old leader streams: nothing joins meanwhile.",
+        lambda f: f.in_phase(Phase.HELD) or _follows_unnoted(f),
     ),
     Row(
         "join",

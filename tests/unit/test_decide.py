@@ -138,6 +138,17 @@ def test_a_standby_that_commits_do_not_wait_for_leaves_step_at_once():
     assert isinstance(effect(at_columbus(pg=primary(names=())), Lane.STEP), Leave)
 
 
+def test_one_lane_alone_writes_sync_while_a_new_leader_narrows_it():
+    handed = cluster(
+        leader=entry(leader(DENVER, 4), THEIR_LEASE),
+        term=entry(Term(term=4)),
+        sync=entry(sync(DENVER, COLUMBUS, term=4)),
+        swap=entry(swap(Phase.HANDED)),
+    )
+    promoted = primary(open_term=None, incarnation=f"disk-{DENVER}", names=(), remote_in_step=(), standbys=())
+    assert effect(at_denver(cluster=handed, pg=promoted), Lane.STEP) is None
+
+
 def test_a_winner_whose_postgres_was_stopped_as_a_standby_recovers_before_it_is_promoted():
     won = cluster(leader=entry(leader(DENVER, 4), THEIR_LEASE), term=entry(Term(term=4)))
     assert effect(at_denver(cluster=won, pg=standby(state=PgState.STOPPED))) == StartStandby(leader=DENVER)
@@ -354,6 +365,24 @@ def test_a_streaming_standby_joins():
     alone = cluster(sync=entry(sync(COLUMBUS)))
     facts = at_columbus(cluster=alone, pg=primary(names=(), remote_in_step=()))
     assert effect(facts, Lane.STEP) == Join(node=DENVER)
+
+
+def test_after_a_hand_over_the_old_leader_joins_only_when_the_swap_has_noted_that_it_follows():
+    def streaming(phase: Phase) -> Facts:
+        arrived = cluster(
+            leader=entry(leader(DENVER, 4), THEIR_LEASE),
+            term=entry(Term(term=4)),
+            sync=entry(sync(DENVER, term=4)),
+            swap=entry(swap(phase)),
+        )
+        follower = replace(primary().standbys[0], name=COLUMBUS)
+        serving = primary(
+            open_term=4, incarnation=f"disk-{DENVER}", names=(), remote_in_step=(), standbys=(follower,)
+        )
+        return at_denver(cluster=arrived, pg=serving)
+
+    assert effect(streaming(Phase.OPENED), Lane.STEP) is None
+    assert effect(streaming(Phase.FOLLOWING), Lane.STEP) == Join(node=COLUMBUS)
 
 
 def test_a_name_that_is_not_in_sync_is_cleared():
