@@ -12,6 +12,7 @@ from sitecontrol.drills.outcome import Moment, Outcome
 
 WIDTH, HEIGHT = 960.0, 220.0  # of the drawing, in its own units
 LEFT, RIGHT, TOP, BOTTOM = 40.0, 12.0, 34.0, 26.0
+TALLEST = 5.0  # a bar, as a multiple of the median
 AROUND = 4.0  # seconds drawn before the first and after the last line of the timeline
 
 
@@ -110,16 +111,12 @@ def draw(outcome: Outcome) -> Drawing:
         return round(LEFT + (t - start) * per_second, 1)
 
     drawn = [(t, count) for t, count in outcome.acks_per_tenth if start <= t <= end]
-    largest = max((count for _, count in drawn), default=1)
+    # What was held is answered all at once: bars are cut off at a multiple of the steady rate, so that it shows.
+    counts = [count for _, count in drawn] or [1]
+    largest = min(max(counts), max(1, int(TALLEST * statistics.median(counts))))
     room = HEIGHT - TOP - BOTTOM
-    bars = [
-        Bar(
-            x=x(t),
-            y=round(HEIGHT - BOTTOM - room * count / largest, 1),
-            height=round(room * count / largest, 1),
-        )
-        for t, count in drawn
-    ]
+    heights = [(t, room * min(count, largest) / largest) for t, count in drawn]
+    bars = [Bar(x=x(t), y=round(HEIGHT - BOTTOM - h, 1), height=round(h, 1)) for t, h in heights]
     step = next(s for s in (1, 2, 5, 10, 20, 50, 100) if (end - start) / s <= 16 or s == 100)
     first = int(start // step + 1) * step
     return Drawing(
