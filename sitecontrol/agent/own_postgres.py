@@ -233,14 +233,16 @@ class OwnPostgres:
 
     async def rewind(self, leader: str) -> None:
         """Back to the leader's history, then start as its standby. Raises NeedsClone."""
-        await self.stop_clean(within=5.0)
         source = self._target(leader, "rewind")
-        needed = await self._node.rewind_from(source, timeline=await self._timeline_of(source))
+        timeline = await self._timeline_of(source)  # before anything is stopped: it may only be the line that is dead
+        await self.stop_clean(within=5.0)
+        needed = await self._node.rewind_from(source, timeline=timeline)
         self._failed_starts = 0
         log.info("rewound", leader=leader, needed=needed)
         await self.start_standby(leader)
 
     async def clone(self, leader: str) -> None:
+        await self._timeline_of(self._target(leader, "rewind"))  # as above
         await self.end_at_once()
         await self._node.clone_from(self._target(leader, "replication"), deadline=CLONE_WITHIN)
         self.forget_marker()
