@@ -3,10 +3,13 @@
 One synchronous commit serves every message of a group, so that a second copy at the other site costs latency
 and not throughput. A group leaves as soon as it may:
 
-* at most `in_flight` groups are under way;
-* two groups leave at least `wait_s` apart, and while others are under way their departures are spread evenly
-  over the time that a commit takes: over a line of 35 ms groups sent in a bunch would come back in a bunch,
-  and a message that has just missed them would wait for nearly a whole round trip;
+* at most `in_flight` groups are under way, and fewer where commits are quick: a group costs both sites much
+  the same whether one row is in it or twenty, so more are under way only when the line is what they wait for;
+* two groups leave at least `wait_s` apart, and one leaves no sooner than `wait_s` after another came back: those
+  who were just answered are the ones who ask again. A message that comes after a pause waits for nobody;
+* while others are under way departures are spread evenly over the time that a commit takes: over a line of
+  35 ms groups sent in a bunch would come back in a bunch, and a message that has just missed them would wait
+  for nearly a whole round trip;
 * a full group leaves at once;
 * lines of bulk requests alone wait until their group is full or nothing is under way: nobody waits for one
   of them, and fewer, fuller groups cost both sites less.
@@ -25,13 +28,15 @@ T = TypeVar("T")
 
 SLOWEST_COMMIT_S: Final = 0.25  # a commit that took longer met trouble and says nothing about the next
 SMOOTHING: Final = 0.2  # weight of the newest commit in the running mean
+QUICK_COMMIT_S: Final = 0.012  # one group under way for each of these that the line itself takes
+FORGETTING: Final = 0.02  # how fast the quickest commit gives way to slower ones
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
     """How groups are sent off."""
 
-    wait_s: float  # least time between two groups
+    wait_s: float  # least time between two groups, and after one came back
     max_rows: int
     in_flight: int
 
@@ -42,32 +47,42 @@ class Traffic:
 
     in_flight: int = 0
     last_left: float = float("-inf")
+    last_back: float = float("-inf")
     commit_s: float = 0.0  # running mean of how long a commit takes
+    quickest_s: float = (
+        0.0  # the quickest of late: what the line takes, without the queue before a busy machine
+    )
 
 
 def departure(pace: Pace, traffic: Traffic, *, now: float, single: int, bulk: int) -> float | None:
     """When the next group leaves; None while there is nothing to send before more comes or a group is back."""
+    most = min(pace.in_flight, 1 + int(traffic.quickest_s / QUICK_COMMIT_S))
     if single + bulk == 0 or traffic.in_flight >= pace.in_flight:
         return None
     if single + bulk >= pace.max_rows:
         return now
-    if single == 0 and traffic.in_flight:
+    if traffic.in_flight >= most or (single == 0 and traffic.in_flight):
         return None
-    apart = max(pace.wait_s, traffic.commit_s / pace.in_flight) if traffic.in_flight else pace.wait_s
-    return max(now, traffic.last_left + apart)
+    apart = max(pace.wait_s, traffic.commit_s / most) if traffic.in_flight else pace.wait_s
+    return max(now, traffic.last_left + apart, traffic.last_back + pace.wait_s)
 
 
 def left(traffic: Traffic, *, now: float) -> Traffic:
     return replace(traffic, in_flight=traffic.in_flight + 1, last_left=now)
 
 
-def returned(traffic: Traffic, *, took_s: float | None) -> Traffic:
+def returned(traffic: Traffic, *, now: float, took_s: float | None) -> Traffic:
     """A group is back; `took_s` is how long its commit took, None if it failed."""
-    commit_s = traffic.commit_s
+    commit_s, quickest_s = traffic.commit_s, traffic.quickest_s
     if took_s is not None:
         newest = min(took_s, SLOWEST_COMMIT_S)
         commit_s = newest if commit_s == 0 else commit_s + SMOOTHING * (newest - commit_s)
-    return replace(traffic, in_flight=traffic.in_flight - 1, commit_s=commit_s)
+        quickest_s = (
+            newest if quickest_s == 0 else min(newest, quickest_s + FORGETTING * (newest - quickest_s))
+        )
+    return replace(
+        traffic, in_flight=traffic.in_flight - 1, last_back=now, commit_s=commit_s, quickest_s=quickest_s
+    )
 
 
 @dataclass(frozen=True)

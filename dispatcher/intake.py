@@ -247,7 +247,7 @@ class Intake:
             for waiting in group:
                 if waiting.booked:
                     self._answer(waiting, failure)
-            self._traffic = grouping.returned(self._traffic, took_s=took_s)
+            self._traffic = grouping.returned(self._traffic, now=self._clock.now(), took_s=took_s)
             self._plan()
 
     async def _commit(self, rows: Sequence[Waiting], *, deadline: float) -> bool:

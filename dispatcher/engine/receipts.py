@@ -21,7 +21,9 @@ from sitecontrol.clock import Clock
 
 log = structlog.get_logger()
 
-COLLECT_S = 0.010
+# What comes within this goes together. Nobody waits for it but the carrier, and the answers that the receipts belong
+# to are stored meanwhile: a receipt that overtakes its answer must be parked and taken up again, and costs twice.
+COLLECT_S = 0.1
 BATCH_MAX = 1_000
 HOLD_S = 4.0  # carriers wait about 10 s for an answer: say "later" well before that
 WAITING_MAX = 20_000  # what is waiting to be stored; beyond it the carrier is told to come again

@@ -40,7 +40,7 @@ log = structlog.get_logger()
 
 WINDOWS_AHEAD = 4  # a batch is this many times what the carriers' windows hold
 MARGIN = 0.1  # of the claim's length: what a write, and our clock against theirs, may be late
-BUSY_PAUSE_S = 0.02  # between claims while less comes than was asked for
+BUSY_PAUSE_S = 0.04  # between claims while less comes than was asked for
 IDLE_PAUSE_S = 0.2  # the longest between claims while nothing comes and nobody wakes us
 WRITE_MAX = 100  # segments in one write
 ROOM_WITHIN_S = 0.25  # how long a link is waited for before looking round again

@@ -56,17 +56,27 @@ def test_a_full_group_leaves_at_once():
     assert departure(PACE, Traffic(in_flight=1, last_left=10.0), now=10.0, single=100, bulk=0) == 10.0
 
 
+def test_a_group_gathers_those_who_ask_again_when_another_came_back():
+    assert departure(PACE, Traffic(last_back=9.999), now=10.0, single=1, bulk=0) == pytest.approx(10.001)
+
+
+def test_while_commits_are_quick_one_group_at_a_time_is_under_way():
+    quick = Traffic(in_flight=1, last_left=9.0, commit_s=0.05, quickest_s=0.004)
+    assert departure(PACE, quick, now=10.0, single=1, bulk=0) is None
+    assert departure(PACE, quick, now=10.0, single=100, bulk=0) == 10.0
+
+
 def test_no_group_leaves_beyond_those_that_may_be_under_way():
     assert departure(PACE, Traffic(in_flight=3), now=10.0, single=1_000, bulk=0) is None
 
 
 def test_groups_are_spread_evenly_over_the_time_that_a_commit_takes():
-    traffic = Traffic(in_flight=1, last_left=10.0, commit_s=0.036)
+    traffic = Traffic(in_flight=1, last_left=10.0, commit_s=0.036, quickest_s=0.036)
     assert departure(PACE, traffic, now=10.0, single=1, bulk=0) == pytest.approx(10.012)
 
 
 def test_lines_of_bulk_alone_wait_for_a_full_group_or_for_nothing_under_way():
-    busy = Traffic(in_flight=1, last_left=9.0)
+    busy = Traffic(in_flight=1, last_left=9.0, quickest_s=0.036)
     assert departure(PACE, busy, now=10.0, single=0, bulk=99) is None
     assert departure(PACE, busy, now=10.0, single=0, bulk=100) == 10.0
     assert departure(PACE, busy, now=10.0, single=1, bulk=1) == 10.0
@@ -74,12 +84,14 @@ def test_lines_of_bulk_alone_wait_for_a_full_group_or_for_nothing_under_way():
 
 
 def test_one_commit_in_trouble_does_not_slow_the_pace_for_long():
-    traffic = returned(Traffic(in_flight=1, commit_s=0.002), took_s=9.0)
+    traffic = returned(Traffic(in_flight=1, commit_s=0.002, quickest_s=0.002), now=9.0, took_s=9.0)
     assert traffic.commit_s < SLOWEST_COMMIT_S / 4
+    assert traffic.quickest_s < SLOWEST_COMMIT_S / 20
 
 
 def test_a_failed_commit_says_nothing_about_the_time_that_one_takes():
-    assert returned(Traffic(in_flight=1, commit_s=0.002), took_s=None) == Traffic(commit_s=0.002)
+    failed = returned(Traffic(in_flight=1, commit_s=0.002), now=9.0, took_s=None)
+    assert failed == Traffic(commit_s=0.002, last_back=9.0)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 0.1)), max_size=60), st.integers(1, 500))
@@ -91,7 +103,7 @@ def test_at_no_time_are_more_groups_under_way_than_allowed(steps, waiting):
         if leaves and at is not None and at <= now:
             traffic = left(traffic, now=now)
         elif traffic.in_flight:
-            traffic = returned(traffic, took_s=gap)
+            traffic = returned(traffic, now=now, took_s=gap)
         assert 0 <= traffic.in_flight <= PACE.in_flight
 
 
