@@ -1,0 +1,488 @@
+"""Two real site agents on real PostgreSQL and a real etcd of three members, to be killed, hung and brought back.
+
+Fixtures (known everywhere through tests/conftest.py):
+
+* `agents` (module): columbus-a (preferred) and denver-a, `python -m sitecontrol agent`, in a folder of their own.
+  Nothing is started yet. A module's LEASE_TTL, if it has one, takes the place of ours.
+* `pair` (function): the same, both in step before the test begins. After each test everything is healed, and
+  **every row that was acknowledged must be on whoever leads then**: `acked-survives`, checked again and again.
+
+Tests do not care which of the two leads: they ask `leads()`, which returns the leader and the other one.
+
+The settings are slower than a real site's, so that a busy machine does not move production by itself.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import asyncpg
+import pytest
+
+from replication import processes
+from replication.errors import ReplicationError
+from replication.session import Session, Target
+from sitecontrol.etcd.api import EtcdError
+from sitecontrol.etcd.client import GrpcEtcd
+from tests.etcd import Cluster, free_ports, run_cluster
+from tests.postgres import short_folder, tools, unprivileged_user
+
+WITHIN = 60.0  # seconds, on a machine that does much else
+LEASE_TTL = 3
+TOKEN = "the-operators-token"
+SECRETS = ("replication", "rewind", "migrate", "dispatch", "monitor")
+SITES = ("columbus", "denver")
+
+_serial = itertools.count(1)
+
+SETTINGS = """
+[site]
+name = "{site}"
+cluster = "{cluster}"
+node = "{site}-a"
+environment = "lab"
+state_dir = "{home}/state"
+secrets_dir = "{folder}/secrets"
+
+[etcd]
+endpoints = {endpoints}
+
+[agent]
+listen = "127.0.0.1:{agent}"
+
+[replication]
+data_dir = "{home}/data"
+listen = "127.0.0.1:{postgres}"
+socket_dir = "{home}/run"
+bin_dir = "{bin_dir}"
+{run_as}
+parameters = {{ shared_buffers = "16MB", max_connections = 50 }}
+
+[failover]
+lease_ttl = {lease_ttl}
+canary_max_age = 2.0
+restart_within = 20.0   # a PostgreSQL that is killed alone is always started again in place
+swap_deadline = 8.0
+drain_within = 1.5      # so long does a swap stay in `held`: these dispatchers never say that they are drained
+"""
+PLACE = """
+[[place]]
+name = "{site}"
+preferred = {preferred}
+etcd_member = "{site}"
+nodes = [{{ name = "{site}-a", postgres = "127.0.0.1:{postgres}", agent = "http://127.0.0.1:{agent}" }}]
+"""
+
+TABLE = """
+create table if not exists public.acknowledged (id bigint primary key, term bigint not null)
+"""
+# As a dispatcher's functions do it: the database is asked whether it leads in the same transaction as the write.
+WRITE = """
+with leader as materialized (select control.assert_leader($1))
+insert into public.acknowledged (id, term) select $2, $1 from leader
+returning pg_current_wal_insert_lsn()::text as before
+"""
+SILENT = (
+    aiohttp.ClientError,
+    ReplicationError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    EtcdError,
+    OSError,
+)
+
+
+@dataclass
+class Site:
+    """One node: its agent's process, its PostgreSQL, and how to reach both."""
+
+    name: str
+    folder: Path
+    config: Path
+    agent_port: int
+    postgres_port: int
+    process: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
+
+    @property
+    def node(self) -> str:
+        return f"{self.name}-a"
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    # -- the agent's process
+
+    def start(self) -> None:
+        assert self.process is None
+        with (self.folder / "agent.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command(self.config), stdout=log, stderr=log, env=clean_environment()
+            )
+
+    @property
+    def runs(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def send(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """The agent alone, whatever state it is in; its PostgreSQL goes on."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def hang(self) -> None:
+        self.send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.send(signal.SIGCONT)
+
+    # -- PostgreSQL's processes
+
+    def postgres_pids(self) -> list[int]:
+        return processes.working_in(self.data.stat()) if self.data.exists() else []
+
+    def signal_postgres(self, number: signal.Signals) -> None:
+        for pid in self.postgres_pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    async def kill_postgres(self) -> None:
+        if self.data.exists():
+            await processes.kill_all(self.data.stat())
+
+    async def end(self) -> None:
+        """The whole node at once, as when its power fails."""
+        self.kill()
+        await self.kill_postgres()
+
+    async def copy_data(self, to: Path) -> None:
+        """A copy with owners and modes, as of a snapshot. PostgreSQL must have ended."""
+        await asyncio.to_thread(subprocess.run, ["cp", "-a", self.data, to], check=True)
+
+    def wipe(self) -> None:
+        """Lose the disk. Everything must have ended."""
+        for path in (self.data, self.folder / "data.conf", self.folder / "state"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    # -- what the agent tells
+
+    async def ask(self, path: str, **options: Any) -> tuple[int, dict[str, Any]]:
+        """A GET, or a POST when `json` is among the options."""
+        method = "POST" if "json" in options else "GET"
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as http,
+            http.request(method, f"http://127.0.0.1:{self.agent_port}{path}", **options) as answer,
+        ):
+            return answer.status, await answer.json(content_type=None)
+
+    async def status(self) -> dict[str, Any]:
+        return (await self.ask("/status"))[1]
+
+    async def rule(self) -> str:
+        """The row of the table that holds for its PostgreSQL."""
+        decision = (await self.status())["decision"]
+        return str(decision["rule"]) if decision else ""
+
+    async def swap(
+        self, to: "Site", *, dry_run: bool = False, token: str = TOKEN
+    ) -> tuple[int, dict[str, Any]]:
+        asked = {"to": to.name, "reason": "a test", "by": "tester", "dry_run": dry_run}
+        return await self.ask("/swap", json=asked, headers={"Authorization": f"Bearer {token}"})
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """What its agents have logged under that name, since the folder was made."""
+        lines = (self.folder / "agent.log").read_text(errors="replace").splitlines()
+        found = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+        return [event for event in found if event.get("event") == name]
+
+    def repairs(self) -> int:
+        """How often it was rewound or cloned."""
+        return len(self.events("rewound")) + len(self.events("cloned"))
+
+    # -- ways into its PostgreSQL
+
+    @asynccontextmanager
+    async def superuser(self) -> AsyncIterator[Session]:
+        async with self._session(host=str(self.folder / "run"), user="hotsite_agent") as session:
+            yield session
+
+    @asynccontextmanager
+    async def dispatcher(self) -> AsyncIterator[Session]:
+        async with self._session(host="127.0.0.1", user="hotsite_dispatch", password="dispatch") as session:
+            yield session
+
+    @asynccontextmanager
+    async def _session(self, **where: Any) -> AsyncIterator[Session]:
+        target = Target(port=self.postgres_port, database="hotsite", application_name="tests", **where)
+        session = await Session.connect(target, timeout=5)
+        try:
+            yield session
+        finally:
+            session.terminate()
+
+    async def select(self, sql: str, *args: object) -> Any:
+        """The first value of the first row, as superuser."""
+        async with self.superuser() as session:
+            return (await session.read(sql, *args, timeout=10))[0][0]
+
+    async def pid_of(self, backend_type: str) -> int:
+        """A process of its PostgreSQL, such as 'checkpointer' or 'walsender'."""
+        return int(
+            await self.select("select pid from pg_stat_activity where backend_type = $1", backend_type)
+        )
+
+    async def has(self, number: int) -> bool:
+        return bool(
+            await self.select("select exists (select from public.acknowledged where id = $1)", number)
+        )
+
+
+@dataclass
+class Pair:
+    etcd: Cluster
+    prefix: str
+    columbus: Site
+    denver: Site
+    acknowledged: set[int] = field(default_factory=set)
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def sites(self) -> tuple[Site, Site]:
+        return self.columbus, self.denver
+
+    def other(self, site: Site) -> Site:
+        return self.denver if site is self.columbus else self.columbus
+
+    # -- waiting
+
+    async def until(self, condition: Callable[[], Awaitable[Any]], what: str, within: float = WITHIN) -> Any:
+        """What `condition` returns once it is true; somebody who does not answer is asked again."""
+        deadline = time.monotonic() + within
+        while True:
+            with contextlib.suppress(*SILENT):
+                if found := await condition():
+                    return found
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not within {within} s: {what}\n{await self._described()}")
+            await asyncio.sleep(0.03)  # other processes: there is nothing to wait on
+
+    async def until_rule(self, site: Site, *rules: str) -> None:
+        async def holds() -> bool:
+            return await site.rule() in rules
+
+        await self.until(holds, f"{site.node} decides {' or '.join(rules)}")
+
+    async def until_leads(self, site: Site, *, above: int = 0) -> int:
+        """The term in which `site` is open and live; a later one than `above`."""
+
+        async def leads() -> int:
+            status = await site.status()
+            return int(status["term"]) if status["live"] and status["term"] > above else 0
+
+        return int(await self.until(leads, f"{site.node} serves in a term after {above}"))
+
+    async def until_two_site(self) -> None:
+        await self.until(self._whole, "both sites in step")
+
+    async def _whole(self) -> bool:
+        first, second = [await site.status() for site in self.sites]
+        leader = next((site for site in self.sites if site.node == first["leader"]), None)
+        if leader is None or not (first["ready"] and second["ready"]) or first["swap"] or second["swap"]:
+            return False
+        if {first["durability"], second["durability"]} != {"two-site"} or first["term"] != second["term"]:
+            return False
+        return await leader.select("select durability = 'two-site' and is_open from control.state()")
+
+    async def _described(self) -> str:
+        lines = []
+        for site in self.sites:
+            try:
+                lines.append(f"{site.node}: {json.dumps(await site.status())}")
+            except SILENT as error:
+                lines.append(f"{site.node}: silent ({error!r})")
+            log = site.folder / "agent.log"
+            lines += log.read_text(errors="replace").splitlines()[-25:] if log.exists() else []
+        return "\n".join(lines)
+
+    # -- the whole
+
+    async def heal(self) -> None:
+        """Have everything run that does not, and wait until both sites are in step."""
+        self.etcd.heal()
+        for site in self.sites:
+            site.signal_postgres(signal.SIGCONT)
+            if site.runs:
+                site.resume()
+            else:
+                site.kill()
+                site.start()
+        await self.until_two_site()
+
+    async def end(self) -> None:
+        for site in self.sites:
+            await site.end()
+
+    async def leads(self) -> tuple[Site, Site, int]:
+        """The leader, the other site, and the term."""
+        answers = await asyncio.gather(*(site.status() for site in self.sites), return_exceptions=True)
+        status = next(answer for answer in answers if isinstance(answer, dict))
+        leader = next(site for site in self.sites if site.node == status["leader"])
+        return leader, self.other(leader), int(status["term"])
+
+    async def prepare(self) -> None:
+        """What dispatchers need: a table, and a word of theirs in etcd that each site has one which is ready."""
+        leader, _, _ = await self.leads()
+        async with leader.superuser() as session:
+            await session.commit(TABLE, timeout=20)
+            await session.commit(
+                "grant select, insert on public.acknowledged to hotsite_dispatch", timeout=20
+            )
+        for site in SITES:
+            record = {"name": f"{site}-1", "site": site, "ready": True, "links": 1, "links_up": 1}
+            async with self.keys() as etcd:
+                await etcd.put(f"{self.prefix}dispatchers/{site}-1", json.dumps(record).encode())
+
+    @asynccontextmanager
+    async def keys(self) -> AsyncIterator[GrpcEtcd]:
+        etcd = self.etcd.client()
+        try:
+            yield etcd
+        finally:
+            await etcd.aclose()
+
+    async def read_keys(self) -> dict[str, dict[str, Any]]:
+        """Everything in etcd, by the name below our prefix."""
+        async with self.keys() as etcd:
+            answer = await etcd.get_prefix(self.prefix)
+        return {kv.key.removeprefix(self.prefix): json.loads(kv.value) for kv in answer.kvs}
+
+    async def history(self) -> list[dict[str, Any]]:
+        return [value for key, value in (await self.read_keys()).items() if key.startswith("history/")]
+
+    # -- writing as a dispatcher
+
+    def number(self) -> int:
+        return next(self._numbers)
+
+    async def write(self, session: Session, term: int, *, timeout: float = 20) -> tuple[int, str]:
+        """Write a row in `term`, and remember it as acknowledged once it is known; its number and durability."""
+        number = self.number()
+        rows = await session.commit(WRITE, term, number, timeout=timeout)
+        self.acknowledged.add(number)
+        label = await session.read(
+            "select control.durability($1::text::pg_lsn)", rows[0]["before"], timeout=timeout
+        )
+        return number, str(label[0][0])
+
+    async def write_at(self, site: Site, term: int) -> tuple[int, str]:
+        async with site.dispatcher() as session:
+            return await self.write(session, term)
+
+    async def lost(self) -> set[int]:
+        """Acknowledged rows that the leader does not have."""
+        leader, _, _ = await self.leads()
+        async with leader.superuser() as session:
+            rows = await session.read("select id from public.acknowledged", timeout=10)
+        return self.acknowledged - {row["id"] for row in rows}
+
+
+def command(config: Path) -> list[str]:
+    return [sys.executable, "-m", "sitecontrol", "agent", "--config", str(config)]
+
+
+def clean_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("HOTSITE_")}
+
+
+def render(folder: Path, cluster: str, endpoints: Sequence[str], *, lease_ttl: int) -> tuple[Site, Site]:
+    """The settings, secrets and folders of both sites."""
+    secrets = folder / "secrets"
+    secrets.mkdir()
+    for name in SECRETS:
+        (secrets / f"postgres-{name}").write_text(name)
+    (secrets / "operator-token").write_text(TOKEN)
+    ports = _ports()
+    user = unprivileged_user()
+    places = "".join(
+        PLACE.format(
+            site=site, preferred=str(site == SITES[0]).lower(), agent=ports[site][0], postgres=ports[site][1]
+        )
+        for site in SITES
+    )
+    made = []
+    for site in SITES:
+        home = folder / site
+        home.mkdir()
+        config = folder / f"{site}.toml"
+        config.write_text(
+            SETTINGS.format(
+                site=site,
+                cluster=cluster,
+                home=home,
+                folder=folder,
+                endpoints=json.dumps(list(endpoints)),
+                agent=ports[site][0],
+                postgres=ports[site][1],
+                bin_dir=tools().folder,
+                run_as=f'run_as = "{user}"' if user else "",
+                lease_ttl=lease_ttl,
+            )
+            + places
+        )
+        made.append(
+            Site(
+                name=site,
+                folder=home,
+                config=config,
+                agent_port=ports[site][0],
+                postgres_port=ports[site][1],
+            )
+        )
+    return made[0], made[1]
+
+
+def _ports() -> dict[str, tuple[int, int]]:
+    """Each site's port of the agent and of PostgreSQL."""
+    first, second, third, fourth = free_ports(4)
+    return {SITES[0]: (first, second), SITES[1]: (third, fourth)}
+
+
+@pytest.fixture(scope="module")
+def agents(request: pytest.FixtureRequest) -> Iterator[Pair]:
+    cluster = f"t-{os.getpid()}-{next(_serial)}"
+    with short_folder("hotsite-a-") as folder, run_cluster(["columbus", "denver", "witness"]) as etcd:
+        columbus, denver = render(
+            folder, cluster, etcd.urls, lease_ttl=getattr(request.module, "LEASE_TTL", LEASE_TTL)
+        )
+        pair = Pair(etcd=etcd, prefix=f"/hotsite/{cluster}/", columbus=columbus, denver=denver)
+        try:
+            yield pair
+        finally:
+            asyncio.run(pair.end())
+
+
+@pytest.fixture
+async def pair(agents: Pair) -> AsyncIterator[Pair]:
+    await agents.heal()
+    await agents.prepare()
+    yield agents
+    await agents.heal()
+    assert await agents.lost() == set()

@@ -1,0 +1,93 @@
+"""The lease and etcd: agents that are killed or hang, and all of etcd lost and returned."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from replication.errors import CommitUnknown
+from tests.agents import WRITE, Pair, Site
+
+LEASE_TTL = 8  # an agent must be able to start again within it, on a busy machine
+AWAY = 5.0  # seconds that etcd is lost for
+
+
+async def test_an_agent_that_is_restarted_within_its_lease_leads_on_in_the_same_term(pair: Pair):
+    leader, _, term = await pair.leads()
+    async with leader.dispatcher() as session:
+        leader.kill()
+        leader.start()
+        assert await pair.until_leads(leader) == term
+        await pair.write(session, term)  # over the connection from before: PostgreSQL was left alone
+    assert (await pair.read_keys())["term"]["term"] == term
+
+
+async def test_a_leader_that_hung_past_its_lease_fences_itself_and_follows(pair: Pair):
+    leader, standby, term = await pair.leads()
+    async with leader.dispatcher() as session:
+        leader.hang()
+        await pair.until_leads(standby, above=term)
+        with pytest.raises(CommitUnknown):  # the old PostgreSQL still runs, and waits for ever
+            await session.commit(WRITE, term, pair.number(), timeout=2)
+    leader.resume()
+    await pair.until_two_site()
+    assert (await pair.leads())[0] is standby
+    assert leader.events("fencing")
+
+
+async def test_all_of_etcd_lost_and_returned_interrupts_nothing(pair: Pair):
+    leader, _, term = await pair.leads()
+    history = await pair.history()
+    async with steady_writing(pair, leader, term):
+        pair.etcd.stop()
+        await asyncio.sleep(AWAY)  # that it lasts is the point: nothing happens that could be waited on
+        assert (await leader.status())["live"]
+        await asyncio.to_thread(pair.etcd.heal)
+
+        async def leads_again() -> bool:
+            keys = await pair.read_keys()
+            return bool(
+                keys.get("leader", {}).get("node") == leader.node and (await leader.status())["etcd_reached"]
+            )
+
+        await pair.until(leads_again, "the leader has its key in etcd again")
+    assert (await pair.leads())[::2] == (leader, term)
+    assert await pair.history() == history
+
+
+@asynccontextmanager
+async def steady_writing(pair: Pair, site: Site, term: int) -> AsyncIterator[None]:
+    """A dispatcher that writes all the while; any failure of a write fails the test."""
+
+    async def write_for_ever() -> None:
+        async with site.dispatcher() as session:
+            while True:
+                await pair.write(session, term)
+                await asyncio.sleep(0.05)  # a steady trickle, not a load
+
+    writing = asyncio.create_task(write_for_ever())
+    try:
+        yield
+        assert not writing.done(), writing.exception()
+    finally:
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+
+
+async def test_a_leader_that_loses_etcd_and_its_standby_acknowledges_nothing_and_is_fenced(pair: Pair):
+    leader, standby, term = await pair.leads()
+    pair.etcd.stop()
+    await standby.end()
+    async with leader.dispatcher() as session:
+        with pytest.raises(CommitUnknown):
+            await session.commit(
+                WRITE, term, pair.number(), timeout=60
+            )  # until the leader ends its PostgreSQL
+
+    async def fenced() -> bool:
+        return (await leader.status())["postgres"]["state"] == "stopped"
+
+    await pair.until(fenced, "the leader has ended its PostgreSQL")
+    await asyncio.to_thread(pair.etcd.heal)
+    await pair.until_leads(leader)

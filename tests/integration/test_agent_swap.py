@@ -1,0 +1,109 @@
+"""The planned swap on real nodes: there and back, refused, and rolled back."""
+
+import signal
+
+from sitecontrol.records import Phase
+from tests.agents import Pair, Site
+
+DONE = (
+    Phase.CHECKED,
+    Phase.HELD,
+    Phase.FLUSHED,
+    Phase.HANDED,
+    Phase.PROMOTED,
+    Phase.OPENED,
+    Phase.FOLLOWING,
+    Phase.IN_STEP,
+)
+
+
+async def test_a_swap_there_and_back_moves_the_lead_without_a_rewind_or_a_clone(pair: Pair):
+    home, away, term = await pair.leads()
+    number, _ = await pair.write_at(home, term)
+    before = home.repairs(), away.repairs()
+    incarnations = [(await site.status())["postgres"]["incarnation"] for site in (home, away)]
+
+    await swap(pair, home, away)
+    assert await pair.until_leads(away, above=term) == term + 1
+    await pair.write_at(away, term + 1)
+    await swap(pair, away, home)
+    assert await pair.until_leads(home, above=term + 1) == term + 2
+
+    assert await home.has(number)
+    assert (home.repairs(), away.repairs()) == before
+    assert [(await site.status())["postgres"]["incarnation"] for site in (home, away)] == incarnations
+
+
+async def test_a_swap_leaves_one_record_with_every_phase_and_how_long_it_took(pair: Pair):
+    home, away, term = await pair.leads()
+    await swap(pair, home, away)
+    _, told = await away.ask("/history")
+    (entry,) = [e for e in told["history"] if e["term"] == term + 1]
+    assert (entry["kind"], entry["node"], entry["by"], entry["reason"]) == (
+        "swap",
+        away.node,
+        "tester",
+        "a test",
+    )
+    assert [step["phase"] for step in entry["steps"]] == list(DONE)
+    assert list(entry["durations_ms"]) == list(DONE)
+    assert "swap" not in await pair.read_keys()
+
+
+async def swap(pair: Pair, leader: Site, to: Site) -> None:
+    """Ask for it, and wait until it is done and both sites are in step."""
+    asked, answer = await leader.swap(to)
+    assert asked == 202, answer
+
+    async def ended() -> bool:
+        return any(e.get("evidence", {}).get("id") == answer["id"] for e in await pair.history())
+
+    await pair.until(ended, "the swap has ended")
+    await pair.until_two_site()
+
+
+async def test_a_swap_to_a_node_out_of_step_is_refused_with_the_reason_and_nothing_moves(pair: Pair):
+    leader, standby, term = await pair.leads()
+    await standby.end()
+
+    async def one_site() -> bool:
+        return (await leader.status())["durability"] == "one-site"
+
+    await pair.until(one_site, "the standby has left step")
+    for dry_run in (True, False):
+        status, answer = await leader.swap(standby, dry_run=dry_run)
+        assert status == 409
+        assert f"{standby.node} is not in step: it might lack acknowledged messages" in answer["obstacles"]
+    assert "swap" not in await pair.read_keys()
+    assert (await pair.leads())[::2] == (leader, term)
+    await pair.write_at(leader, term)
+
+
+async def test_a_dry_run_says_what_would_be_done_and_does_nothing(pair: Pair):
+    leader, standby, term = await pair.leads()
+    status, answer = await leader.swap(standby, dry_run=True)
+    assert (status, answer["would"], answer["obstacles"]) == (200, "swap", [])
+    assert "swap" not in await pair.read_keys()
+    assert (await pair.leads())[2] == term
+
+
+async def test_a_swap_whose_target_hangs_is_rolled_back_and_the_old_leader_serves_again(pair: Pair):
+    leader, standby, term = await pair.leads()
+    status, answer = await leader.swap(standby)
+    assert status == 202, answer
+
+    async def held() -> bool:
+        return (await pair.read_keys())["swap"]["phase"] == Phase.HELD
+
+    await pair.until(held, "requests are held")
+    standby.signal_postgres(signal.SIGSTOP)
+
+    async def ended() -> bool:
+        return "swap" not in await pair.read_keys()
+
+    await pair.until(ended, "the swap has ended")
+    assert await pair.until_leads(leader) == term
+    await pair.write_at(leader, term)
+    (entry,) = [e for e in await pair.history() if e.get("evidence", {}).get("id") == answer["id"]]
+    assert entry["kind"] == "swap rolled back"
+    assert entry["steps"][-1]["phase"] == Phase.ROLLED_BACK
