@@ -8,19 +8,21 @@ user as the emulator (or the emulator as root), which holds in a lab.
 """
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 LOOPBACK = "0100007F"
+_INODE = 8  # after both addresses, state, queues, timer, retransmits, uid and timeout
 
 
-def socket_inode(table: str, *, local_port: int, remote_port: int) -> str | None:
-    """The inode of a connected loopback socket, from the text of /proc/net/tcp."""
-    addresses = rf"{LOOPBACK}:{local_port:04X} {LOOPBACK}:{remote_port:04X}"
-    # after the addresses: state, queues, timer, retransmits, uid, timeout, inode
-    found = re.search(rf"{addresses} +(?:\S+ +){{6}}(\d+)", table)
-    return found.group(1) if found else None
+def socket_inode(table: bytes, *, local_port: int, remote_port: int) -> str | None:
+    """The inode of a connected loopback socket, from the text of /proc/net/tcp (thousands of lines, at times)."""
+    addresses = f"{LOOPBACK}:{local_port:04X} {LOOPBACK}:{remote_port:04X} ".encode()
+    start = table.find(addresses)
+    if start < 0:
+        return None
+    fields = table[start : table.index(b"\n", start)].split()
+    return fields[_INODE].decode()
 
 
 def holds_socket(pid: int, inode: str) -> bool:
@@ -40,7 +42,7 @@ def _names(descriptor: Path) -> str | None:
 
 def place_of(pids: Mapping[str, int], *, local_port: int, remote_port: int) -> str | None:
     """The place whose process holds the other end, or None when it has gone already."""
-    inode = socket_inode(Path("/proc/net/tcp").read_text(), local_port=local_port, remote_port=remote_port)
+    inode = socket_inode(Path("/proc/net/tcp").read_bytes(), local_port=local_port, remote_port=remote_port)
     if inode is None or inode == "0":
         return None
     return next((place for place, pid in pids.items() if holds_socket(pid, inode)), None)

@@ -44,6 +44,7 @@ from sitecontrol.logging import configure
 log = structlog.get_logger()
 
 SECOND_WAVE_AFTER = 8.0  # seconds at most; sooner when an agent answers
+HEAD_START = 1.0  # for the first wave of a place that comes back
 STOP_WITHIN = 4.0  # seconds for a clean end, before the rest is killed
 STRAGGLERS_WITHIN = 2.0
 # PostgreSQL would wait for the other's walreceiver, and etcd's leader for a successor: both while all end. Both
@@ -139,9 +140,11 @@ class Supervisor:
         log.info("signalled", processes=targets.processes, postgres=targets.postgres, signal=targets.signal)
 
     def release(self) -> None:
+        """Everything may run again. A place that was lost starts its agent and etcd first, as a lab does."""
+        loop = asyncio.get_running_loop()
         for child in self.children.values():
             child.send(signal.SIGCONT)
-            child.release()
+            loop.call_later(0 if child.process.kind in FIRST_WAVE else HEAD_START, child.release)
         ownership.send_to(self._postgres_pids(Targets(postgres=SITES)), signal.SIGCONT)
         log.info("released")
 

@@ -122,6 +122,11 @@ class Emulator:
         """One connection, from the call until both ends are gone."""
         far: Side | None = None
         try:
+            if route.source is None and (far := await self._connect(route)) is None:
+                # A member that is down is called again and again by both others: finding out who calls would
+                # cost more than everything else here.
+                await asyncio.sleep(self._config.wan_ms / 1000)
+                return
             source = route.source or await self._caller(route, near)
             if source is None or near.transport is None:
                 return
@@ -133,7 +138,7 @@ class Emulator:
             if not await self._line_up(near, there, back):
                 return
             await asyncio.sleep(there.delay)
-            far = await self._connect(route)
+            far = far or await self._connect(route)
             if far is None or far.transport is None:
                 await asyncio.sleep(back.delay)
                 return

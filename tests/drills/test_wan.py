@@ -209,9 +209,9 @@ async def test_a_caller_that_nobody_owns_is_not_carried(tmp_path) -> None:
 
 def test_the_inode_is_read_from_the_kernels_table() -> None:
     table = (
-        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
-        "   7: 0100007F:D431 0100007F:1CE0 01 00000000:00000000 02:000000A7 00000000     0        0 48213 2 0 20 4\n"
-        "   8: 0100007F:1CE0 0100007F:D431 01 00000000:00000000 00:00000000 00000000     0        0 48214 1 0 20 4\n"
+        b"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+        b"   7: 0100007F:D431 0100007F:1CE0 01 00000000:00000000 02:000000A7 00000000     0        0 48213 2 0 20 4\n"
+        b"   8: 0100007F:1CE0 0100007F:D431 01 00000000:00000000 00:00000000 00000000     0        0 48214 1 0 20 4\n"
     )
     assert socket_inode(table, local_port=0xD431, remote_port=0x1CE0) == "48213"
     assert socket_inode(table, local_port=0xD432, remote_port=0x1CE0) is None
