@@ -65,7 +65,8 @@ class Monitor:
         self._settings = settings
         self._session: Session | None = None
         self._canary_seq: int | None = None
-        self.facts = PgFacts(state=PgState.MUTE)
+        # Mute since now: an agent that was just started has not asked yet, and must not take that for a long silence.
+        self.facts = PgFacts(state=PgState.MUTE, since=clock.now())
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:

@@ -6,13 +6,15 @@ import pytest
 
 from sitecontrol.agent.lanes import Lanes
 from sitecontrol.agent.memory import Memory
+from sitecontrol.agent.monitor import Monitor, Running
 from sitecontrol.agent.row import CONTROL, statements
 from sitecontrol.agent.steps import Steps
 from sitecontrol.clock import SystemClock
-from sitecontrol.leadership.decide import Decision, Lane
+from sitecontrol.leadership.decide import Decision, Lane, decide
 from sitecontrol.leadership.effects import Effect, Fence, Join, Leave, Open, Promote
 from sitecontrol.leadership.transactions import REASONED_FROM, Transaction, Writer
 from sitecontrol.records import Phase, Sync
+from sitecontrol.settings import FailoverSettings
 from tests.unit.leadership_facts import (
     COLUMBUS,
     DENVER,
@@ -198,6 +200,25 @@ async def test_a_standby_joins_in_etcd_only_after_it_flushed_past_a_position_tak
     await steps.join(at_columbus(cluster=alone), Join(node=DENVER))
     assert order == [f"{DENVER} is waited for and flushed, beside ()", "etcd"]
     assert Sync.decode(written[0].writes[0].value).standbys[0].lsn == 4_711
+
+
+def test_an_agent_that_was_just_started_does_not_take_a_postgres_it_has_not_asked_yet_for_silent():
+    async def never(*_: object) -> None:
+        raise AssertionError("nothing was asked yet")
+
+    class At100(SystemClock):
+        def now(self) -> float:
+            return 100.0
+
+    unasked = Monitor(
+        never,
+        never,
+        lambda: Running(system_id="7", incarnation=f"disk-{COLUMBUS}", follows=None),
+        lambda: None,
+        At100(),
+        FailoverSettings(),
+    )
+    assert decide(Lane.POSTGRES, at_columbus(pg=unasked.facts)).rule == "mute"
 
 
 def test_the_control_schema_is_split_into_whole_statements():
