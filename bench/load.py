@@ -1,14 +1,16 @@
-"""A cheap closed-loop HTTP load generator: keep-alive connections that send the next request at the answer.
+"""A cheap HTTP load generator: keep-alive connections, in a closed loop or on a schedule.
 
 Written on bare asyncio protocols, because it shares the cores with what it measures: a client library would cost
 as much as the server. It speaks just enough HTTP/1.1 for our own dispatcher (Content-Length answers).
 """
 
 import asyncio
+import itertools
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 
 HEADER_END = b"\r\n\r\n"
@@ -36,13 +38,16 @@ class Tally:
 
 
 class Connection(asyncio.Protocol):
-    """One client: always exactly one request under way, until told to stop."""
+    """One client: at most one request under way, each at the time that `due` names (None: no more)."""
 
-    def __init__(self, make_request: Callable[[], bytes | None], tally: Tally) -> None:
+    def __init__(
+        self, make_request: Callable[[], bytes], due: Callable[[], float | None], tally: Tally
+    ) -> None:
         self._make_request = make_request
+        self._due = due
         self._tally = tally
         self._buffer = b""
-        self._sent_at = 0.0
+        self._due_at = 0.0
         self._transport: asyncio.Transport | None = None
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -65,7 +70,7 @@ class Connection(asyncio.Protocol):
         if len(self._buffer) < end + 4 + length:
             return
         self._tally.statuses[int(self._buffer[9:12])] += 1
-        self._tally.latencies.append(time.perf_counter() - self._sent_at)
+        self._tally.latencies.append(time.perf_counter() - self._due_at)
         self._buffer = self._buffer[end + 4 + length :]
         self._next()
 
@@ -76,12 +81,20 @@ class Connection(asyncio.Protocol):
             self.done.set_result(None)
 
     def _next(self) -> None:
-        request = self._make_request()
-        if request is None or self._transport is None:
+        at = self._due()
+        if at is None:
             self._close()
             return
-        self._sent_at = time.perf_counter()
-        self._transport.write(request)
+        self._due_at = at
+        wait = at - time.perf_counter()
+        if wait > 0:
+            asyncio.get_running_loop().call_later(wait, self._send)
+        else:
+            self._send()
+
+    def _send(self) -> None:
+        if self._transport is not None:
+            self._transport.write(self._make_request())
 
     def _close(self) -> None:
         if self._transport is not None:
@@ -99,21 +112,60 @@ async def closed_loop(
     addresses: list[tuple[str, int]], clients: int, seconds: float, make_body: Callable[[], bytes], key: str
 ) -> Tally:
     """`clients` connections spread over the addresses, for `seconds`; each body is asked for anew."""
-    tally = Tally()
-    loop = asyncio.get_running_loop()
     started = time.perf_counter()
     ends = started + seconds
+
+    def due() -> float | None:
+        now = time.perf_counter()
+        return None if now >= ends else now
+
+    return await _drive(addresses, clients, due, make_body, key, started)
+
+
+async def open_loop(
+    addresses: list[tuple[str, int]],
+    clients: int,
+    seconds: float,
+    make_body: Callable[[], bytes],
+    key: str,
+    *,
+    rate: float,
+) -> Tally:
+    """`rate` requests a second on schedule, whether or not answers came; latencies count from the schedule.
+
+    A connection that is free takes the next request of the schedule; with enough `clients` one always is.
+    """
+    started = time.perf_counter()
+    numbers = itertools.count()
+
+    def due() -> float | None:
+        after = next(numbers) / rate
+        return None if after >= seconds else started + after
+
+    return await _drive(addresses, clients, due, make_body, key, started)
+
+
+async def _drive(
+    addresses: list[tuple[str, int]],
+    clients: int,
+    due: Callable[[], float | None],
+    make_body: Callable[[], bytes],
+    key: str,
+    started: float,
+) -> Tally:
+    tally = Tally()
+    loop = asyncio.get_running_loop()
     connections: list[Connection] = []
     for number in range(clients):
         host, port = addresses[number % len(addresses)]
 
-        def make(host: str = f"{host}:{port}") -> bytes | None:
-            if time.perf_counter() >= ends:
-                return None
-            return request(host, "/v1/messages", key, make_body())
-
-        _, connection = await loop.create_connection(lambda make=make: Connection(make, tally), host, port)
+        make = partial(_request_to, f"{host}:{port}", key, make_body)
+        _, connection = await loop.create_connection(partial(Connection, make, due, tally), host, port)
         connections.append(connection)
     await asyncio.gather(*(connection.done for connection in connections))
     tally.seconds = time.perf_counter() - started
     return tally
+
+
+def _request_to(host: str, key: str, make_body: Callable[[], bytes]) -> bytes:
+    return request(host, "/v1/messages", key, make_body())

@@ -4,7 +4,7 @@ A rate says little on a busy machine; CPU seconds are the same, but for caches. 
 so what a process that ended has used is taken from its parent's account of waited-for children.
 """
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,18 +13,18 @@ import psutil
 Json = dict[str, Any]
 
 
-def usage(kinds: Mapping[int, str]) -> Counter[str]:
+def usage(kinds: Mapping[int, str]) -> dict[str, float]:
     """CPU seconds since each process began, by kind. `kinds`: the roots of process trees, by pid."""
     processes = {process.pid: process for process in psutil.process_iter()}
     parents = {pid: _parent(process) for pid, process in processes.items()}
-    total: Counter[str] = Counter()
+    total: defaultdict[str, float] = defaultdict(float)
     for pid, process in processes.items():
         above: int | None = pid
         while above is not None and above not in kinds:
             above = parents.get(above)
         if above is not None:
             total[kinds[above]] += _used(process)
-    return total
+    return dict(total)
 
 
 def kinds_of(status: Json) -> dict[int, str]:

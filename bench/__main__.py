@@ -1,0 +1,92 @@
+"""`make bench`: how fast the message path is on this machine, with two-site durability, and what it costs.
+
+Starts labs of its own on free ports, one without and one with a line of 35 ms between the sites, and takes them
+down again. Rates depend on what else the machine does: the ratios to its limits, measured in the same run, and
+the CPU time per message say more. Exits 1 when a number that must be reached is not.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+import orjson
+import uvloop
+from rich.console import Console
+
+from bench import limits, report
+from bench.goals import ANSWER_FAR, ANSWER_HERE, BULK, SINGLES_FAR, SINGLES_HERE, verdicts
+from bench.lab import BenchError, running_lab
+from bench.measure import Bench, Result
+
+LIMIT_S = 5.0
+WIDTH = 160  # of the report in a file
+ANSWER_RATE = 1_000.0
+KINDS = ("singles", "bulk", "answer")
+
+
+async def at_once(kinds: tuple[str, ...], seconds: float) -> tuple[list[Result], report.Limits]:
+    """Everything with the sites side by side."""
+    results = []
+    with running_lab(wan_ms=0) as lab:
+        most = {
+            "bare aiohttp": await limits.bare_http(LIMIT_S),
+            "commits": await limits.commits(lab, LIMIT_S),
+        }
+        bench = Bench(lab)
+        await bench.prepare()
+        if "singles" in kinds:
+            results.append(await bench.singles(SINGLES_HERE, clients=64, seconds=seconds))
+        if "answer" in kinds:
+            results.append(
+                await bench.answers(ANSWER_HERE, clients=256, rate=ANSWER_RATE, seconds=seconds / 2)
+            )
+        if "bulk" in kinds:
+            results.append(await bench.bulk(BULK, seconds=seconds / 4))
+    return results, most
+
+
+async def far_apart(kinds: tuple[str, ...], seconds: float) -> list[Result]:
+    """The same over 35 ms."""
+    results: list[Result] = []
+    if not {"singles", "answer"} & set(kinds):
+        return results
+    with running_lab(wan_ms=35) as lab:
+        bench = Bench(lab)
+        await bench.prepare()
+        if "singles" in kinds:
+            results.append(await bench.singles(SINGLES_FAR, clients=256, seconds=seconds))
+        if "answer" in kinds:
+            results.append(
+                await bench.answers(ANSWER_FAR, clients=512, rate=ANSWER_RATE, seconds=seconds / 2)
+            )
+    return results
+
+
+async def run(kinds: tuple[str, ...], seconds: float) -> tuple[list[Result], report.Limits]:
+    results, most = await at_once(kinds, seconds)
+    return results + await far_apart(kinds, seconds), most
+
+
+@click.command()
+@click.option("--seconds", default=60.0, show_default=True, help="How long single requests are kept up.")
+@click.option("--only", type=click.Choice(KINDS), multiple=True, help="Only these; may be given again.")
+@click.option("--json", "file", type=click.Path(path_type=Path), help="Also write the figures to this file.")
+def main(seconds: float, only: tuple[str, ...], file: Path | None) -> None:
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    console.print(
+        f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; two-site durability, everything here"
+    )
+    try:
+        results, most = uvloop.run(run(only or KINDS, seconds))
+    except BenchError as error:
+        console.print(f"[red]{error}[/]")
+        sys.exit(1)
+    report.show(console, results, most)
+    if file is not None:
+        file.write_bytes(orjson.dumps(report.document(results, most), option=orjson.OPT_INDENT_2))
+    sys.exit(0 if all(held or not goal.must for goal, _, held in verdicts(results)) else 1)
+
+
+if __name__ == "__main__":
+    main()
