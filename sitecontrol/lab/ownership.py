@@ -19,44 +19,38 @@ POLL = 0.05  # seconds
 
 
 def belongs(process: psutil.Process, lab_id: str, data_dirs: Sequence[Path]) -> bool:
+    if is_postgres_of(process, data_dirs):
+        return True
     try:
-        if process.name() == "postgres" and Path(process.cwd()) in data_dirs:
-            return True
-        return process.environ().get(MARK) == lab_id
+        return process.environ().get(MARK) == lab_id and process.status() != psutil.STATUS_ZOMBIE
     except (psutil.Error, OSError):  # gone, or somebody else's
+        return False
+
+
+def is_postgres_of(process: psutil.Process, data_dirs: Sequence[Path]) -> bool:
+    try:
+        return process.name() == "postgres" and Path(process.cwd()) in data_dirs
+    except (psutil.Error, OSError):
         return False
 
 
 def processes_of(lab_id: str, data_dirs: Sequence[Path]) -> list[psutil.Process]:
     """Every living process of the lab, the caller excepted."""
-    return [
-        process
-        for process in psutil.process_iter()
-        if process.pid != os.getpid()
-        and belongs(process, lab_id, data_dirs)
-        and process.status() != psutil.STATUS_ZOMBIE
-    ]
+    return [p for p in psutil.process_iter() if p.pid != os.getpid() and belongs(p, lab_id, data_dirs)]
 
 
 def postgres_of(data_dir: Path) -> list[psutil.Process]:
     """The postmaster of a data directory, if it runs, then its backends."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.name() == "postgres" and Path(process.cwd()) == data_dir:
-                found.append(process)
-        except (psutil.Error, OSError):
-            continue
-    pids = {process.pid for process in found}
-    return sorted(found, key=lambda process: (process.ppid() in pids, process.pid))
+    postmaster = postmaster_of(data_dir)
+    found = [process for process in psutil.process_iter() if is_postgres_of(process, [data_dir])]
+    return sorted(found, key=lambda process: process.pid != postmaster)
 
 
 def postmaster_of(data_dir: Path) -> int | None:
     """The pid in postmaster.pid, if that process lives and works in this directory."""
     try:
         pid = int((data_dir / "postmaster.pid").read_text().split("\n", 1)[0])
-        process = psutil.Process(pid)
-        return pid if process.name() == "postgres" and Path(process.cwd()) == data_dir else None
+        return pid if is_postgres_of(psutil.Process(pid), [data_dir]) else None
     except (OSError, ValueError, psutil.Error):
         return None
 
@@ -80,13 +74,9 @@ def end(lab_id: str, data_dirs: Sequence[Path], *, within: float) -> int:
     """End whatever is left of a lab: ask, then kill. Returns how many there were."""
     left = processes_of(lab_id, data_dirs)
     count = len(left)
-    send((p for p in left if p.name() != "postgres"), signal.SIGTERM)
-    for data_dir in data_dirs:
-        postmaster = postmaster_of(data_dir)
-        if postmaster is not None:
-            send(
-                [psutil.Process(postmaster)], signal.SIGQUIT
-            )  # immediate: recovery is PostgreSQL's daily bread
+    send((p for p in left if not is_postgres_of(p, data_dirs)), signal.SIGTERM)
+    postmasters = [pid for data_dir in data_dirs if (pid := postmaster_of(data_dir)) is not None]
+    send_to(postmasters, signal.SIGQUIT)  # immediate: recovery is PostgreSQL's daily bread
     deadline = time.monotonic() + within
     while left and time.monotonic() < deadline:
         time.sleep(POLL)

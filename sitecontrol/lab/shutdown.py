@@ -20,7 +20,9 @@ def bring_down(plan: Plan) -> int:
     pid = read_pid(plan.directory.supervisor_pidfile)
     if pid is not None:
         os.kill(pid, signal.SIGTERM)
-        with contextlib.suppress(psutil.TimeoutExpired):  # what it left is ended below, itself included
+        with contextlib.suppress(
+            psutil.TimeoutExpired, psutil.NoSuchProcess
+        ):  # what it left is ended below, itself included
             psutil.Process(pid).wait(SUPERVISOR_WITHIN)
     data_dirs = [plan.lab.installation.data_dir(site) for site in SITES]
     ended = ownership.end(plan.lab.id, data_dirs, within=STRAGGLERS_WITHIN)

@@ -123,8 +123,7 @@ class Supervisor:
         killed = pids
         deadline = time.monotonic() + STRAGGLERS_WITHIN
         while pids and time.monotonic() < deadline:
-            for pid in pids:
-                _kill(pid)
+            ownership.send_to(pids, signal.SIGKILL)
             if not targets.hold:  # the postmaster may come back at once; what we killed was meant
                 break
             await asyncio.sleep(0.02)
@@ -179,23 +178,10 @@ class Supervisor:
         log.info("stopped", stragglers=left)
 
     def _end_postgres(self) -> None:
-        postmasters = [pid for d in self._data_dirs if (pid := ownership.postmaster_of(d)) is not None]
-        processes = [psutil.Process(pid) for pid in postmasters]
-        ownership.send(processes, signal.SIGINT)
-        _, alive = psutil.wait_procs(processes, timeout=POSTGRES_WITHIN)
-        ownership.send(alive, signal.SIGQUIT)
-        psutil.wait_procs(alive, timeout=STRAGGLERS_WITHIN)
-
-
-def _kill(pid: int) -> None:
-    ownership.send([p for p in [_process(pid)] if p is not None], signal.SIGKILL)
-
-
-def _process(pid: int) -> psutil.Process | None:
-    try:
-        return psutil.Process(pid)
-    except psutil.NoSuchProcess:
-        return None
+        for number, within in ((signal.SIGINT, POSTGRES_WITHIN), (signal.SIGQUIT, STRAGGLERS_WITHIN)):
+            running = [p for data_dir in self._data_dirs for p in ownership.postgres_of(data_dir)[:1]]
+            ownership.send(running, number)
+            psutil.wait_procs(running, timeout=within)
 
 
 def control_app(supervisor: Supervisor, token: str) -> web.Application:
