@@ -56,7 +56,14 @@ def prepare(directory: Path, wanted: Mapping[str, object], carrier_passwords: Ma
         installation=install(lab_dir.root),
     )
     plan = Plan(lab, lab_dir)
-    refuse_if_taken(plan)
+    try:
+        refuse_if_taken(plan)
+    except LabRefusedError:
+        if before is None:
+            shutil.rmtree(
+                lab.installation.postgres_root
+            )  # it may lie outside the lab's folder: nobody would look
+        raise
     render.write_all(plan, carrier_passwords)
     return plan
 

@@ -59,6 +59,11 @@ def left_of(folder: Path) -> list[psutil.Process]:
     return ownership.processes_of(lab.id, [lab.installation.data_dir(site) for site in SITES])
 
 
+def elsewhere() -> set[Path]:
+    """Data that labs have placed outside their folders."""
+    return set(Path("/var/tmp").glob("hotsite-*"))  # noqa: S108 # only looked at
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("lab") / "lab"
@@ -96,10 +101,11 @@ def test_a_second_start_in_the_same_folder_is_refused_in_one_line(lab: Path) -> 
 
 
 def test_another_lab_on_the_same_ports_is_refused_and_told_the_cure(lab: Path, tmp_path: Path) -> None:
-    base = read_lab(lab).ports.base
+    base, before = read_lab(lab).ports.base, elsewhere()
     done = sitectl("lab", "up", "--detach", "--base-port", str(base), folder=tmp_path / "other")
     assert done.returncode == 3
     assert "--base-port" in done.stderr
+    assert elsewhere() == before
 
 
 @pytest.mark.parametrize("name", DRILLS)
