@@ -112,12 +112,14 @@ class Node:
         """The identity of the data directory (see `directory`). Costs a look at the control file."""
         return self.directory.incarnation(await self.control_data())
 
-    async def shutdown_lsn(self) -> int | None:
+    async def shutdown_lsn(self, control: ControlData | None = None) -> int | None:
         """Where a clean shutdown as a primary ended; None after any other end.
 
-        A standby that has flushed this position lacks nothing.
+        A standby that has flushed this position lacks nothing. `control` saves a look at the control file.
         """
-        return await self._tools.shutdown_end(self.settings.data_dir)
+        return await self._tools.shutdown_end(
+            self.settings.data_dir, control if control is not None else await self.control_data()
+        )
 
     def log_tail(self) -> str:
         """What the server wrote last, since it was started by us."""

@@ -36,9 +36,8 @@ class Tools:
     async def control_data(self, data_dir: Path) -> ControlData:
         return control.parse(await self._run("pg_controldata", "-D", str(data_dir), deadline=QUICK_S))
 
-    async def shutdown_end(self, data_dir: Path) -> int | None:
+    async def shutdown_end(self, data_dir: Path, found: ControlData) -> int | None:
         """Where the record of the last clean shutdown as a primary ends; None if there was none."""
-        found = await self.control_data(data_dir)
         if found.state is not ClusterState.SHUT_DOWN:
             return None
         record = await self._run(

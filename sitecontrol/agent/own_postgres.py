@@ -32,6 +32,7 @@ CONNECT_WITHIN = 1.0  # seconds
 START_WITHIN = 30.0
 FENCE_WITHIN = 0.3  # seconds for an immediate stop, before it is killed
 CLONE_WITHIN = 3_600.0
+LOOK_AGAIN = 3.0  # an operator may move a data directory that is at rest
 WAS_PRIMARY = frozenset(
     {
         ClusterState.IN_PRODUCTION,
@@ -77,6 +78,7 @@ class OwnPostgres:
         self._name = settings.site.node or ""
         self._known = Running(system_id=None, incarnation=None, follows=None)
         self._at_rest: PgFacts | None = None
+        self._looked_at = 0.0
         self._failed_starts = 0
         self.boot = ""  # of the start that runs; empty for one that we found running
         self.marker = marker
@@ -115,8 +117,9 @@ class OwnPostgres:
         if self._node.running is not None:
             self._at_rest = None
             return None
-        if self._at_rest is None:
-            self._at_rest = await self._look_at_rest()
+        now = self._clock.now()
+        if self._at_rest is None or now - self._looked_at > LOOK_AGAIN:
+            self._at_rest, self._looked_at = await self._look_at_rest(), now
         return self._at_rest
 
     @property
@@ -136,11 +139,11 @@ class OwnPostgres:
             return PgFacts(state=PgState.UNUSABLE)
         control = await self._node.control_data()
         clean = control.state is ClusterState.SHUT_DOWN
-        clean_end = await self._node.shutdown_lsn() if clean else None
+        clean_end = await self._node.shutdown_lsn(control) if clean else None
         return PgFacts(
             state=PgState.STOPPED,
             system_id=control.system_id,
-            incarnation=await self._node.incarnation(),
+            incarnation=self._node.directory.incarnation(control),
             timeline=control.timeline,
             received_lsn=max(control.min_recovery_end, control.checkpoint, clean_end or 0),
             replayed_lsn=control.checkpoint,
@@ -153,7 +156,9 @@ class OwnPostgres:
     async def _learn(self, *, follows: str | None) -> None:
         control = await self._node.control_data()
         self._known = Running(
-            system_id=control.system_id, incarnation=await self._node.incarnation(), follows=follows
+            system_id=control.system_id,
+            incarnation=self._node.directory.incarnation(control),
+            follows=follows,
         )
 
     # -- moving it ---------------------------------------------------------------------------------------------
@@ -202,7 +207,9 @@ class OwnPostgres:
 
     async def promote(self) -> None:
         await self._node.promote()
-        await self._learn(follows=None)
+        self._known = replace(
+            self._known, follows=None
+        )  # the directory is the same: no look at it in the pause
 
     async def set_names(self, names: tuple[str, ...]) -> None:
         """Have commits wait for these only; whoever waits for others now returns as if it had been waited for."""
@@ -234,7 +241,9 @@ class OwnPostgres:
     async def rewind(self, leader: str) -> None:
         """Back to the leader's history, then start as its standby. Raises NeedsClone."""
         source = self._target(leader, "rewind")
-        timeline = await self._timeline_of(source)  # before anything is stopped: it may only be the line that is dead
+        timeline = await self._timeline_of(
+            source
+        )  # before anything is stopped: it may only be the line that is dead
         await self.stop_clean(within=5.0)
         needed = await self._node.rewind_from(source, timeline=timeline)
         self._failed_starts = 0

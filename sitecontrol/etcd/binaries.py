@@ -49,7 +49,9 @@ def _candidates(search_path: str | None) -> Iterator[tuple[Path, bool]]:
     folders = (os.environ.get("PATH", "") if search_path is None else search_path).split(os.pathsep)
     for folder in dict.fromkeys([*filter(None, folders), *FOLDERS]):
         path = Path(folder) / "etcd"
-        if os.access(path, os.X_OK) and path.is_file() and not _is_launcher(path):  # a folder may be closed to us
+        if (
+            os.access(path, os.X_OK) and path.is_file() and not _is_launcher(path)
+        ):  # a folder may be closed to us
             yield path, False
     wheel = _from_wheel()
     if wheel is not None:

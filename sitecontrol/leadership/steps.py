@@ -1,6 +1,7 @@
 """Who should leave step and who may come into it: pure questions for the `step` lane (failover rules 2 and 3)."""
 
 from sitecontrol.leadership.facts import Facts, StandbyFacts
+from sitecontrol.records import Role
 
 RESTART_GRACE = 1.0  # seconds after our PostgreSQL started in which its standbys may still be reconnecting
 SILENT_AFTER = 0.7  # seconds without a flush, while there is something to flush
@@ -57,6 +58,8 @@ def joinable(f: Facts) -> str | None:
             and standby.name in f.site_of
             and standby.streaming
             and member is not None
+            and member.record.role
+            is Role.STANDBY  # a record from before it was rewound would be refused later
             and member.record.incarnation is not None
             and f.pg.received_lsn - standby.flush_lsn < JOIN_LAG_BYTES
         ):

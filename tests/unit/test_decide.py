@@ -27,7 +27,7 @@ from sitecontrol.leadership.effects import (
     StartStandby,
 )
 from sitecontrol.leadership.facts import Facts, LeaseFacts, Peer, PgState
-from sitecontrol.records import Desired, Initialize, Phase, Term
+from sitecontrol.records import Desired, Initialize, Phase, Role, Term
 from sitecontrol.view import Snapshot
 from tests.unit.leadership_facts import (
     COLUMBUS,
@@ -374,6 +374,7 @@ def test_after_a_hand_over_the_old_leader_joins_only_when_the_swap_has_noted_tha
             term=entry(Term(term=4)),
             sync=entry(sync(DENVER, term=4)),
             swap=entry(swap(phase)),
+            members={COLUMBUS: entry(member(COLUMBUS), OUR_LEASE)},
         )
         follower = replace(primary().standbys[0], name=COLUMBUS)
         serving = primary(
@@ -383,6 +384,14 @@ def test_after_a_hand_over_the_old_leader_joins_only_when_the_swap_has_noted_tha
 
     assert effect(streaming(Phase.OPENED), Lane.STEP) is None
     assert effect(streaming(Phase.FOLLOWING), Lane.STEP) == Join(node=COLUMBUS)
+
+
+def test_a_node_that_still_tells_of_itself_from_before_it_was_rewound_does_not_join():
+    stale = {DENVER: entry(member(DENVER, role=Role.STOPPED), THEIR_LEASE)}
+    facts = at_columbus(
+        cluster=cluster(sync=entry(sync(COLUMBUS)), members=stale), pg=primary(names=(), remote_in_step=())
+    )
+    assert effect(facts, Lane.STEP) is None
 
 
 def test_a_name_that_is_not_in_sync_is_cleared():
