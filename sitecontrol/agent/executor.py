@@ -34,6 +34,7 @@ from sitecontrol.leadership.effects import (
     Open,
     Promote,
     Reclaim,
+    Restartpoint,
     Rewind,
     RollBack,
     ShowRemote,
@@ -142,6 +143,7 @@ class Executor:
             RollBack: self._roll_back,
             Finish: self._finish,
             MoveEtcdLeader: self._move_etcd_leader,
+            Restartpoint: self._restartpoint,
         }
 
     async def execute(self, effect: Effect, facts: Facts) -> None:
@@ -295,6 +297,10 @@ class Executor:
         writer = self._scribe.writer(facts)
         await self._scribe.write(writer.finish(self._swap(facts), self._clock.wall()))
         log.info("swap_done")
+
+    async def _restartpoint(self, _: Restartpoint, facts: Facts) -> None:
+        await self._row.checkpoint()
+        await self._clock.sleep(2.0)  # it may have to wait for the leader's next checkpoint
 
     async def _move_etcd_leader(self, effect: MoveEtcdLeader, facts: Facts) -> None:
         await self._etcd.move_leader(effect.member_id)

@@ -65,6 +65,7 @@ class Monitor:
         self._settings = settings
         self._session: Session | None = None
         self._canary_seq: int | None = None
+        self._timeline = 0
         # Mute since now: an agent that was just started has not asked yet, and must not take that for a long silence.
         self.facts = PgFacts(state=PgState.MUTE, since=clock.now())
 
@@ -82,6 +83,8 @@ class Monitor:
             seen = self._silent(PgState.MUTE)
         now, before = self._clock.now(), self.facts
         answers = seen.state in (PgState.PRIMARY, PgState.STANDBY)
+        if seen.state in (PgState.STOPPED, PgState.ABSENT, PgState.UNUSABLE):
+            self._timeline = 0
         changed = seen.state is not before.state or seen.open_term != before.open_term
         self.facts = replace(
             seen,
@@ -134,6 +137,9 @@ class Monitor:
         now = self._clock.now()
         known = self._running()
         primary = not row["in_recovery"]
+        # A standby's walreceiver, which alone tells the newest timeline at once, is gone just when it matters: when
+        # the leader is. While the same server runs, its timeline never goes back.
+        self._timeline = max(self._timeline, int(row["timeline"]))
         if row["canary_seq"] != self._canary_seq and not primary:
             first_look = self._canary_seq is None
             self._canary_seq = row["canary_seq"]
@@ -144,7 +150,8 @@ class Monitor:
             state=PgState.PRIMARY if primary else PgState.STANDBY,
             system_id=known.system_id,
             incarnation=known.incarnation,
-            timeline=row["timeline"],
+            timeline=self._timeline,
+            control_timeline=row["control_timeline"],
             received_lsn=int(row["lsn"]),
             replayed_lsn=int(row["replayed"]),
             was_primary=primary,

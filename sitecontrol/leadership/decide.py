@@ -27,6 +27,7 @@ from sitecontrol.leadership.effects import (
     Open,
     Promote,
     Reclaim,
+    Restartpoint,
     Rewind,
     ShowRemote,
     ShutDownForSwap,
@@ -546,6 +547,13 @@ UPKEEP: Sequence[Row] = (
         "etcd's own leader runs in the live site: move it, or the site's loss would prolong every lease.",
         lambda f: f.lead and f.open and f.etcd_leader_here and f.etcd_leader_target is not None,
         lambda f: MoveEtcdLeader(member_id=f.etcd_leader_target or 0),
+    ),
+    Row(
+        "restartpoint",
+        "The control file is behind on timelines: take a restartpoint, so that a restart does not make us look older"
+        " than we are.",
+        lambda f: f.pg.state is PgState.STANDBY and f.pg.upstream and f.pg.control_timeline < f.pg.timeline,
+        lambda _: Restartpoint(),
     ),
     Row("kept", "Nothing to keep up.", lambda _: True),
 )

@@ -153,6 +153,11 @@ class Finish(Effect):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Restartpoint(Effect):
+    """Have a standby's control file tell the timeline that it has followed the leader to."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class MoveEtcdLeader(Effect):
     """etcd's own leader should not run in the live site: its loss would prolong every lease."""
 

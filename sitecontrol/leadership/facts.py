@@ -48,6 +48,7 @@ class PgFacts:
     system_id: str | None = None
     incarnation: str | None = None
     timeline: int = 0
+    control_timeline: int = 0  # as its control file has it, which is all that is left of it after a restart
     received_lsn: int = 0  # standby: the greater of received and replayed; primary: flushed
     replayed_lsn: int = 0
     clean_shutdown_lsn: int | None = (

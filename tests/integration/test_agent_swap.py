@@ -34,6 +34,17 @@ async def test_a_swap_there_and_back_moves_the_lead_without_a_rewind_or_a_clone(
     assert [(await site.status())["postgres"]["incarnation"] for site in (home, away)] == incarnations
 
 
+async def test_after_a_swap_there_and_back_the_standby_still_leads_when_the_leaders_node_dies(pair: Pair):
+    """Its control file is still on an older timeline then, and the walreceiver that knew better is gone."""
+    home, away, term = await pair.leads()
+    await swap(pair, home, away)
+    await swap(pair, away, home)
+    number, _ = await pair.write_at(home, term + 2)
+    await home.end()
+    await pair.until_leads(away, above=term + 2)
+    assert await away.has(number)
+
+
 async def test_a_swap_leaves_one_record_with_every_phase_and_how_long_it_took(pair: Pair):
     home, away, term = await pair.leads()
     await swap(pair, home, away)
