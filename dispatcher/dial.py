@@ -76,6 +76,8 @@ def dialler(
             database=database,
             application_name=application_name,
         )
-        return PostgresConnection(await Session.connect(target, timeout=CONNECT_WITHIN_S), metrics)
+        session = await Session.connect(target, timeout=CONNECT_WITHIN_S)
+        await PostgresStore(session).warm_up()
+        return PostgresConnection(session, metrics)
 
     return dial

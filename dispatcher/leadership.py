@@ -41,7 +41,7 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 LANES: Mapping[Lane, int] = {Lane.INTAKE: 3, Lane.READ: 2, Lane.CLAIM: 1, Lane.SETTLE: 2}
-ASK_OPEN_EVERY_S = 0.025  # while a leader has not opened yet
+ASK_OPEN_EVERY_S = 0.01  # while a leader has not opened yet
 ASK_ALIVE_EVERY_S = 0.5  # otherwise: how soon a silent death of a node is noticed, together with the next
 ASK_WITHIN_S = 2.0  # a node that does not answer so long is treated as gone
 ATTEMPT_S = 3.0  # an attempt is given this long even if less of the time allowed is left

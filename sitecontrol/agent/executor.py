@@ -50,6 +50,7 @@ from sitecontrol.view import ClusterView
 
 log = structlog.get_logger()
 
+CHECKPOINT_AFTER = 2.0  # seconds after opening
 SEEN_WITHIN = 0.5  # seconds until the watch should have shown our own write
 
 
@@ -186,7 +187,14 @@ class Executor:
         await self._look()
         log.info("opened", term=facts.term)
         if self._checkpoint is None or self._checkpoint.done():
-            self._checkpoint = asyncio.create_task(self._row.checkpoint(), name="checkpoint-after-open")
+            self._checkpoint = asyncio.create_task(self._checkpoint_soon(), name="checkpoint-after-open")
+
+    async def _checkpoint_soon(self) -> None:
+        """A returning node can be rewound only after it; those who were held through a swap are let through first,
+        because their commits would wait behind its writes to disk.
+        """
+        await self._clock.sleep(CHECKPOINT_AFTER)
+        await self._row.checkpoint()
 
     async def _give_up(self, effect: GiveUp, facts: Facts) -> None:
         log.warning("giving_up", reason=effect.reason)
