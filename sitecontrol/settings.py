@@ -11,6 +11,7 @@ import os
 import re
 import tomllib
 from enum import StrEnum
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -34,6 +35,14 @@ def _existing_port(address: str) -> str:
     return address
 
 
+def _network(text: str) -> str:
+    try:
+        ip_network(text)
+    except ValueError as error:
+        raise Misfit((), f'{error}; for example: "10.1.0.20", or "10.1.0.0/24"') from None
+    return text
+
+
 Name = Annotated[
     str,
     StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,38}$"),
@@ -49,6 +58,11 @@ Url = Annotated[
     str,
     StringConstraints(pattern=r"^https?://[^\s/]+(/[^\s]*)?$"),
     Form(words="a http:// or https:// address in quotes", example="http://127.0.0.1:8008"),
+]
+Network = Annotated[
+    str,
+    AfterValidator(_network),
+    Form(words="an address or a network in quotes", example="10.1.0.0/24"),
 ]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
@@ -183,6 +197,9 @@ class DispatcherSettings(Section):
     doubt_grace: Seconds = 60.0  # before a text in doubt whose program says so is sent again
     max_body_bytes: Annotated[int, Field(ge=1_000)] = 64_000
     max_bulk_line_bytes: Annotated[int, Field(ge=1_000)] = 64_000
+    max_connections: Annotated[int, Field(ge=1)] | None = None  # else 4,000, or as many as open files allow
+    max_connections_per_source: Annotated[int, Field(ge=1)] = 1_000  # an IPv6 /64 is one source
+    uncapped_sources: tuple[Network, ...] = ()  # load balancers: only max_connections bounds them
 
 
 class Carrier(Section):

@@ -10,7 +10,8 @@ from typing import TypeVar
 import aiohttp
 from aiohttp import web
 
-from dispatcher.http.app import create_app, serve
+from dispatcher.http.app import create_app
+from dispatcher.http.server import serve
 from dispatcher.leadership import Lane, LeadershipState, Unavailable
 from dispatcher.memory_store import MemoryStore
 from dispatcher.model import ApiKey, MessageClass, OnDoubt, Program

@@ -42,6 +42,14 @@ def problem_response(problem: Problem, request_id: UUID) -> web.Response:
     return response
 
 
+def on_the_wire(response: web.Response) -> bytes:
+    """An answer as bytes, for a connection that is told this and nothing else."""
+    body = (response.text or "").encode()
+    headers = {**response.headers, "Content-Length": str(len(body)), "Connection": "close"}
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"HTTP/1.1 {response.status} {response.reason}\r\n{head}\r\n".encode() + body
+
+
 def unavailable(reason: Unavailable) -> Problem:
     return Problem(kind=UNAVAILABLE, detail=str(reason), retry_after_s=reason.retry_after_s)
 

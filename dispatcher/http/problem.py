@@ -24,6 +24,12 @@ class Kind:
     advice: str
 
 
+NOT_HTTP = Kind(
+    slug="bad-request",
+    status=400,
+    title="This is not a request that can be read",
+    advice="The detail says what is wrong with the request line, the headers, or the chunks of the body.",
+)
 MALFORMED = Kind(
     slug="malformed-json",
     status=400,
@@ -102,6 +108,12 @@ UNAVAILABLE = Kind(
     title="The request could not be served in time",
     advice="It may or may not have been stored. Repeat it with the same reference after `Retry-After`.",
 )
+TOO_MANY_CONNECTIONS = Kind(
+    slug="too-many-connections",
+    status=503,
+    title="Too many connections are open",
+    advice="Nothing was read. Keep connections open and use them again, or send many texts in one bulk request.",
+)
 ONE_SITE = Kind(
     slug="one-site-only",
     status=503,
@@ -110,6 +122,7 @@ ONE_SITE = Kind(
 )
 
 KINDS: Final = (
+    NOT_HTTP,
     MALFORMED,
     INVALID,
     UNAUTHORIZED,
@@ -124,6 +137,7 @@ KINDS: Final = (
     INTERNAL,
     UNAVAILABLE,
     ONE_SITE,
+    TOO_MANY_CONNECTIONS,
 )
 
 

@@ -8,8 +8,7 @@ from contextlib import asynccontextmanager
 import jsonschema
 import pytest
 
-from dispatcher.http import app as http_app
-from dispatcher.http import body, bulk
+from dispatcher.http import body, bulk, server
 from dispatcher.http.schemas import ProblemAnswer
 from tests.api_server import KEY, NUMBER, Api, serving, settings, text
 
@@ -257,7 +256,7 @@ async def test_a_body_that_never_ends_is_answered_408(api, monkeypatch):
 
 
 async def test_headers_that_never_end_close_the_connection(monkeypatch):
-    monkeypatch.setattr(http_app, "IDLE_S", 0.2)
+    monkeypatch.setattr(server, "IDLE_S", 0.2)
     async with serving() as api:
         reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
         async with closing_socket(writer):

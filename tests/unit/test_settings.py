@@ -268,6 +268,15 @@ def sections(model: type[BaseModel] = Settings) -> Iterator[type[BaseModel]]:
 SETTINGS = [(section, name) for section in dict.fromkeys(sections()) for name in section.model_fields]
 
 
+@pytest.mark.parametrize("value", ["10.1.0.20/24", "lb.example.net", "10.1.0.0/33", ""])
+def test_a_source_that_is_neither_address_nor_network_is_refused_with_both_forms(
+    file: Path, value: str
+) -> None:
+    [mistake] = mistakes(file, f'{GOOD}\n[dispatcher]\nuncapped_sources = ["192.0.2.1", "{value}"]\n')
+    assert "dispatcher.uncapped_sources[1]" in mistake
+    assert 'for example: "10.1.0.20", or "10.1.0.0/24"' in mistake
+
+
 @pytest.mark.parametrize(("section", "name"), SETTINGS)
 def test_every_example_given_is_one_that_the_setting_takes(section: type[BaseModel], name: str) -> None:
     kind = kind_at(section, (name,))
