@@ -101,18 +101,17 @@ class Messages:
                 reference=query.reference,
                 state=query.state,
                 to=query.to,
+                since=query.since,
                 after=after,
                 limit=query.limit + 1,
             )
 
         views = await self._leadership.run(op, lane=Lane.READ)
-        # Newest first: from the first one that is too old on, all are.
-        fresh = [view for view in views if query.since is None or view.accepted_at >= query.since]
-        page = fresh[: query.limit]
+        page = views[: query.limit]
         return answers.json_response(
             {
                 "messages": [answers.message(view) for view in page],
-                "next_cursor": cursor(page[-1].id) if len(fresh) > query.limit else None,
+                "next_cursor": cursor(page[-1].id) if len(views) > query.limit else None,
             }
         )
 

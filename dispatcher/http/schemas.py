@@ -67,7 +67,12 @@ class ListQuery(Shape):
     """Which messages to list."""
 
     reference: Reference | None = Field(default=None, description="With exactly this reference.")
-    state: State | None = Field(default=None, description="In this state.", strict=False)
+    state: State | None = Field(
+        default=None,
+        description="In this state. No more than 10,000 messages are looked at, from the cursor on: a state that "
+        "few are in is better asked for together with `since` or `to`.",
+        strict=False,
+    )
     to: str | None = Field(default=None, description="To this number (E.164).")
     since: AwareDatetime | None = Field(
         default=None, description="Accepted at or after this time (RFC 3339, with zone).", strict=False

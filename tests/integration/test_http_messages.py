@@ -171,6 +171,20 @@ async def test_the_list_can_begin_at_a_time(api):
         assert (await answer.json())["messages"] == []
 
 
+async def test_pages_since_a_time_are_full_and_end_with_the_first_message_of_that_time(api):
+    sent = [(await send(api))["id"] for _ in range(5)]
+    async with api.client.get(f"/v1/messages/{sent[1]}") as answer:
+        since = (await answer.json())["accepted_at"]
+    pages, cursor = [], None
+    while cursor is not None or not pages:
+        params = {"limit": "2", "since": since} | ({"cursor": cursor} if cursor else {})
+        async with api.client.get("/v1/messages", params=params) as answer:
+            page = await answer.json()
+        pages.append([message["id"] for message in page["messages"]])
+        cursor = page["next_cursor"]
+    assert pages == [[sent[4], sent[3]], [sent[2], sent[1]]]
+
+
 async def test_what_has_not_left_is_canceled_and_canceling_again_is_safe(api):
     sent = await send(api)
     for _ in range(2):
