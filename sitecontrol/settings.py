@@ -64,6 +64,16 @@ Network = Annotated[
     AfterValidator(_network),
     Form(words="an address or a network in quotes", example="10.1.0.0/24"),
 ]
+Amount = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9]{1,6}(\.[0-9]{1,6})?$"),
+    Form(words="a decimal number in quotes, so that it is exact", example="0.0075"),
+]
+Currency = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Z]{3}$"),
+    Form(words="a currency's three letters (ISO 4217) in quotes", example="USD"),
+]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
@@ -202,6 +212,13 @@ class DispatcherSettings(Section):
     uncapped_sources: tuple[Network, ...] = ()  # load balancers: only max_connections bounds them
 
 
+class Price(Section):
+    """What a carrier takes for a segment. Shown to every account that previews a text."""
+
+    per_segment: Amount
+    currency: Currency
+
+
 class Carrier(Section):
     """One SMPP account at a carrier. The password is the secret `carrier-<name>`."""
 
@@ -218,6 +235,7 @@ class Carrier(Section):
     reconnect_min: Seconds = 0.5
     reconnect_max: Seconds = 30.0
     long_text: Literal["udh", "payload"] = "udh"
+    price: Price | None = None
 
 
 class HealthSettings(Section):

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -111,7 +111,9 @@ def furnished_store() -> MemoryStore:
     return store
 
 
-def settings(*, environment: str = "lab", **dispatcher: object) -> Settings:
+def settings(
+    *, environment: str = "lab", carriers: Sequence[dict[str, object]] = (), **dispatcher: object
+) -> Settings:
     consent = "assumed" if environment == "lab" else "required"
     return Settings.model_validate(
         {
@@ -124,6 +126,7 @@ def settings(*, environment: str = "lab", **dispatcher: object) -> Settings:
             "place": [{"name": "columbus"}, {"name": "denver"}],
             "etcd": {"endpoints": ["http://127.0.0.1:1"]},
             "dispatcher": {"consent": consent, "hold_for": 5, **dispatcher},
+            "carrier": list(carriers),
         }
     )
 

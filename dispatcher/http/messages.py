@@ -42,6 +42,7 @@ class Messages:
         self._ids = ids
         self._site = settings.site.name
         self._durability = settings.dispatcher.durability
+        self._carriers = settings.carrier
         self._most_bytes = settings.dispatcher.max_body_bytes
         self._terms = Terms(any_possible_number=settings.dispatcher.consent == "assumed")
 
@@ -133,7 +134,7 @@ class Messages:
         asked = checking.read_json(PreviewRequest, await body.read(request, at_most=self._most_bytes))
         if (fault := submission.body_fault(asked.body)) is not None:
             raise invalid(FieldError(field="body", message=fault, value=shorten(asked.body)))
-        return answers.json_response(answers.preview(asked.body))
+        return answers.json_response(answers.preview(asked.body, self._carriers))
 
 
 def usable(program: Program | None, name: str) -> Program:

@@ -199,6 +199,26 @@ class OffendingAnswer(Answer):
     name: str
 
 
+class PriceAnswer(Answer):
+    """What the text would cost at one carrier. Amounts are decimal numbers as text, so that they stay exact."""
+
+    carrier: str
+    per_segment: str = Field(examples=["0.0075"])
+    total: str = Field(examples=["0.0150"])
+    currency: str = Field(description="ISO 4217.", examples=["USD"])
+
+
+class CostAnswer(Answer):
+    """What is paid for."""
+
+    segments: int = Field(description="Carriers charge by the segment.")
+    prices: list[PriceAnswer] | None = Field(
+        default=None,
+        description="At each carrier whose price this site is told; left out when it is told none. Which carrier a "
+        "text goes to is decided when it is sent.",
+    )
+
+
 class PreviewAnswer(Answer):
     """How a text would be sent."""
 
@@ -209,4 +229,5 @@ class PreviewAnswer(Answer):
     offending: list[OffendingAnswer] = Field(
         description="The characters that keep the text out of GSM 03.38, and so make it cost more."
     )
+    cost: CostAnswer
     too_long: bool = Field(description=f"More than {MAX_SEGMENTS} segments: it would be refused.")
