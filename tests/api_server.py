@@ -138,7 +138,7 @@ class Api:
     app: web.Application
     port: int
     client: aiohttp.ClientSession
-    store: MemoryStore
+    store: Store  # a MemoryStore, unless the test brought another
     leadership: HandHeldLeadership
 
     @property
@@ -148,7 +148,7 @@ class Api:
 
 @asynccontextmanager
 async def serving(
-    configured: Settings | None = None, store: MemoryStore | None = None, *, closed: bool = False
+    configured: Settings | None = None, store: Store | None = None, *, closed: bool = False
 ) -> AsyncIterator[Api]:
     store = store or furnished_store()
     leadership = HandHeldLeadership(store)

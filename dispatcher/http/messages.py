@@ -7,7 +7,7 @@ from uuid import UUID
 
 from aiohttp import web
 
-from dispatcher.http import answers, body, checking, submission
+from dispatcher.http import answers, body, checking, numbers, submission
 from dispatcher.http.access import Access
 from dispatcher.http.directory import Directory
 from dispatcher.http.problem import INVALID, LEFT, NOT_FOUND, FieldError, Problem, invalid, shorten
@@ -93,6 +93,7 @@ class Messages:
     async def list(self, request: web.Request) -> web.Response:
         key = await self._access.caller(request)
         query = checking.read_query(ListQuery, request.query.items())
+        check(query)
         after = None if query.cursor is None else cursor_id(query.cursor)
 
         async def op(store: Store, term: int) -> Sequence[MessageView]:
@@ -135,6 +136,21 @@ class Messages:
         if (fault := submission.body_fault(asked.body)) is not None:
             raise invalid(FieldError(field="body", message=fault, value=shorten(asked.body)))
         return answers.json_response(answers.preview(asked.body, self._carriers))
+
+
+def check(query: ListQuery) -> None:
+    """Raises Problem for what no message has, and PostgreSQL could not even be asked for."""
+    faults = (
+        ("reference", query.reference, submission.reference_fault(query.reference)),
+        ("to", query.to, None if query.to is None else numbers.fault(query.to, any_possible=True)),
+    )
+    errors = [
+        FieldError(field=name, message=message, value=shorten(value))
+        for name, value, message in faults
+        if message is not None
+    ]
+    if errors:
+        raise invalid(*errors)
 
 
 def usable(program: Program | None, name: str) -> Program:

@@ -175,10 +175,10 @@ class Problem(DispatcherError):  # the standard's word for it
         return document
 
 
-def invalid(*errors: FieldError) -> Problem:
-    """The request's fields are wrong."""
+def invalid(*errors: FieldError, more: int = 0) -> Problem:
+    """The request's fields are wrong: these, and `more` that are not worth listing."""
     first = errors[0]
-    rest = f" (and {len(errors) - 1} more, see `errors`)" if len(errors) > 1 else ""
+    rest = f" (and {len(errors) - 1 + more} more, see `errors`)" if len(errors) > 1 else ""
     return Problem(
         kind=INVALID, detail=f"{first.field or 'the request'}: {first.message}{rest}", errors=errors
     )

@@ -3,11 +3,20 @@
 Requests are strict: no field is ignored, no type is bent. Answers are described here and rendered in `answers`.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
+from pydantic_core import PydanticCustomError
 
 from dispatcher.model import Encoding, MessageClass, OnDoubt, State, StoredDurability
 
@@ -22,6 +31,24 @@ CLASSES: Final[dict[ClassName, MessageClass]] = {
 }
 CLASS_NAMES: Final[dict[MessageClass, ClassName]] = {value: name for name, value in CLASSES.items()}
 
+
+def _in_utc(time: datetime) -> datetime:
+    """As it is, for it is compared as it was said."""
+    try:
+        time.astimezone(UTC)
+    except OverflowError:
+        raise PydanticCustomError("out_of_calendar", "must lie in the years 1 to 9999 in UTC") from None
+    return time
+
+
+def _no_number(value: object) -> object:
+    """In a query everything is text, and pydantic takes a number for the seconds since 1970: 20260131 is none."""
+    if isinstance(value, str) and ":" not in value and value.count("-") < 2:
+        raise PydanticCustomError("datetime_parsing", "a number is no time")
+    return value
+
+
+Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 Reference = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 ProgramName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 
@@ -44,10 +71,10 @@ class MessageRequest(Shape):
     class_: ClassName | None = Field(
         default=None, alias="class", description="What goes first. The program's class if left out."
     )
-    send_at: AwareDatetime | None = Field(
+    send_at: Instant | None = Field(
         default=None, description="Not to be sent before this time (RFC 3339, with zone)."
     )
-    expires_at: AwareDatetime | None = Field(
+    expires_at: Instant | None = Field(
         default=None, description="Not to be sent after this time (RFC 3339, with zone)."
     )
     on_doubt: Literal["resend", "hold"] | None = Field(
@@ -74,7 +101,7 @@ class ListQuery(Shape):
         strict=False,
     )
     to: str | None = Field(default=None, description="To this number (E.164).")
-    since: AwareDatetime | None = Field(
+    since: Annotated[Instant, BeforeValidator(_no_number)] | None = Field(
         default=None, description="Accepted at or after this time (RFC 3339, with zone).", strict=False
     )
     limit: int = Field(default=50, ge=1, le=MAX_PAGE, description="At most so many.", strict=False)
