@@ -14,13 +14,14 @@ from sitecontrol.settings import Name, Secrets, Settings, SettingsError
 ROLE = "hotsite_dispatch"
 DATABASE = "hotsite"
 CONNECT_WITHIN_S = 3.0  # several round trips, also over a slow line
+CLOCKS_APART_S = 10.0  # at most, a dispatcher's and its leader's
 
 
 class CountingStore(PostgresStore):
     """Counts the groups that it acknowledged."""
 
-    def __init__(self, session: Session, metrics: Metrics) -> None:
-        super().__init__(session)
+    def __init__(self, session: Session, metrics: Metrics, *, stored_within_s: float) -> None:
+        super().__init__(session, stored_within_s=stored_within_s)
         self._metrics = metrics
 
     async def accept(self, term: int, rows: Sequence[NewMessage]) -> Group:
@@ -33,9 +34,9 @@ class CountingStore(PostgresStore):
 class PostgresConnection:
     """Implements `warm.Connection`."""
 
-    def __init__(self, session: Session, metrics: Metrics) -> None:
+    def __init__(self, session: Session, metrics: Metrics, *, stored_within_s: float) -> None:
         self._session = session
-        self._store = CountingStore(session, metrics)
+        self._store = CountingStore(session, metrics, stored_within_s=stored_within_s)
 
     @property
     def store(self) -> Store:
@@ -62,6 +63,8 @@ def dialler(
 ) -> Dial:
     """A `Dial` for the nodes of the settings. Raises SettingsError when the password is missing."""
     password = secrets.get("postgres-dispatch")
+    # A line of a bulk request waits for room, and then for its commit, each for as long as a request is held.
+    stored_within_s = 2 * settings.dispatcher.hold_for + CLOCKS_APART_S
 
     async def dial(name: Name) -> Connection:
         node = settings.node(name)
@@ -78,6 +81,6 @@ def dialler(
         )
         session = await Session.connect(target, timeout=CONNECT_WITHIN_S)
         await PostgresStore(session).warm_up()
-        return PostgresConnection(session, metrics)
+        return PostgresConnection(session, metrics, stored_within_s=stored_within_s)
 
     return dial

@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from dispatcher.condition import Condition
 from dispatcher.engine.engine import Engine
+from dispatcher.http.door import Bound, Door
 from dispatcher.leadership import Leadership
 from dispatcher.metrics import PREFIX, Metrics
 from dispatcher.observed import Observed
@@ -30,6 +31,7 @@ class Exposition(Collector):
         leadership: Leadership,
         engine: Engine,
         observed: Observed,
+        door: Door,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
@@ -38,6 +40,7 @@ class Exposition(Collector):
         self._leadership = leadership
         self._engine = engine
         self._observed = observed
+        self._door = door
         self._metrics = metrics
         self._clock = clock
         self._version = installed_version()
@@ -77,6 +80,11 @@ class Exposition(Collector):
             "links": [_link(carrier, link) for carrier, link in self._engine.links],
             "unwritten": self._engine.sender.unwritten,
             "unanswered": self._engine.sender.unanswered,
+            "connections": {
+                "open": self._door.open,
+                "refused": self._door.refused.total(),
+                "displaced": self._door.displaced,
+            },
             "counters": self._metrics.totals(),
             "rates": self._observed.rates,
             "queue": self._queue(),
@@ -97,6 +105,7 @@ class Exposition(Collector):
         yield GaugeMetricFamily(
             PREFIX + "unanswered", "Segments written and not yet answered", value=sender.unanswered
         )
+        yield from self._connection_families()
         yield from self._queue_families()
         yield from self._link_families()
 
@@ -109,6 +118,22 @@ class Exposition(Collector):
             "oldest_queued_s": queue.counts.oldest_queued_s,
             "age_s": round(self._clock.now() - queue.at, 3),
         }
+
+    def _connection_families(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily(PREFIX + "connections", "Open HTTP connections", value=self._door.open)
+        refused = CounterMetricFamily(
+            PREFIX + "connections_refused",
+            "HTTP connections that were refused, by what stood in the way: too many of one source, or in total",
+            labels=["bound"],
+        )
+        for bound in Bound:
+            refused.add_metric([bound], self._door.refused[bound])
+        yield refused
+        yield CounterMetricFamily(
+            PREFIX + "connections_displaced",
+            "HTTP connections without a request that were closed to make room",
+            value=self._door.displaced,
+        )
 
     def _queue_families(self) -> Iterator[Metric]:
         queue = self._observed.queue

@@ -138,6 +138,7 @@ class MemoryStore:
         reference: str | None = None,
         state: State | None = None,
         to: str | None = None,
+        since: datetime | None = None,
         after: UUID | None = None,
         limit: int = 50,
     ) -> Sequence[MessageView]:
@@ -148,6 +149,7 @@ class MemoryStore:
             if m.account_id == account_id
             and (reference is None or m.reference == reference)
             and (to is None or m.to == to)
+            and (since is None or self._accepted_at[m.id] >= since)
             and (after is None or m.id < after)
         )
         return [view for view in views if state is None or view.state is state][:limit]

@@ -46,6 +46,7 @@ from dispatcher.model import (
 from dispatcher.sql import queries
 from dispatcher.store import NotLeader
 from dispatcher.story import SegmentTimes, tell
+from dispatcher.uuid7 import least
 from replication.session import Session
 
 T = TypeVar("T")
@@ -56,11 +57,16 @@ INTERMEDIATE = frozenset({State.ACCEPTED, State.SUBMITTED})  # receipts that set
 
 
 class PostgresStore:
-    """`timeout` (seconds) bounds each statement; past it the session is cut and the outcome is unknown."""
+    """`timeout` (seconds) bounds each statement; past it the session is cut and the outcome is unknown.
 
-    def __init__(self, session: Session, *, timeout: float = 30.0) -> None:
+    `stored_within_s` bounds how much later a message is stored than its id was made, clocks apart included:
+    looking up by time goes back along the ids by so much.
+    """
+
+    def __init__(self, session: Session, *, timeout: float = 30.0, stored_within_s: float = 60.0) -> None:
         self._session = session
         self._timeout = timeout
+        self._stored_within_s = stored_within_s
 
     async def warm_up(self) -> None:
         """Have the driver prepare what the first request after a swap would otherwise wait for, in round trips.
@@ -125,10 +131,12 @@ class PostgresStore:
         reference: str | None = None,
         state: State | None = None,
         to: str | None = None,
+        since: datetime | None = None,
         after: UUID | None = None,
         limit: int = 50,
     ) -> Sequence[MessageView]:
-        rows = await self._commit("find", term, account_id, reference, state, to, after, limit)
+        oldest = None if since is None else least(since.timestamp() - self._stored_within_s)
+        rows = await self._commit("find", term, account_id, reference, state, to, since, oldest, after, limit)
         return [_message(row) for row in rows]
 
     async def cancel(self, term: int, account_id: int, message_id: UUID) -> MessageView | None:

@@ -14,8 +14,9 @@ import structlog
 from dispatcher.dial import DATABASE, dialler
 from dispatcher.engine.engine import Engine
 from dispatcher.exposition import Exposition
-from dispatcher.http.app import INTAKE, create_app, serve
+from dispatcher.http.app import INTAKE, create_app
 from dispatcher.http.health import Health
+from dispatcher.http.server import DOOR, serve
 from dispatcher.leadership import Leadership
 from dispatcher.metrics import Metrics
 from dispatcher.observed import Observed
@@ -85,12 +86,14 @@ class Dispatcher:
             metrics=metrics,
         )
         self._observed = Observed(leadership=self._leadership, totals=metrics.totals, clock=clock)
+        self._app = create_app(self._leadership, settings, clock)
         self._exposition = Exposition(
             name=name,
             settings=settings,
             leadership=self._leadership,
             engine=self._engine,
             observed=self._observed,
+            door=self._app[DOOR],
             metrics=metrics,
             clock=clock,
         )
@@ -103,7 +106,6 @@ class Dispatcher:
             clock=clock,
         )
         self._leadership.subscribe(self._registration.wake)
-        self._app = create_app(self._leadership, settings, clock)
         self._app.add_routes(
             Health(
                 condition=self._exposition.condition,

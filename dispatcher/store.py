@@ -10,6 +10,7 @@ tests/conformance runs one suite on both.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
@@ -56,10 +57,14 @@ class Store(Protocol):
         reference: str | None = None,
         state: State | None = None,
         to: str | None = None,
+        since: datetime | None = None,
         after: UUID | None = None,
         limit: int = 50,
     ) -> Sequence[MessageView]:
-        """Newest first (ids are time-ordered); `after` is the cursor: the last id of the previous page."""
+        """Newest first (ids are time-ordered), accepted at or after `since`.
+
+        `after` is the cursor: the last id of the previous page.
+        """
         ...
 
     async def cancel(self, term: int, account_id: int, message_id: UUID) -> MessageView | None:

@@ -29,6 +29,11 @@ def compose(stamped: int, randomness: int) -> UUID:
     return UUID(int=value)
 
 
+def least(at: float) -> UUID:
+    """The first in order of those made at this time (seconds since 1970; before, it is the first of all)."""
+    return compose(int(max(0.0, at) * 1_000) << 12, 0)
+
+
 def made_at(uuid: UUID) -> float:
     """Seconds since 1970 at which a version 7 UUID was made, to the millisecond."""
     return (uuid.int >> 80) / 1_000

@@ -11,6 +11,7 @@ import os
 import re
 import tomllib
 from enum import StrEnum
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -34,6 +35,14 @@ def _existing_port(address: str) -> str:
     return address
 
 
+def _network(text: str) -> str:
+    try:
+        ip_network(text)
+    except ValueError as error:
+        raise Misfit((), f'{error}; for example: "10.1.0.20", or "10.1.0.0/24"') from None
+    return text
+
+
 Name = Annotated[
     str,
     StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,38}$"),
@@ -49,6 +58,21 @@ Url = Annotated[
     str,
     StringConstraints(pattern=r"^https?://[^\s/]+(/[^\s]*)?$"),
     Form(words="a http:// or https:// address in quotes", example="http://127.0.0.1:8008"),
+]
+Network = Annotated[
+    str,
+    AfterValidator(_network),
+    Form(words="an address or a network in quotes", example="10.1.0.0/24"),
+]
+Amount = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9]{1,6}(\.[0-9]{1,6})?$"),
+    Form(words="a decimal number in quotes, so that it is exact", example="0.0075"),
+]
+Currency = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Z]{3}$"),
+    Form(words="a currency's three letters (ISO 4217) in quotes", example="USD"),
 ]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
@@ -183,6 +207,16 @@ class DispatcherSettings(Section):
     doubt_grace: Seconds = 60.0  # before a text in doubt whose program says so is sent again
     max_body_bytes: Annotated[int, Field(ge=1_000)] = 64_000
     max_bulk_line_bytes: Annotated[int, Field(ge=1_000)] = 64_000
+    max_connections: Annotated[int, Field(ge=1)] | None = None  # else 4,000, or as many as open files allow
+    max_connections_per_source: Annotated[int, Field(ge=1)] = 1_000  # an IPv6 /64 is one source
+    uncapped_sources: tuple[Network, ...] = ()  # load balancers: only max_connections bounds them
+
+
+class Price(Section):
+    """What a carrier takes for a segment. Shown to every account that previews a text."""
+
+    per_segment: Amount
+    currency: Currency
 
 
 class Carrier(Section):
@@ -201,6 +235,7 @@ class Carrier(Section):
     reconnect_min: Seconds = 0.5
     reconnect_max: Seconds = 30.0
     long_text: Literal["udh", "payload"] = "udh"
+    price: Price | None = None
 
 
 class HealthSettings(Section):

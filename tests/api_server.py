@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -10,7 +10,8 @@ from typing import TypeVar
 import aiohttp
 from aiohttp import web
 
-from dispatcher.http.app import create_app, serve
+from dispatcher.http.app import create_app
+from dispatcher.http.server import serve
 from dispatcher.leadership import Lane, LeadershipState, Unavailable
 from dispatcher.memory_store import MemoryStore
 from dispatcher.model import ApiKey, MessageClass, OnDoubt, Program
@@ -110,7 +111,9 @@ def furnished_store() -> MemoryStore:
     return store
 
 
-def settings(*, environment: str = "lab", **dispatcher: object) -> Settings:
+def settings(
+    *, environment: str = "lab", carriers: Sequence[dict[str, object]] = (), **dispatcher: object
+) -> Settings:
     consent = "assumed" if environment == "lab" else "required"
     return Settings.model_validate(
         {
@@ -123,6 +126,7 @@ def settings(*, environment: str = "lab", **dispatcher: object) -> Settings:
             "place": [{"name": "columbus"}, {"name": "denver"}],
             "etcd": {"endpoints": ["http://127.0.0.1:1"]},
             "dispatcher": {"consent": consent, "hold_for": 5, **dispatcher},
+            "carrier": list(carriers),
         }
     )
 
@@ -134,7 +138,7 @@ class Api:
     app: web.Application
     port: int
     client: aiohttp.ClientSession
-    store: MemoryStore
+    store: Store  # a MemoryStore, unless the test brought another
     leadership: HandHeldLeadership
 
     @property
@@ -144,7 +148,7 @@ class Api:
 
 @asynccontextmanager
 async def serving(
-    configured: Settings | None = None, store: MemoryStore | None = None, *, closed: bool = False
+    configured: Settings | None = None, store: Store | None = None, *, closed: bool = False
 ) -> AsyncIterator[Api]:
     store = store or furnished_store()
     leadership = HandHeldLeadership(store)

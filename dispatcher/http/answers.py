@@ -1,7 +1,8 @@
 """Words and shapes of what is told to a caller. Pure. The shapes are described in `schemas`."""
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from dispatcher.intake import Acknowledgement
 from dispatcher.leadership import Unavailable
 from dispatcher.model import MessageView, NewMessage, SegmentView, StoredDurability, Verdict
 from dispatcher.smpp.status import describe
-from sitecontrol.settings import Durability
+from sitecontrol.settings import Carrier, Durability
 
 JSON_HEADERS: Final[Mapping[str, str]] = {"Content-Type": "application/json"}
 OFFENDING_SHOWN: Final = 100
@@ -40,6 +41,14 @@ def problem_response(problem: Problem, request_id: UUID) -> web.Response:
     if problem.close:
         response.force_close()
     return response
+
+
+def on_the_wire(response: web.Response) -> bytes:
+    """An answer as bytes, for a connection that is told this and nothing else."""
+    body = (response.text or "").encode()
+    headers = {**response.headers, "Content-Length": str(len(body)), "Connection": "close"}
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"HTTP/1.1 {response.status} {response.reason}\r\n{head}\r\n".encode() + body
 
 
 def unavailable(reason: Unavailable) -> Problem:
@@ -113,7 +122,7 @@ def _part(segment: SegmentView) -> dict[str, Any]:
     }
 
 
-def preview(body: str) -> dict[str, Any]:
+def preview(body: str, carriers: Sequence[Carrier]) -> dict[str, Any]:
     chosen = encoding.choose(body)
     segments = encoding.count_segments(body, chosen)
     return {
@@ -130,5 +139,20 @@ def preview(body: str) -> dict[str, Any]:
             }
             for offender in encoding.offending(body)[:OFFENDING_SHOWN]
         ],
+        "cost": cost(segments, carriers),
         "too_long": segments > MAX_SEGMENTS,
     }
+
+
+def cost(segments: int, carriers: Sequence[Carrier]) -> dict[str, Any]:
+    prices = [
+        {
+            "carrier": carrier.name,
+            "per_segment": carrier.price.per_segment,
+            "total": str(Decimal(carrier.price.per_segment) * segments),
+            "currency": carrier.price.currency,
+        }
+        for carrier in carriers
+        if carrier.price is not None
+    ]
+    return {"segments": segments, **({"prices": prices} if prices else {})}

@@ -1,15 +1,10 @@
-"""The dispatcher's HTTP application, and the server that it runs on.
+"""The dispatcher's HTTP application; `server.serve` runs it.
 
-`create_app` puts the parts together; `serve` listens. What goes wrong below a handler is worded in one place,
-`answer`, which also numbers each request and writes its one line to the log (at debug level: at thousands of
-requests a second nobody reads them all).
-
-A slow client is nobody else's trouble: headers must be complete within `IDLE_S` of the connection or of the
-last answer, a body within `body.WITHIN_S`, and a refused body is read on only for `LINGER_S`, so that the
-refusal reaches a client which looks for it only after sending.
+`create_app` puts the parts together. What goes wrong below a handler is worded in one place, `answer`, which also
+numbers each request and writes its one line to the log (at debug level: at thousands of requests a second nobody
+reads them all).
 """
 
-import resource
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
@@ -22,10 +17,12 @@ from dispatcher.http import answers, docs, openapi
 from dispatcher.http.access import Access
 from dispatcher.http.bulk import Bulk
 from dispatcher.http.directory import Directory
+from dispatcher.http.door import Door
 from dispatcher.http.messages import Messages
 from dispatcher.http.problem import INTERNAL, METHOD, NOT_FOUND, TOO_LARGE, Problem
 from dispatcher.http.request_id import HEADER, REQUEST_ID
 from dispatcher.http.routes import CALLS, VERSION
+from dispatcher.http.server import DOOR, IDS, connections_for
 from dispatcher.intake import Intake, LeadershipLike
 from dispatcher.leadership import Unavailable
 from dispatcher.uuid7 import Ids
@@ -34,10 +31,6 @@ from sitecontrol.settings import Settings
 
 log = structlog.get_logger()
 
-IDLE_S: Final = 30.0
-LINGER_S: Final = 3.0
-STOP_WITHIN_S: Final = 1.0
-
 INTAKE: Final = web.AppKey("intake", Intake)
 DIRECTORY: Final = web.AppKey("directory", Directory)
 
@@ -45,7 +38,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def create_app(leadership: LeadershipLike, settings: Settings, clock: Clock) -> web.Application:
-    """The application. Further routes may be added to it before it starts; `answer` words their problems too."""
+    """The application. Further routes may be added to it before it starts; `answer` words their problems too.
+
+    Raises SettingsError when this process cannot have as many connections as it is to have.
+    """
     ids = Ids(clock)
     intake = Intake(leadership, settings.dispatcher, clock)
     directory = Directory(leadership, clock, hold_for=settings.dispatcher.hold_for)
@@ -65,6 +61,12 @@ def create_app(leadership: LeadershipLike, settings: Settings, clock: Clock) -> 
     )
     app[INTAKE] = intake
     app[DIRECTORY] = directory
+    app[IDS] = ids
+    app[DOOR] = Door(
+        most=connections_for(settings.dispatcher.max_connections),
+        most_per_source=settings.dispatcher.max_connections_per_source,
+        uncapped=settings.dispatcher.uncapped_sources,
+    )
     handlers: dict[str, Handler] = {
         "send": messages.send,
         "bulk": bulk.send,
@@ -161,26 +163,3 @@ async def expect(request: web.Request) -> None:
     if announced is None or announced <= request.client_max_size or request.path.endswith("/bulk"):
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
-
-
-async def serve(app: web.Application, host: str, port: int) -> web.AppRunner:
-    """Listen. Raises OSError when the address cannot be had. End with `runner.cleanup()`."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        # The usual soft limit of 1,024 is soon used up by a client that only opens connections.
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        keepalive_timeout=IDLE_S,
-        lingering_time=LINGER_S,
-        shutdown_timeout=STOP_WITHIN_S,
-        auto_decompress=False,  # a compressed body is refused: a small one can be huge
-    )
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, host, port, reuse_address=True, backlog=1_024).start()
-    except OSError:
-        await runner.cleanup()
-        raise
-    return runner

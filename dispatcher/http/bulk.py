@@ -2,7 +2,8 @@
 
 Both ways are streams. Lines are committed in groups while others still arrive, and results are written while
 others are still on their way. A window bounds how many lines have no written result yet, so a request of any
-length takes bounded memory: a caller that does not read its results is not read from either.
+length takes bounded memory: a caller that does not read its results is not read from either. A request may last
+for as long as it goes on: a line has to end in every `PAUSE_S`, and what is written has to be taken (`server`).
 
 A broken line gets a result that says so, and the others go on.
 """
@@ -31,7 +32,7 @@ from sitecontrol.settings import DispatcherSettings, Durability
 log = structlog.get_logger()
 
 STREAMS: Final = 16  # at once
-PAUSE_S: Final = 30.0  # longest time without a byte, either way
+PAUSE_S: Final = 30.0  # longest time of reading without a line's end: a line that drips in is as bad as none
 TURN_LINES: Final = 50  # read in one turn of the loop, so that single requests are not held up
 WRITE_LINES: Final = 500  # written at once
 # Results kept for a caller that sends everything before it reads, beyond what the sockets hold.
@@ -114,7 +115,7 @@ class Bulk:
         try:
             await self._write(response, reader)
             await reading
-        except (ConnectionError, TimeoutError) as gone:
+        except ConnectionError as gone:
             # What was read goes on to be stored; the caller repeats with the same references.
             log.info("bulk_abandoned", lines=reader.lines, reason=f"{type(gone).__name__}: {gone}")
             response.force_close()
@@ -202,10 +203,15 @@ class Reader:
         self.broke_off = False
 
     async def run(self) -> None:
+        now = asyncio.get_running_loop().time
+        due = now() + PAUSE_S
         try:
-            while chunk := await self._chunk():
-                for raw in self._cutter.feed(chunk):
+            while chunk := await self._chunk(due):
+                ended = self._cutter.feed(chunk)
+                for raw in ended:
                     await self._line(raw)
+                if ended:  # counted from when we read on, not from when the line came: the wait was ours
+                    due = now() + PAUSE_S
             last = self._cutter.end()
             if last is not None:
                 await self._line(last)
@@ -215,12 +221,12 @@ class Reader:
         finally:
             self.results.put_nowait(None)
 
-    async def _chunk(self) -> bytes:
+    async def _chunk(self, due: float) -> bytes:
         try:
-            async with asyncio.timeout(PAUSE_S):
+            async with asyncio.timeout_at(due):
                 chunk: bytes = await self._content.readany()
         except TimeoutError:
-            detail = f"nothing arrived for {PAUSE_S:g} s; what came before is answered above"
+            detail = f"no line ended within {PAUSE_S:g} s; what came before is answered above"
             raise Problem(kind=TIMEOUT, detail=detail) from None
         except (web.RequestPayloadError, ConnectionError) as error:
             raise body.broken(error) from None
@@ -260,10 +266,9 @@ def refusal(problem: Problem, reference: str | None) -> dict[str, Any]:
 
 
 async def flush(response: web.StreamResponse, ready: list[bytes]) -> None:
-    """Write what is ready and empty the list. Raises TimeoutError when the caller does not read."""
+    """Write what is ready and empty the list. Raises ConnectionError when the caller is gone, or does not read."""
     if not ready:
         return
     data = b"".join(ready)
     ready.clear()
-    async with asyncio.timeout(PAUSE_S):
-        await response.write(data)
+    await response.write(data)

@@ -1,7 +1,11 @@
 """From what a caller sent to a checked request, or to a problem that names every wrong field. Pure."""
 
+import json
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from functools import cache
+from itertools import islice
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -10,6 +14,8 @@ from pydantic_core import ErrorDetails
 from dispatcher.http.problem import MALFORMED, FieldError, Problem, invalid, shorten
 
 M = TypeVar("M", bound=BaseModel)
+
+TOLD: Final = 50  # wrong fields: a body has room for thousands of unknown ones, and each is told at length
 
 # Fields that callers of similar services expect, and what to do instead.
 NOT_HERE: Final[Mapping[str, str]] = {
@@ -25,6 +31,7 @@ WORDS: Final[Mapping[str, str]] = {
     "string_too_long": "must have at most {max_length} characters",
     "int_type": "must be a whole number",
     "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a whole number, and not one of thousands of digits",
     "greater_than_equal": "must be at least {ge}",
     "less_than_equal": "must be at most {le}",
     "literal_error": "must be one of {expected}",
@@ -42,9 +49,13 @@ WORDS: Final[Mapping[str, str]] = {
 def read_json(model: type[M], raw: bytes) -> M:
     """The request in `raw`. Raises Problem."""
     try:
-        return model.model_validate_json(raw)
+        request = model.model_validate_json(raw)
     except ValidationError as error:
         raise _problem(model, error.errors(include_url=False)) from None
+    if twice := _given_twice(model, raw):
+        # Which of them counts would be our guess: JSON does not say.
+        raise invalid(*(FieldError(field=name, message="is given twice") for name in twice))
+    return request
 
 
 def read_query(model: type[M], pairs: Iterable[tuple[str, str]]) -> M:
@@ -60,6 +71,25 @@ def read_query(model: type[M], pairs: Iterable[tuple[str, str]]) -> M:
         raise _problem(model, error.errors(include_url=False)) from None
 
 
+def _given_twice(model: type[BaseModel], raw: bytes) -> list[str]:
+    """The fields that stand more than once in `raw`, which holds a sound request."""
+    found = _keys(model).findall(raw)
+    if len(found) == len(set(found)) and (b"\\u00" not in raw or _ESCAPED_LETTER.search(raw) is None):
+        return []  # nearly always, and in a microsecond
+    names: list[str] = []
+    json.loads(raw, object_pairs_hook=lambda pairs: names.extend(name for name, _ in pairs))
+    return [name for name in dict.fromkeys(names) if names.count(name) > 1]
+
+
+@cache
+def _keys(model: type[BaseModel]) -> re.Pattern[bytes]:
+    """Finds the keys of a request in its JSON. Inside a text there is no such thing: its quotes are escaped."""
+    return re.compile(rb'"(' + "|".join(field_names(model)).encode() + rb')"[ \t\r\n]*:')
+
+
+_ESCAPED_LETTER: Final = re.compile(rb"\\u00(?:5[fF]|[67][0-9a-fA-F])")  # of a key that is written in escapes
+
+
 def field_names(model: type[BaseModel]) -> list[str]:
     """The names that callers use."""
     return [field.alias or name for name, field in model.model_fields.items()]
@@ -70,7 +100,9 @@ def _problem(model: type[BaseModel], details: list[ErrorDetails]) -> Problem:
     if first["type"] == "json_invalid":
         why = str(first.get("ctx", {}).get("error", "it cannot be read"))
         return Problem(kind=MALFORMED, detail=why, errors=(FieldError(field="", message=why),))
-    return invalid(*(_field_error(model, detail) for detail in details))
+    return invalid(
+        *(_field_error(model, detail) for detail in islice(details, TOLD)), more=max(0, len(details) - TOLD)
+    )
 
 
 def _field_error(model: type[BaseModel], detail: ErrorDetails) -> FieldError:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from aiohttp import web
 
-from dispatcher.http import answers, body, checking, submission
+from dispatcher.http import answers, body, checking, numbers, submission
 from dispatcher.http.access import Access
 from dispatcher.http.directory import Directory
 from dispatcher.http.problem import INVALID, LEFT, NOT_FOUND, FieldError, Problem, invalid, shorten
@@ -42,6 +42,7 @@ class Messages:
         self._ids = ids
         self._site = settings.site.name
         self._durability = settings.dispatcher.durability
+        self._carriers = settings.carrier
         self._most_bytes = settings.dispatcher.max_body_bytes
         self._terms = Terms(any_possible_number=settings.dispatcher.consent == "assumed")
 
@@ -92,6 +93,7 @@ class Messages:
     async def list(self, request: web.Request) -> web.Response:
         key = await self._access.caller(request)
         query = checking.read_query(ListQuery, request.query.items())
+        check(query)
         after = None if query.cursor is None else cursor_id(query.cursor)
 
         async def op(store: Store, term: int) -> Sequence[MessageView]:
@@ -101,18 +103,17 @@ class Messages:
                 reference=query.reference,
                 state=query.state,
                 to=query.to,
+                since=query.since,
                 after=after,
                 limit=query.limit + 1,
             )
 
         views = await self._leadership.run(op, lane=Lane.READ)
-        # Newest first: from the first one that is too old on, all are.
-        fresh = [view for view in views if query.since is None or view.accepted_at >= query.since]
-        page = fresh[: query.limit]
+        page = views[: query.limit]
         return answers.json_response(
             {
                 "messages": [answers.message(view) for view in page],
-                "next_cursor": cursor(page[-1].id) if len(fresh) > query.limit else None,
+                "next_cursor": cursor(page[-1].id) if len(views) > query.limit else None,
             }
         )
 
@@ -134,7 +135,22 @@ class Messages:
         asked = checking.read_json(PreviewRequest, await body.read(request, at_most=self._most_bytes))
         if (fault := submission.body_fault(asked.body)) is not None:
             raise invalid(FieldError(field="body", message=fault, value=shorten(asked.body)))
-        return answers.json_response(answers.preview(asked.body))
+        return answers.json_response(answers.preview(asked.body, self._carriers))
+
+
+def check(query: ListQuery) -> None:
+    """Raises Problem for what no message has, and PostgreSQL could not even be asked for."""
+    faults = (
+        ("reference", query.reference, submission.reference_fault(query.reference)),
+        ("to", query.to, None if query.to is None else numbers.fault(query.to, any_possible=True)),
+    )
+    errors = [
+        FieldError(field=name, message=message, value=shorten(value))
+        for name, value, message in faults
+        if message is not None
+    ]
+    if errors:
+        raise invalid(*errors)
 
 
 def usable(program: Program | None, name: str) -> Program:

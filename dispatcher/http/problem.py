@@ -24,6 +24,12 @@ class Kind:
     advice: str
 
 
+NOT_HTTP = Kind(
+    slug="bad-request",
+    status=400,
+    title="This is not a request that can be read",
+    advice="The detail says what is wrong with the request line, the headers, or the chunks of the body.",
+)
 MALFORMED = Kind(
     slug="malformed-json",
     status=400,
@@ -102,6 +108,12 @@ UNAVAILABLE = Kind(
     title="The request could not be served in time",
     advice="It may or may not have been stored. Repeat it with the same reference after `Retry-After`.",
 )
+TOO_MANY_CONNECTIONS = Kind(
+    slug="too-many-connections",
+    status=503,
+    title="Too many connections are open",
+    advice="Nothing was read. Keep connections open and use them again, or send many texts in one bulk request.",
+)
 ONE_SITE = Kind(
     slug="one-site-only",
     status=503,
@@ -110,6 +122,7 @@ ONE_SITE = Kind(
 )
 
 KINDS: Final = (
+    NOT_HTTP,
     MALFORMED,
     INVALID,
     UNAUTHORIZED,
@@ -124,6 +137,7 @@ KINDS: Final = (
     INTERNAL,
     UNAVAILABLE,
     ONE_SITE,
+    TOO_MANY_CONNECTIONS,
 )
 
 
@@ -161,10 +175,10 @@ class Problem(DispatcherError):  # the standard's word for it
         return document
 
 
-def invalid(*errors: FieldError) -> Problem:
-    """The request's fields are wrong."""
+def invalid(*errors: FieldError, more: int = 0) -> Problem:
+    """The request's fields are wrong: these, and `more` that are not worth listing."""
     first = errors[0]
-    rest = f" (and {len(errors) - 1} more, see `errors`)" if len(errors) > 1 else ""
+    rest = f" (and {len(errors) - 1 + more} more, see `errors`)" if len(errors) > 1 else ""
     return Problem(
         kind=INVALID, detail=f"{first.field or 'the request'}: {first.message}{rest}", errors=errors
     )

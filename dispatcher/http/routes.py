@@ -10,7 +10,7 @@ from dispatcher.http import problem, schemas
 from dispatcher.http.problem import Kind
 
 VERSION: Final = "1.0"  # of the API: the first number is the one in its paths
-OF_ANY_CALL: Final = (problem.INTERNAL,)
+OF_ANY_CALL: Final = (problem.NOT_HTTP, problem.INTERNAL, problem.TOO_MANY_CONNECTIONS)
 OF_A_KEY: Final = (problem.UNAUTHORIZED, problem.TOO_MANY, problem.UNAVAILABLE)
 OF_A_BODY: Final = (
     problem.MALFORMED,
@@ -59,8 +59,9 @@ CALLS: Final = (
         path="/v1/messages/bulk",
         summary="Send many texts",
         description="One JSON object a line in; one result line out for each, in order, with its line number. "
-        "A line that is refused does not stop the others. There is no limit on lines: send and read at the "
-        "same time, for reading stops while too many results wait for you.",
+        "A line that is refused does not stop the others. There is no limit on lines, nor on the time they take, "
+        "as long as one ends every 30 seconds: send and read at the same time, for reading stops while too many "
+        "results wait for you, and a connection whose results are not taken for 30 seconds is closed.",
         request=schemas.MessageRequest,
         request_type="application/x-ndjson",
         answers={200: schemas.LineAnswer},
@@ -98,7 +99,8 @@ CALLS: Final = (
         name="preview",
         method="POST",
         path="/v1/preview",
-        summary="See how a text would be sent",
+        summary="See how a text would be sent, and what it would cost",
+        description="Nothing is stored and nothing is sent.",
         request=schemas.PreviewRequest,
         answers={200: schemas.PreviewAnswer},
         problems=(*OF_A_KEY, *OF_A_BODY),

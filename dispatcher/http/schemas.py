@@ -3,11 +3,20 @@
 Requests are strict: no field is ignored, no type is bent. Answers are described here and rendered in `answers`.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
+from pydantic_core import PydanticCustomError
 
 from dispatcher.model import Encoding, MessageClass, OnDoubt, State, StoredDurability
 
@@ -22,6 +31,24 @@ CLASSES: Final[dict[ClassName, MessageClass]] = {
 }
 CLASS_NAMES: Final[dict[MessageClass, ClassName]] = {value: name for name, value in CLASSES.items()}
 
+
+def _in_utc(time: datetime) -> datetime:
+    """As it is, for it is compared as it was said."""
+    try:
+        time.astimezone(UTC)
+    except OverflowError:
+        raise PydanticCustomError("out_of_calendar", "must lie in the years 1 to 9999 in UTC") from None
+    return time
+
+
+def _no_number(value: object) -> object:
+    """In a query everything is text, and pydantic takes a number for the seconds since 1970: 20260131 is none."""
+    if isinstance(value, str) and ":" not in value and value.count("-") < 2:
+        raise PydanticCustomError("datetime_parsing", "a number is no time")
+    return value
+
+
+Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 Reference = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 ProgramName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 
@@ -44,10 +71,10 @@ class MessageRequest(Shape):
     class_: ClassName | None = Field(
         default=None, alias="class", description="What goes first. The program's class if left out."
     )
-    send_at: AwareDatetime | None = Field(
+    send_at: Instant | None = Field(
         default=None, description="Not to be sent before this time (RFC 3339, with zone)."
     )
-    expires_at: AwareDatetime | None = Field(
+    expires_at: Instant | None = Field(
         default=None, description="Not to be sent after this time (RFC 3339, with zone)."
     )
     on_doubt: Literal["resend", "hold"] | None = Field(
@@ -67,9 +94,14 @@ class ListQuery(Shape):
     """Which messages to list."""
 
     reference: Reference | None = Field(default=None, description="With exactly this reference.")
-    state: State | None = Field(default=None, description="In this state.", strict=False)
+    state: State | None = Field(
+        default=None,
+        description="In this state. No more than 10,000 messages are looked at, from the cursor on: a state that "
+        "few are in is better asked for together with `since` or `to`.",
+        strict=False,
+    )
     to: str | None = Field(default=None, description="To this number (E.164).")
-    since: AwareDatetime | None = Field(
+    since: Annotated[Instant, BeforeValidator(_no_number)] | None = Field(
         default=None, description="Accepted at or after this time (RFC 3339, with zone).", strict=False
     )
     limit: int = Field(default=50, ge=1, le=MAX_PAGE, description="At most so many.", strict=False)
@@ -194,6 +226,26 @@ class OffendingAnswer(Answer):
     name: str
 
 
+class PriceAnswer(Answer):
+    """What the text would cost at one carrier. Amounts are decimal numbers as text, so that they stay exact."""
+
+    carrier: str
+    per_segment: str = Field(examples=["0.0075"])
+    total: str = Field(examples=["0.0150"])
+    currency: str = Field(description="ISO 4217.", examples=["USD"])
+
+
+class CostAnswer(Answer):
+    """What is paid for."""
+
+    segments: int = Field(description="Carriers charge by the segment.")
+    prices: list[PriceAnswer] | None = Field(
+        default=None,
+        description="At each carrier whose price this site is told; left out when it is told none. Which carrier a "
+        "text goes to is decided when it is sent.",
+    )
+
+
 class PreviewAnswer(Answer):
     """How a text would be sent."""
 
@@ -204,4 +256,5 @@ class PreviewAnswer(Answer):
     offending: list[OffendingAnswer] = Field(
         description="The characters that keep the text out of GSM 03.38, and so make it cost more."
     )
+    cost: CostAnswer
     too_long: bool = Field(description=f"More than {MAX_SEGMENTS} segments: it would be refused.")

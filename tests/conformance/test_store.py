@@ -42,6 +42,7 @@ SECOND = timedelta(seconds=1)
 
 # Every column that a clock is compared with.
 TIMES = (
+    ("message", "accepted_at"),
     ("agenda", "at"),
     ("message", "send_at"),
     ("message", "expires_at"),
@@ -310,6 +311,50 @@ async def test_pages_are_newest_first_and_follow_the_cursor(stage: Stage) -> Non
     first = await stage.store.find(TERM, account, limit=3)
     second = await stage.store.find(TERM, account, after=first[-1].id, limit=3)
     assert [v.id for v in (*first, *second)] == [m.id for m in reversed(messages)]
+
+
+async def test_finding_since_a_time_fills_its_pages_with_what_came_then_or_later(stage: Stage) -> None:
+    await stage.accept(*(stage.message() for _ in range(3)))
+    await stage.pass_time(DAY)
+    messages = [stage.message() for _ in range(4)]
+    await stage.accept(*messages)
+    account, since = stage.program.account_id, stage.now() - DAY / 2
+    first = await stage.store.find(TERM, account, since=since, limit=3)
+    second = await stage.store.find(TERM, account, since=since, after=first[-1].id, limit=3)
+    assert [v.id for v in (*first, *second)] == [m.id for m in reversed(messages)]
+    assert list(await stage.store.find(TERM, account, since=stage.now() + MINUTE)) == []
+
+
+async def test_finding_since_the_very_time_of_a_message_finds_it(stage: Stage) -> None:
+    await stage.accept(message := stage.message())
+    at = (await stage.view(message.id)).accepted_at
+    account = stage.program.account_id
+    assert [v.id for v in await stage.store.find(TERM, account, since=at)] == [message.id]
+    assert list(await stage.store.find(TERM, account, since=at + SECOND)) == []
+
+
+async def test_a_time_goes_with_every_other_way_of_finding(stage: Stage) -> None:
+    old = stage.message(reference="old")
+    await stage.accept(old)
+    await stage.pass_time(DAY)
+    new = stage.message(reference="new")
+    await stage.accept(new)
+    account, since = stage.program.account_id, stage.now() - DAY / 2
+    for found in (
+        await stage.store.find(TERM, account, since=since, to=CUSTOMER),
+        await stage.store.find(TERM, account, since=since, state=State.QUEUED, limit=1),
+        await stage.store.find(TERM, account, since=since, reference="new"),
+    ):
+        assert [view.id for view in found] == [new.id]
+    assert list(await stage.store.find(TERM, account, since=since, reference="old")) == []
+
+
+async def test_a_time_at_the_edge_of_the_calendar_is_a_time(stage: Stage) -> None:
+    await stage.accept(message := stage.message())
+    account = stage.program.account_id
+    first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+    assert [v.id for v in await stage.store.find(TERM, account, since=first)] == [message.id]
+    assert list(await stage.store.find(TERM, account, since=last)) == []
 
 
 # -- cancelling

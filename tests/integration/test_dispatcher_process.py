@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
@@ -92,6 +93,41 @@ def test_it_answers_while_nobody_leads_and_stops_within_two_seconds(tmp_path: Pa
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=10) == 0
         assert time.monotonic() - asked < 2.0
+
+
+def test_connections_and_their_refusals_are_counted(tmp_path: Path):
+    port = free_port()
+    config = configure(tmp_path, port)
+    config.write_text(
+        config.read_text().replace("hold_for = 0.2", "hold_for = 0.2\nmax_connections_per_source = 2")
+    )
+    with running(config):
+        wait_until_it_answers(f"http://127.0.0.1:{port}/health")
+        kept = [HTTPConnection("127.0.0.1", port, timeout=5) for _ in range(3)]
+        answers = []
+        for connection in kept:
+            connection.request("GET", "/health")
+            with connection.getresponse() as answer:
+                answers.append(answer.status)
+                answer.read()
+        kept[0].request("GET", "/metrics")
+        metrics = kept[0].getresponse().read().decode()
+        for connection in kept:
+            connection.close()
+    assert answers == [200, 200, 503]
+    assert "hotsite_dispatcher_connections 2.0" in metrics
+    assert 'hotsite_dispatcher_connections_refused_total{bound="source"} 1.0' in metrics
+    assert 'hotsite_dispatcher_connections_refused_total{bound="total"} 0.0' in metrics
+    assert "hotsite_dispatcher_connections_displaced_total 0.0" in metrics
+
+
+def test_more_connections_than_open_files_are_refused_at_start(tmp_path: Path):
+    config = configure(tmp_path, free_port())
+    config.write_text(config.read_text().replace("hold_for = 0.2", "max_connections = 2000000000"))
+    code, said = refusal(command(config))
+    assert code == 2
+    assert "dispatcher.max_connections = 2000000000" in said
+    assert "for example: max_connections = " in said
 
 
 def refusal(arguments: list[str]) -> tuple[int, str]:

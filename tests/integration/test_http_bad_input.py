@@ -8,8 +8,7 @@ from contextlib import asynccontextmanager
 import jsonschema
 import pytest
 
-from dispatcher.http import app as http_app
-from dispatcher.http import body, bulk
+from dispatcher.http import body, bulk, server
 from dispatcher.http.schemas import ProblemAnswer
 from tests.api_server import KEY, NUMBER, Api, serving, settings, text
 
@@ -41,8 +40,11 @@ async def refused_field(api: Api, field: str, **changed: object) -> str:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"{", b'{"program": }', b"\xff\xfe\x00", b'{"body": "\\ud800"}', b"[" * 5_000]
-)
+    "data",
+    [b"", b"{", b'{"program": }', b"\xff\xfe\x00", b'{"body": "\\ud800"}', b'{"body": "\\udc00\\ud800"}', b"[" * 5_000,
+     b'{"body": "\xed\xa0\x80"}', b'{"body": "\xc0\x80"}', b'{"body": "a\0b"}', b"\xef\xbb\xbf{}", b"{}{}", b"{} x",
+     b'{"a": ' * 2_000 + b"1" + b"}" * 2_000, b'{"to": ' + b"9" * 5_000 + b"}", json.dumps(text()).encode("utf-16")],
+)  # fmt: skip
 async def test_malformed_json_is_answered_with_the_place_where_reading_failed(api, data):
     problem = await refused(api, data, status=400, slug="malformed-json")
     assert "line 1 column" in problem["detail"]
@@ -65,6 +67,41 @@ async def test_every_wrong_field_is_named_at_once(api):
 @pytest.mark.parametrize("value", [7, True, ["a"], {"a": 1}, None])
 async def test_a_value_of_the_wrong_type_is_refused_and_not_bent(api, value):
     assert await refused_field(api, "body", body=value) == "must be a string"
+
+
+async def test_a_field_that_is_given_twice_is_refused_by_name(api):
+    """JSON does not say which of the two counts, and a text must not go to the wrong one."""
+    once = json.dumps(text()).encode()
+    for again in (b'"to"', b'"to" ', b'"to"\n\t', b'"\\u0074o"', b'"t\\u006F"'):
+        data = once.replace(b"{", b"{" + again + b': "+16145550199", ')
+        problem = await refused(api, data, status=422, slug="invalid-request")
+        assert problem["errors"] == [{"field": "to", "message": "is given twice"}]
+
+
+@pytest.mark.parametrize("body", ['"to": "to":', "\\u0074 \u2019", "to", '{"to": 1, "to": 2}'])
+async def test_a_text_that_looks_like_a_field_is_none(api, body):
+    for ascii_only in (True, False):
+        data = json.dumps(text(body=body, reference="to"), ensure_ascii=ascii_only).encode()
+        async with api.client.post(
+            "/v1/messages", data=data, headers={"Content-Type": "application/json"}
+        ) as answer:
+            assert answer.status in {200, 202}
+
+
+async def test_of_thousands_of_wrong_fields_only_some_are_told_and_the_others_counted(api):
+    data = json.dumps({f"field{n}": n for n in range(3_000)}).encode()
+    problem = await refused(api, data, status=422, slug="invalid-request")
+    assert len(problem["errors"]) == 50
+    assert "(and 3002 more" in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(10**50, "must be a string"), (-(10**18), "must be a string"), (1e300, "must be a string"),
+     ([[[[[[1]]]]]] * 100, "must be a string"), (float("nan"), "must be a string")],
+)  # fmt: skip
+async def test_a_number_or_a_nest_where_text_is_asked_for_is_shown_shortened(api, value, message):
+    assert await refused_field(api, "body", body=value) == message
 
 
 async def test_an_unknown_field_is_refused_with_the_nearest_one(api):
@@ -127,6 +164,17 @@ async def test_a_time_without_zone_is_refused(api):
     assert "time zone" in await refused_field(api, "send_at", send_at="2027-01-01T10:00:00")
 
 
+@pytest.mark.parametrize("field", ["send_at", "expires_at"])
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+async def test_a_time_outside_the_calendar_is_refused(api, field, time):
+    assert "years 1 to 9999" in await refused_field(api, field, **{field: time})
+
+
+@pytest.mark.parametrize("time", [5, "0000-01-01T00:00:00Z", "99999-01-01T00:00:00Z", "2026-12-31T23:59:60Z"])
+async def test_what_is_no_time_is_refused_with_an_example(api, time):
+    assert "2026-01-31T17:00:00Z" in await refused_field(api, "send_at", send_at=time)
+
+
 async def test_a_time_that_has_passed_cannot_be_the_expiry(api):
     assert "has passed" in await refused_field(api, "expires_at", expires_at="2020-01-01T10:00:00Z")
 
@@ -161,6 +209,38 @@ async def test_a_body_of_100_mb_that_is_sent_anyway_gets_its_answer(api):
     ) as answer:
         assert answer.status == 413
         assert (await answer.json())["type"] == "/docs#too-large"
+
+
+async def test_a_chunked_body_of_100_mb_is_refused_where_the_limit_is_passed_and_takes_no_memory(api):
+    taken = 0
+
+    async def hundred_megabytes():
+        nonlocal taken
+        for _ in range(1_000):
+            taken += 100_000
+            yield bytes(100_000)
+
+    async with api.client.post(
+        "/v1/messages", data=hundred_megabytes(), headers={"Content-Type": "application/json"}
+    ) as answer:
+        assert answer.status == 413
+        problem = await answer.json()
+    assert problem["type"] == "/docs#too-large"
+    assert taken < 100_000_000
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/bulk", "/v1/preview", "/nothing"])
+async def test_chunks_that_are_none_are_answered_400(api, path):
+    type_ = "x-ndjson" if path.endswith("bulk") else "json"
+    chunked = request_head(length=0, path=path, type_=type_).replace(
+        b"Content-Length: 0", b"Transfer-Encoding: chunked"
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    async with closing_socket(writer):
+        writer.write(chunked + b"zz\r\n\r\n")
+        told = await asyncio.wait_for(reader.read(100_000), 5)
+    assert b" 400 " in told
+    assert b"/docs#bad-request" in told
 
 
 async def test_a_body_without_announced_length_is_refused_where_the_limit_is_passed(api):
@@ -222,7 +302,12 @@ async def test_a_method_that_is_not_served_answers_405_with_those_that_are(api):
 @pytest.mark.parametrize(
     ("query", "field"),
     [("limit=0", "limit"), ("limit=x", "limit"), ("state=lost", "state"), ("cursor=!!", "cursor"),
-     ("form=1", "form"), ("since=yesterday", "since"), ("to=1&to=2", "to")],
+     ("form=1", "form"), ("since=yesterday", "since"), ("to=1&to=2", "to"), ("limit=" + "9" * 5_000, "limit"),
+     ("since=20260131", "since"), ("since=0001-01-01T00:00:00%2B14:00", "since"), ("since=2026-01-31", "since"),
+     ("to=%00", "to"), ("to=%ff", "to"), ("to=6145550123", "to"), ("to=" + "9" * 5_000, "to"),
+     ("reference=%00", "reference"), ("reference=", "reference"),
+     ("state=%00", "state"), ("cursor=%00", "cursor"), ("cursor=AAAA", "cursor"), ("cursor=" + "A" * 41, "cursor"),
+     ("%00=1", "\0")],
 )  # fmt: skip
 async def test_a_wrong_query_names_its_parameter(api, query, field):
     async with api.client.get(f"/v1/messages?{query}") as answer:
@@ -257,7 +342,7 @@ async def test_a_body_that_never_ends_is_answered_408(api, monkeypatch):
 
 
 async def test_headers_that_never_end_close_the_connection(monkeypatch):
-    monkeypatch.setattr(http_app, "IDLE_S", 0.2)
+    monkeypatch.setattr(server, "IDLE_S", 0.2)
     async with serving() as api:
         reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
         async with closing_socket(writer):

@@ -1,6 +1,7 @@
 """Bulk requests over a real socket: streamed, in order, line by line."""
 
 import asyncio
+import io
 import json
 
 import pytest
@@ -22,6 +23,7 @@ def lines(*documents: object) -> bytes:
 
 
 async def bulk(api: Api, data: object) -> list[dict[str, object]]:
+    data = io.BytesIO(data) if isinstance(data, bytes) else data
     async with api.client.post("/v1/messages/bulk", data=data, headers=NDJSON) as answer:
         assert answer.status == 200
         assert answer.content_type == "application/x-ndjson"
@@ -53,11 +55,24 @@ async def test_a_broken_line_in_the_middle_gets_its_own_error_and_the_others_go_
         (b"[1, 2]", 422, "invalid-request"),
         (b"\xff\xfe", 400, "malformed-json"),
         (b'"' + b"x" * 70_000 + b'"', 413, "too-large"),
+        (b'{"body": "' + b"x" * 10_000_000 + b'"}', 413, "too-large"),
+        (b'{"body": "\\ud800"}', 400, "malformed-json"),
+        (b'{"body": "a\0b"}', 400, "malformed-json"),
+        (b"[" * 5_000, 400, "malformed-json"),
+        (b'{"to": ' + b"9" * 5_000 + b"}", 400, "malformed-json"),
+        (json.dumps(text(body="a\0b")).encode(), 422, "invalid-request"),
+        (json.dumps(text(body="")).encode(), 422, "invalid-request"),
+        (json.dumps(text(body="x" * 2_000)).encode(), 422, "invalid-request"),
+        (json.dumps(text(to="12345")).encode(), 422, "invalid-request"),
+        (json.dumps(text(refrence="x")).encode(), 422, "invalid-request"),
+        (json.dumps(text(send_at="0001-01-01T00:00:00+14:00")).encode(), 422, "invalid-request"),
+        (b'{"to": "1", ' + json.dumps(text()).encode()[1:], 422, "invalid-request"),
         (json.dumps(text(program="nobody's")).encode(), 422, "invalid-request"),
     ],
 )
 async def test_whatever_a_line_holds_the_next_one_is_served(api, line, status, slug):
-    first, second = await bulk(api, line + b"\n" + lines(text()))
+    before, first, second = await bulk(api, lines(text()) + line + b"\n" + lines(text()))
+    assert before["status"] == 202
     assert (first["status"], first["problem"]["type"]) == (status, f"/docs#{slug}")
     assert second["status"] == 202
 

@@ -8,12 +8,19 @@ import pytest
 from aiohttp import web
 
 from dispatcher.http.problem import KINDS
-from tests.api_server import Api, serving, text
+from tests.api_server import Api, serving, settings, text
+
+CARRIER = {
+    "name": "northline",
+    "address": "127.0.0.1:1",
+    "system_id": "hotsite",
+    "price": {"per_segment": "0.0075", "currency": "USD"},
+}
 
 
 @pytest.fixture
 async def api():
-    async with serving() as served:
+    async with serving(settings(carriers=[CARRIER])) as served:
         yield served
 
 

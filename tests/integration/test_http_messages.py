@@ -171,6 +171,20 @@ async def test_the_list_can_begin_at_a_time(api):
         assert (await answer.json())["messages"] == []
 
 
+async def test_pages_since_a_time_are_full_and_end_with_the_first_message_of_that_time(api):
+    sent = [(await send(api))["id"] for _ in range(5)]
+    async with api.client.get(f"/v1/messages/{sent[1]}") as answer:
+        since = (await answer.json())["accepted_at"]
+    pages, cursor = [], None
+    while cursor is not None or not pages:
+        params = {"limit": "2", "since": since} | ({"cursor": cursor} if cursor else {})
+        async with api.client.get("/v1/messages", params=params) as answer:
+            page = await answer.json()
+        pages.append([message["id"] for message in page["messages"]])
+        cursor = page["next_cursor"]
+    assert pages == [[sent[4], sent[3]], [sent[2], sent[1]]]
+
+
 async def test_what_has_not_left_is_canceled_and_canceling_again_is_safe(api):
     sent = await send(api)
     for _ in range(2):
@@ -195,6 +209,37 @@ async def test_a_preview_tells_encoding_segments_and_the_offending_characters(ap
     assert told["offending"] == [
         {"index": 2, "character": "\u2019", "code_point": "U+2019", "name": "right single quotation mark"}
     ]
+
+
+def carrier(name: str, **changed: object) -> dict[str, object]:
+    return {"name": name, "address": "127.0.0.1:1", "system_id": "hotsite", **changed}
+
+
+async def previewed(api: Api, body: str) -> dict[str, object]:
+    async with api.client.post("/v1/preview", json={"body": body}) as answer:
+        assert answer.status == 200
+        return await answer.json()
+
+
+async def test_a_preview_tells_the_cost_in_segments_where_no_price_is_set():
+    async with serving(settings(carriers=[carrier("northline")])) as api:
+        assert (await previewed(api, "x" * 161))["cost"] == {"segments": 2}
+
+
+async def test_a_preview_tells_the_cost_at_each_carrier_whose_price_is_set():
+    priced = carrier("northline", price={"per_segment": "0.0075", "currency": "USD"})
+    async with serving(settings(carriers=[priced, carrier("southcell")])) as api:
+        told = await previewed(api, "\u2019" * 141)
+    assert told["segments"] == 3
+    assert told["cost"] == {
+        "segments": 3,
+        "prices": [{"carrier": "northline", "per_segment": "0.0075", "total": "0.0225", "currency": "USD"}],
+    }
+
+
+async def test_a_preview_of_more_segments_than_may_be_sent_says_so(api):
+    told = await previewed(api, "x" * 153 * 300)
+    assert (told["cost"], told["too_long"]) == ({"segments": 300}, True)
 
 
 async def test_a_client_that_hangs_up_takes_nothing_back(api):

@@ -250,7 +250,7 @@ async def test_an_answer_about_rows_that_were_there_before_ends_in_a_commit_that
         assert await other.wrote()
     for query, args in (
         ("read", (TERM, row.account_id, claim.message_id)),
-        ("find", (TERM, row.account_id, "r1", None, None, None, 10)),
+        ("find", (TERM, row.account_id, "r1", None, None, None, None, None, 10)),
         ("cancel", (TERM, row.account_id, claim.message_id)),
     ):
         async with held(store_database) as other:

@@ -268,6 +268,38 @@ def sections(model: type[BaseModel] = Settings) -> Iterator[type[BaseModel]]:
 SETTINGS = [(section, name) for section in dict.fromkeys(sections()) for name in section.model_fields]
 
 
+@pytest.mark.parametrize(
+    ("price", "message"),
+    [
+        (
+            '{ per_segment = 0.0075, currency = "USD" }',
+            "carrier[0].price.per_segment = 0.0075: must be a decimal number in quotes",
+        ),
+        (
+            '{ per_segment = "0.0075", currency = "$" }',
+            'carrier[0].price.currency = "$": must be a currency\'s three letters',
+        ),
+        ('{ per_segment = "0.0075" }', 'carrier[0].price.currency is missing; add: currency = "USD"'),
+        ('"0.0075 USD"', "carrier[0].price must be a section, headed [carrier.price]"),
+    ],
+)
+def test_a_price_is_an_exact_amount_with_its_currency(file: Path, price: str, message: str) -> None:
+    carrier = (
+        f'\n[[carrier]]\nname = "northline"\naddress = "127.0.0.1:1"\nsystem_id = "x"\nprice = {price}\n'
+    )
+    [mistake] = mistakes(file, GOOD + carrier)
+    assert message in mistake
+
+
+@pytest.mark.parametrize("value", ["10.1.0.20/24", "lb.example.net", "10.1.0.0/33", ""])
+def test_a_source_that_is_neither_address_nor_network_is_refused_with_both_forms(
+    file: Path, value: str
+) -> None:
+    [mistake] = mistakes(file, f'{GOOD}\n[dispatcher]\nuncapped_sources = ["192.0.2.1", "{value}"]\n')
+    assert "dispatcher.uncapped_sources[1]" in mistake
+    assert 'for example: "10.1.0.20", or "10.1.0.0/24"' in mistake
+
+
 @pytest.mark.parametrize(("section", "name"), SETTINGS)
 def test_every_example_given_is_one_that_the_setting_takes(section: type[BaseModel], name: str) -> None:
     kind = kind_at(section, (name,))

@@ -6,8 +6,9 @@ from uuid import RFC_4122
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.uuid7 import Ids, compose, made_at, stamp
+from dispatcher.uuid7 import Ids, compose, least, made_at, stamp
 
+TIMES = st.datetimes(datetime(1971, 1, 1), datetime(2199, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 # hypothesis adds the zone
 AT = datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC)
 
 
@@ -30,9 +31,19 @@ def test_a_later_stamp_sorts_after_an_earlier_one(stamped, one, other):
     assert compose(stamped, one) < compose(stamped + 1, other)
 
 
-@given(st.datetimes(datetime(1971, 1, 1), datetime(2199, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001 # hypothesis adds the zone
+@given(TIMES)
 def test_an_id_tells_its_time_to_the_millisecond(at):
     assert abs(made_at(compose(stamp(at), 0)) - at.timestamp()) <= 0.001
+
+
+@given(TIMES, st.integers(0, 2**62))
+def test_no_id_made_at_a_time_or_later_sorts_before_the_least_of_that_time(at, randomness):
+    assert least(at.timestamp()) <= compose(stamp(at), randomness)
+    assert least(at.timestamp() + 0.01) > compose(stamp(at), randomness)
+
+
+def test_before_1970_every_id_came_later():
+    assert least(-1e11) == least(0.0) == compose(0, 0)
 
 
 def test_ids_made_in_the_same_microsecond_are_ordered_and_differ():
