@@ -76,7 +76,7 @@ class Directory:
 
     def key(self, secret: str) -> ApiKey | None:
         """The key that is usable now, from the picture in memory."""
-        digest = hashlib.sha256(secret.encode()).digest()
+        digest = hashlib.sha256(secret.encode(errors="surrogateescape")).digest()
         found = self._picture.keys.get(digest)
         if found is None or not hmac.compare_digest(found.secret_hash, digest) or found.revoked:
             return None

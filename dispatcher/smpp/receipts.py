@@ -42,6 +42,7 @@ _FIELD: Final = re.compile(
 _TEXT: Final = re.compile(r"\btext:(?P<text>.*)\Z", re.IGNORECASE | re.DOTALL)
 _LATIN: Final = frozenset({1, 3})  # data_coding: IA5, Latin-1
 _UCS2: Final = 8
+_LONGEST_ID: Final = 65  # SMPP 3.4, 5.3.2.12 receipted_message_id
 
 
 class UnusableError(ValueError):
@@ -64,6 +65,8 @@ def _receipt(carrier: str, pdu: DeliverSm | DataSm) -> Receipt:
     message_id = _c_octets(tlv(pdu.tlvs, Tag.RECEIPTED_MESSAGE_ID)) or fields.get("id", "")
     if not message_id:
         raise UnusableError("a receipt without an id")
+    if len(message_id) > _LONGEST_ID:
+        raise UnusableError(f"a receipt with an id of {len(message_id)} characters, more than {_LONGEST_ID}")
     state = _message_state(pdu.tlvs) or _BY_STAT.get(fields.get("stat", "").upper()[:7])
     if state is None:
         raise UnusableError(f"a receipt with the unknown state {fields.get('stat', '')[:20]!r}")

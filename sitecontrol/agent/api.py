@@ -123,7 +123,8 @@ class AgentApi:
     def operator(self, handler: Handler) -> Handler:
         async def guarded(request: web.Request) -> web.StreamResponse:
             scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-            if scheme.lower() != "bearer" or not hmac.compare_digest(token.encode(), self._token):
+            given = token.encode(errors="surrogateescape")  # bytes of a header that are no text
+            if scheme.lower() != "bearer" or not hmac.compare_digest(given, self._token):
                 log.warning("operator_refused", path=request.path, source=request.remote)
                 answer = problem(401, "Unauthorized", "This needs `Authorization: Bearer <operator-token>`.")
                 answer.headers["WWW-Authenticate"] = "Bearer"

@@ -55,6 +55,11 @@ async def test_a_reading_that_began_before_the_question_does_not_answer_it(direc
     assert directory.key("hs_new") is not None
 
 
+async def test_bytes_that_are_no_text_are_an_unknown_key(directory):
+    await directory.refreshed()
+    assert directory.key("hs_\udcff") is None
+
+
 async def test_a_revoked_key_is_known_as_such_after_the_next_reading(directory, store):
     await directory.refreshed()
     store.add_key(key(revoked=True))

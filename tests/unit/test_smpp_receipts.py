@@ -110,6 +110,12 @@ def test_a_receipt_that_tells_nothing_is_unusable(text):
         receipt(text)
 
 
+@pytest.mark.parametrize("digits", [66, 5_000])
+def test_an_id_longer_than_the_protocol_allows_is_unusable(digits: int) -> None:
+    with pytest.raises(UnusableError, match="characters"):
+        receipt(APPENDIX_B.replace("0123456789", "7" * digits))
+
+
 @pytest.mark.parametrize(
     ("octets", "coding", "text"),
     [
