@@ -13,24 +13,35 @@ from sitecontrol.etcd.calls import NEED_LEADER
 from sitecontrol.etcd.client import GrpcEtcd
 from sitecontrol.etcd.stream import responses
 from sitecontrol.etcd.wire import watch_request
-from tests.etcd import Cluster, run_cluster
+from tests.etcd import Cluster, Member, run_cluster
 
 PATIENT = 4.0
 
 
 @pytest.fixture
-async def watcher(etcd_cluster: Cluster) -> AsyncIterator[GrpcEtcd]:
+def leader(etcd_cluster: Cluster) -> Member:
+    """Asked once: on a busy machine an election may come between two questions."""
+    return etcd_cluster.leader
+
+
+@pytest.fixture
+def follower(etcd_cluster: Cluster, leader: Member) -> Member:
+    return next(member for member in etcd_cluster.members if member is not leader)
+
+
+@pytest.fixture
+async def watcher(etcd_cluster: Cluster, follower: Member) -> AsyncIterator[GrpcEtcd]:
     """A client that watches through a follower."""
-    client = etcd_cluster.client(etcd_cluster.followers[0], call_timeout=PATIENT)
+    client = etcd_cluster.client(follower, call_timeout=PATIENT)
     await client.get("warm")
     yield client
     await client.aclose()
 
 
 @pytest.fixture
-async def writer(etcd_cluster: Cluster) -> AsyncIterator[GrpcEtcd]:
+async def writer(etcd_cluster: Cluster, leader: Member) -> AsyncIterator[GrpcEtcd]:
     """A client that writes through the leader."""
-    client = etcd_cluster.client(etcd_cluster.leader, call_timeout=PATIENT)
+    client = etcd_cluster.client(leader, call_timeout=PATIENT)
     await client.get("warm")
     yield client
     await client.aclose()
@@ -56,13 +67,12 @@ async def seen(batches: AsyncIterator[WatchBatch], last: int) -> list[int]:
 
 @pytest.mark.parametrize("fault", ["kill", "hang"])
 async def test_a_watch_misses_and_repeats_nothing_when_its_member_is_lost(
-    watcher: GrpcEtcd, writer: GrpcEtcd, etcd_cluster: Cluster, etcd_prefix: str, fault: str
+    watcher: GrpcEtcd, writer: GrpcEtcd, follower: Member, etcd_prefix: str, fault: str
 ) -> None:
     start = await writer.put(etcd_prefix, b"0")
-    member = etcd_cluster.followers[0]
     async with aclosing(watcher.watch(etcd_prefix, start)) as batches:
         assert await seen(batches, 0) == [0]
-        getattr(member, fault)()
+        getattr(follower, fault)()
         await write(writer, etcd_prefix, range(1, 21))
         assert await seen(batches, 20) == list(range(1, 21))
 
