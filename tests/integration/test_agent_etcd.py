@@ -85,9 +85,11 @@ async def test_a_leader_that_loses_etcd_and_its_standby_acknowledges_nothing_and
                 WRITE, term, pair.number(), timeout=60
             )  # until the leader ends its PostgreSQL
 
-    async def fenced() -> bool:
-        return (await leader.status())["postgres"]["state"] == "stopped"
+    async def closed() -> bool:
+        """Its PostgreSQL may run again by now, as a leader's does: with every dispatcher locked out."""
+        status = await leader.status()
+        return "postgres_ended" in status["fencing"]["last_ms"] and not status["is_open"]
 
-    await pair.until(fenced, "the leader has ended its PostgreSQL")
+    await pair.until(closed, "the leader has ended its PostgreSQL and lets nobody in")
     await asyncio.to_thread(pair.etcd.heal)
     await pair.until_leads(leader)

@@ -9,15 +9,21 @@ import pytest
 
 from sitecontrol.etcd.api import EtcdUnknown
 from sitecontrol.etcd.client import GrpcEtcd
-from tests.etcd import Cluster
+from tests.etcd import Cluster, Member
 
 PATIENT = 4.0  # a deadline that a busy machine keeps
 
 
 @pytest.fixture
-async def etcd(etcd_cluster: Cluster) -> AsyncIterator[GrpcEtcd]:
+def follower(etcd_cluster: Cluster) -> Member:
+    """Asked for once: on a busy machine an election may come between two questions."""
+    return etcd_cluster.followers[0]
+
+
+@pytest.fixture
+async def etcd(etcd_cluster: Cluster, follower: Member) -> AsyncIterator[GrpcEtcd]:
     """A client that asks a follower first, connected to all."""
-    client = etcd_cluster.client(etcd_cluster.followers[0], call_timeout=PATIENT)
+    client = etcd_cluster.client(follower, call_timeout=PATIENT)
     await all_connected(client)
     yield client
     await client.aclose()
@@ -45,35 +51,34 @@ async def written(client: GrpcEtcd, key: str) -> bool:
 
 
 async def test_reading_goes_on_when_the_member_asked_dies(
-    etcd: GrpcEtcd, etcd_cluster: Cluster, etcd_prefix: str
+    etcd: GrpcEtcd, follower: Member, etcd_prefix: str
 ) -> None:
     await etcd.put(etcd_prefix, b"1")
-    etcd_cluster.followers[0].kill()
+    follower.kill()
     for _ in range(20):
         assert (await etcd.get(etcd_prefix)).one is not None
 
 
 async def test_reading_goes_on_when_the_member_asked_hangs(
-    etcd: GrpcEtcd, etcd_cluster: Cluster, etcd_prefix: str
+    etcd: GrpcEtcd, follower: Member, etcd_prefix: str
 ) -> None:
     await etcd.put(etcd_prefix, b"1")
-    etcd_cluster.followers[0].hang()
+    follower.hang()
     assert (await etcd.get(etcd_prefix)).one is not None
 
 
 async def test_after_one_slow_answer_a_hung_member_is_asked_last(
-    etcd: GrpcEtcd, etcd_cluster: Cluster, etcd_prefix: str
+    etcd: GrpcEtcd, follower: Member, etcd_prefix: str
 ) -> None:
-    hung = etcd_cluster.followers[0]
-    hung.hang()
+    follower.hang()
     await etcd.get(etcd_prefix)
-    assert etcd._endpoints.in_order()[0].url != hung.url
+    assert etcd._endpoints.in_order()[0].url != follower.url
     assert await etcd.put(etcd_prefix, b"1") > 1
 
 
-async def test_a_lease_is_kept_alive_through_a_hung_member(etcd: GrpcEtcd, etcd_cluster: Cluster) -> None:
+async def test_a_lease_is_kept_alive_through_a_hung_member(etcd: GrpcEtcd, follower: Member) -> None:
     lease = await etcd.grant(60)
-    etcd_cluster.followers[0].hang()
+    follower.hang()
     assert await etcd.keep_alive(lease) == 60
     await etcd.revoke(lease)
 
@@ -114,10 +119,10 @@ async def test_closing_the_client_makes_calls_under_way_unknown_at_once(
 
 
 async def test_a_write_is_sent_past_a_member_that_is_known_to_be_dead(
-    etcd: GrpcEtcd, etcd_cluster: Cluster, etcd_prefix: str
+    etcd: GrpcEtcd, follower: Member, etcd_prefix: str
 ) -> None:
     dead = etcd._endpoints.in_order()[0]
-    etcd_cluster.followers[0].kill()
+    follower.kill()
 
     async def seen_dead() -> bool:
         return not dead.connected
@@ -127,9 +132,9 @@ async def test_a_write_is_sent_past_a_member_that_is_known_to_be_dead(
 
 
 async def test_a_write_to_a_hung_member_is_unknown_and_the_next_goes_elsewhere(
-    etcd: GrpcEtcd, etcd_cluster: Cluster, etcd_prefix: str
+    etcd: GrpcEtcd, follower: Member, etcd_prefix: str
 ) -> None:
-    etcd_cluster.followers[0].hang()
+    follower.hang()
     with pytest.raises(EtcdUnknown):
         await etcd.put(etcd_prefix, b"1", timeout=0.5)
     assert await etcd.put(etcd_prefix, b"2") > 1
@@ -146,7 +151,8 @@ async def test_a_write_that_timed_out_is_applied_when_the_majority_wakes(
 
 
 async def applied_late(etcd_cluster: Cluster, key: str) -> bool:
-    leader, followers = etcd_cluster.leader, etcd_cluster.followers
+    leader = etcd_cluster.leader
+    followers = [member for member in etcd_cluster.members if member is not leader]
     etcd = etcd_cluster.client(leader)
     try:
         await etcd.get(key)
