@@ -3,12 +3,14 @@
 A crash before that transaction leaves nothing behind: the reservation in etcd dies with our lease, and a marker
 beside the data directory says that it may never have been part of a cluster. Whether it was is told by etcd alone:
 the marker counts only while the data directory's system identifier is not the cluster's. It is removed before
-anybody is let in (`OwnPostgres.forget_marker`).
+anybody is let in (`OwnPostgres.forget_marker`). A transaction of unknown outcome is barred before the next try throws
+the data directory away: the reservation is written anew, and the transaction names the revision of its own.
 
 Nothing is made while another configured node has data: then it is etcd that has lost its records.
 """
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -42,7 +44,7 @@ class Bootstrapper:
         *,
         postgres: OwnPostgres,
         writer: Callable[[Facts], Writer],
-        write: Callable[[Transaction], Awaitable[None]],
+        write: Callable[[Transaction], Awaitable[int]],
         secrets: Secrets,
         marker: Path,
         others_with_data: Callable[[], Awaitable[str | None]],
@@ -57,9 +59,7 @@ class Bootstrapper:
         self._clock = clock
 
     async def run(self, facts: Facts) -> None:
-        reserved = facts.cluster.initialize
-        if reserved is None or reserved.lease != facts.lease.id:
-            await self._write(self._writer(facts).begin_bootstrap())
+        reserved_at = await self._write(self._writer(facts).begin_bootstrap())
         if found := await self._others_with_data():
             raise RuntimeError(
                 f"{found} has data already: etcd has lost its records, or this is the wrong etcd"
@@ -69,16 +69,8 @@ class Bootstrapper:
         await self._postgres.start_primary(())
         await self._create_roles()
         system_id, incarnation = self._postgres.identity
-        writer = self._writer(facts)
-        writer = Writer(
-            prefix=writer.prefix,
-            cluster=writer.cluster,
-            node=writer.node,
-            site=writer.site,
-            incarnation=incarnation,
-            lease=writer.lease,
-        )
-        await self._write(writer.bootstrap(system_id, self._clock.wall()))
+        writer = replace(self._writer(facts), incarnation=incarnation)
+        await self._write(writer.bootstrap(system_id, self._clock.wall(), reserved_at=reserved_at))
         log.info("bootstrapped", system_id=system_id)
 
     async def _create_roles(self) -> None:

@@ -76,8 +76,8 @@ class Scribe:
             lease=facts.lease.id,
         )
 
-    async def write(self, transaction: Transaction) -> None:
-        """Raises Overtaken when a comparison failed, EtcdUnknown when nobody knows."""
+    async def write(self, transaction: Transaction) -> int:
+        """Returns the revision written. Raises Overtaken when a comparison failed, EtcdUnknown when nobody knows."""
         result = await self._etcd.txn(transaction.compares, transaction.writes)
         if not result.succeeded:
             await self._view.refresh()
@@ -88,6 +88,7 @@ class Scribe:
                     await self._view.changed(self._view.snapshot.serial)
         except TimeoutError:
             await self._view.refresh()
+        return result.revision
 
 
 class Executor:

@@ -74,17 +74,22 @@ class Writer:
     # -- beginnings -----------------------------------------------------------------------------------------
 
     def begin_bootstrap(self) -> Transaction:
-        """Reserve the first start for as long as our lease lives; a crash leaves nothing behind."""
+        """Reserve the first start for as long as our lease lives; a crash leaves nothing behind.
+
+        A reservation that is ours already is written anew: `bootstrap` from before it may have been sent and
+        timed out, and can then no longer be applied to the data directory that we are about to throw away.
+        """
         key = self.prefix + "initialize"
-        absent = Compare(key=key, target=Target.MOD_REVISION, to=0)
+        known = self.cluster.initialize
+        seen = Compare(key=key, target=Target.MOD_REVISION, to=known.mod_revision if known else 0)
         return Transaction(
-            compares=(absent, *self._unchanged()),
+            compares=(seen, *self._unchanged()),
             writes=(self._put("initialize", Initialize(system_id="0"), self.lease),),
         )
 
-    def bootstrap(self, system_id: str, at: datetime) -> Transaction:
-        """All first records at once, in place of our reservation."""
-        ours = Compare(key=self.prefix + "initialize", target=Target.LEASE, to=self.lease)
+    def bootstrap(self, system_id: str, at: datetime, *, reserved_at: int) -> Transaction:
+        """All first records at once, in place of our reservation; `reserved_at`: the revision that wrote it."""
+        ours = Compare(key=self.prefix + "initialize", target=Target.MOD_REVISION, to=reserved_at)
         leader = self._leader(1)
         return Transaction(
             compares=(ours, *self._unchanged()),

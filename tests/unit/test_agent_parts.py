@@ -10,11 +10,15 @@ from sitecontrol.agent.monitor import Monitor, Running
 from sitecontrol.agent.row import CONTROL, statements
 from sitecontrol.agent.steps import Steps
 from sitecontrol.clock import SystemClock
+from sitecontrol.etcd.api import EtcdUnknown, TxnResult
+from sitecontrol.etcd.memory import Fault, MemoryEtcd
+from sitecontrol.etcd.memory_store import MemoryStore
 from sitecontrol.leadership.decide import Decision, Lane, decide
 from sitecontrol.leadership.effects import Effect, Fence, Join, Leave, Open, Promote
 from sitecontrol.leadership.transactions import REASONED_FROM, Transaction, Writer
-from sitecontrol.records import Phase, Sync
+from sitecontrol.records import Initialize, Phase, Sync
 from sitecontrol.settings import FailoverSettings
+from sitecontrol.view import Entry, Snapshot
 from tests.unit.leadership_facts import (
     COLUMBUS,
     DENVER,
@@ -134,12 +138,37 @@ MOVING = swap(Phase.HELD)
         writer().roll_back(MOVING, "test", WALL),
         writer().finish(MOVING, WALL),
         writer().begin_bootstrap(),
-        writer().bootstrap("7", WALL),
+        writer().bootstrap("7", WALL, reserved_at=5),
     ],
 )
 def test_every_transaction_compares_all_that_was_reasoned_from(transaction):
     compared = {compare.key for compare in transaction.compares}
     assert {f"/p/{name}" for name in REASONED_FROM} <= compared
+
+
+async def test_a_first_start_of_unknown_outcome_is_barred_before_the_next_try_begins():
+    """The next try throws away the data directory that the late transaction names."""
+    etcd = MemoryEtcd(MemoryStore(SystemClock()))
+    lease = await etcd.grant(60)
+
+    def of_the_picture(reservation: Entry[Initialize] | None) -> Writer:
+        nothing = Snapshot(serial=1, revision=1, read_at=0.0, initialize=reservation)
+        return writer(cluster=nothing, lease=lease)
+
+    async def do(transaction: Transaction) -> TxnResult:
+        return await etcd.txn(transaction.compares, transaction.writes)
+
+    first = of_the_picture(None)
+    reserved_at = (await do(first.begin_bootstrap())).revision
+    etcd.fail(Fault.LATE)
+    with pytest.raises(EtcdUnknown):
+        await do(first.bootstrap("7", WALL, reserved_at=reserved_at))
+    again = of_the_picture(entry(Initialize(system_id="0"), lease, reserved_at))
+    reserved_again_at = (await do(again.begin_bootstrap())).revision
+    etcd.wake()
+    assert (await etcd.get("/p/term")).one is None
+    assert (await do(again.bootstrap("8", WALL, reserved_at=reserved_again_at))).succeeded
+    assert Initialize.decode((await etcd.get("/p/initialize")).kvs[0].value).system_id == "8"
 
 
 def test_sync_is_a_new_write_even_when_it_says_so_already():
@@ -159,7 +188,7 @@ async def test_a_standby_leaves_in_etcd_before_the_row_and_before_the_names():
         async def hide_remote(self, nodes):
             order.append(f"row hides {nodes}")
 
-    async def write(_: Transaction) -> None:
+    async def write(_: Transaction) -> int:
         order.append("etcd")
 
     steps = Steps(Postgres(), Row(), lambda _: writer(), write)
