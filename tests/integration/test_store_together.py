@@ -14,7 +14,7 @@ from dispatcher.carrier_ids import carrier_id
 from dispatcher.model import NewMessage, Reply, State, SubmitResult, Verdict
 from dispatcher.postgres_store import QUERIES, PostgresStore
 from replication.session import Session, Target
-from tests.message_scenes import CARRIER, CUSTOMER, SHORT_CODE, Stage, receipt, submitted
+from tests.message_scenes import BODY, CARRIER, CUSTOMER, SHORT_CODE, Stage, receipt, submitted
 from tests.message_store import TERM, admin, as_role
 
 DEADLINE_S = 10
@@ -169,6 +169,23 @@ async def test_a_receipt_and_its_answer_committed_side_by_side_meet_later(
     assert await stage.state(claim.message_id) is State.SUBMITTED
     await stage.store.release_due(TERM, 10)
     assert await stage.state(claim.message_id) is State.DELIVERED
+
+
+async def test_a_receipt_committed_beside_its_answer_settles_no_doubt_at_the_same_number(
+    stage: Stage, store_database: Target
+) -> None:
+    doubtful = await stage.sent()
+    await stage.store.give_up_claims(TERM, [doubtful.claim_id])
+    answered = await stage.sent()
+    async with held(store_database) as other:
+        await other.settle(submitted(answered, "77"))
+        await stage.store.receipts([receipt("77", text=BODY[:20])])
+    another = await stage.sent()
+    await stage.store.give_up_claims(TERM, [another.claim_id])  # looks for doubts that a parked receipt may settle
+    assert await stage.state(doubtful.message_id) is State.IN_DOUBT
+    await stage.store.release_due(TERM, 10)
+    assert await stage.state(answered.message_id) is State.DELIVERED
+    assert await stage.state(doubtful.message_id) is State.IN_DOUBT
 
 
 async def test_a_text_canceled_while_it_is_being_claimed_has_left(
