@@ -34,7 +34,7 @@ lab: setup
 	$(BIN)/sitectl lab up --detach
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: setup
 	$(BIN)/ruff check .

@@ -37,7 +37,8 @@ from replication.errors import ReplicationError
 from replication.session import Session, Target
 from sitecontrol.etcd.api import EtcdError
 from sitecontrol.etcd.client import GrpcEtcd
-from tests.etcd import Cluster, free_ports, run_cluster
+from tests.etcd import Cluster, run_cluster
+from tests.ports import free_ports
 from tests.postgres import short_folder, tools, unprivileged_user
 
 WITHIN = 60.0  # seconds, on a machine that does much else

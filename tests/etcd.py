@@ -15,7 +15,6 @@ import itertools
 import os
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -36,19 +35,11 @@ from sitecontrol.clock import SystemClock
 from sitecontrol.etcd.binaries import find_etcd
 from sitecontrol.etcd.client import GrpcEtcd
 from tests.certificates import Certificates
+from tests.ports import free_ports
 
 START_WITHIN = 30.0  # seconds, on a machine that does much else
 
 _serial = itertools.count(1)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, all different."""
-    with contextlib.ExitStack() as stack:
-        listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for listener in listeners:
-            listener.bind(("127.0.0.1", 0))
-        return [listener.getsockname()[1] for listener in listeners]
 
 
 def wait_until(condition: Callable[[], bool], within: float, what: str) -> None:

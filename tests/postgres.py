@@ -20,7 +20,6 @@ import itertools
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -38,6 +37,7 @@ from replication.binaries import Binaries
 from replication.configuration import Primary, Standby
 from replication.node import Node, NodeSettings
 from replication.session import Target
+from tests.ports import free_port
 
 SETTINGS = {
     "fsync": "off",  # a test's database dies with its machine
@@ -65,12 +65,6 @@ def unprivileged_user() -> str | None:
 
     names = {entry.pw_name for entry in pwd.getpwall()}
     return "postgres" if "postgres" in names else "nobody"
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @contextlib.contextmanager

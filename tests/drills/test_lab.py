@@ -19,6 +19,7 @@ from sitecontrol.drills.stories import DRILLS
 from sitecontrol.lab import ownership
 from sitecontrol.lab.control import read_lab
 from sitecontrol.lab.ports import SITES, SPAN
+from tests.ports import FIRST
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(300)]
 
@@ -41,7 +42,7 @@ def sitectl(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 def free_base() -> int:
     """A hundred ports of which none is taken."""
-    for base in range(FIRST_BASE, 30_000, SPAN):
+    for base in range(FIRST_BASE, FIRST, SPAN):
         sockets = [socket.socket() for _ in range(SPAN)]
         try:
             for offset, sock in enumerate(sockets):

@@ -14,14 +14,9 @@ from sitecontrol.lab.pidfiles import write_pid
 from sitecontrol.lab.wan import Emulator
 from sitecontrol.lab.wan_pipe import RESET
 from sitecontrol.lab.wan_routes import Route, WanConfig
+from tests.ports import free_port
 
 QUIET = 0.15  # seconds of silence that count as "nothing comes"
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 
 from tests.agents import Pair, Site, clean_environment, command
-from tests.etcd import free_ports
+from tests.ports import free_ports
 from tests.postgres import tools, unprivileged_user
 
 

@@ -26,7 +26,7 @@ from sitecontrol.etcd.memory_store import MemoryStore as EtcdData
 from sitecontrol.records import DispatcherRecord, Leader, Phase, Swap
 from sitecontrol.settings import Secrets, Settings, SettingsError
 from tests.message_store import NODE, TERM, as_role
-from tests.postgres import free_port
+from tests.ports import free_port
 
 NAME = "columbus-1"
 WITHIN_S = 10.0

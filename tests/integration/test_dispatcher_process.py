@@ -13,7 +13,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.postgres import free_port
+from tests.ports import free_port
 
 CONFIG = """
 [site]

@@ -14,7 +14,8 @@ from replication.node import Node
 from replication.polling import until
 from replication.processes import run, working_in
 from replication.session import Target
-from tests.postgres import Nodes, free_port, replication_target, rewind_target
+from tests.ports import free_port
+from tests.postgres import Nodes, replication_target, rewind_target
 
 SOON = 20.0
 

@@ -30,6 +30,7 @@ from dispatcher.simulator.submit_log import SubmitLog, read_log, text_hash
 from dispatcher.smpp.link import Answer, Link, LinkState
 from dispatcher.smpp.pdu import BindMode, EsmClass
 from dispatcher.smpp.status import CommandStatus
+from tests.ports import free_port
 from tests.smpp_scenes import PASSWORD, SUBMIT, Told, carrier, linked, soon, within
 
 
@@ -367,12 +368,6 @@ async def test_a_customers_reply_is_brought(scene, control, text):
 
 
 # -- the process
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True, kw_only=True)

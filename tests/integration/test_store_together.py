@@ -181,7 +181,9 @@ async def test_a_receipt_committed_beside_its_answer_settles_no_doubt_at_the_sam
         await other.settle(submitted(answered, "77"))
         await stage.store.receipts([receipt("77", text=BODY[:20])])
     another = await stage.sent()
-    await stage.store.give_up_claims(TERM, [another.claim_id])  # looks for doubts that a parked receipt may settle
+    await stage.store.give_up_claims(
+        TERM, [another.claim_id]
+    )  # looks for doubts that a parked receipt may settle
     assert await stage.state(doubtful.message_id) is State.IN_DOUBT
     await stage.store.release_due(TERM, 10)
     assert await stage.state(answered.message_id) is State.DELIVERED
