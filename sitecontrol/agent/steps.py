@@ -22,7 +22,7 @@ class Steps:
         postgres: OwnPostgres,
         row: Row,
         writer: Callable[[Facts], Writer],
-        write: Callable[[Transaction], Awaitable[None]],
+        write: Callable[[Transaction], Awaitable[int]],
     ) -> None:
         self._postgres = postgres
         self._row = row

@@ -190,6 +190,7 @@ async def test_a_standby_leaves_in_etcd_before_the_row_and_before_the_names():
 
     async def write(_: Transaction) -> int:
         order.append("etcd")
+        return 1
 
     steps = Steps(Postgres(), Row(), lambda _: writer(), write)
     await steps.leave(at_columbus(), Leave(nodes=(DENVER,), reason="test"))
@@ -201,7 +202,7 @@ async def test_names_are_never_cleared_when_etcd_gives_no_answer():
         async def set_names(self, names):
             pytest.fail("the names were cleared")
 
-    async def write(_: Transaction) -> None:
+    async def write(_: Transaction) -> int:
         raise TimeoutError
 
     steps = Steps(Postgres(), Postgres(), lambda _: writer(), write)
@@ -219,9 +220,10 @@ async def test_a_standby_joins_in_etcd_only_after_it_flushed_past_a_position_tak
 
     written: list[Transaction] = []
 
-    async def write(transaction: Transaction) -> None:
+    async def write(transaction: Transaction) -> int:
         order.append("etcd")
         written.append(transaction)
+        return len(written)
 
     alone = cluster(sync=entry(Sync(term=3, leader=COLUMBUS, leader_incarnation="x")))
     steps = Steps(Postgres(), object(), lambda _: writer(), write)
