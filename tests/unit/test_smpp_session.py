@@ -11,9 +11,9 @@ from dispatcher.smpp.status import CommandStatus
 ROWS = [
     (state, sender, command, row.then or state)
     for row in TABLE
-    for state in row.states
-    for sender in row.sender
-    for command in row.commands
+    for state in sorted(row.states)
+    for sender in sorted(row.sender)
+    for command in sorted(row.commands)
 ]
 LEGAL = {(state, sender, command) for state, sender, command, _ in ROWS}
 
