@@ -171,7 +171,14 @@ class MemoryStore:
 
     async def claim(self, term: int, dispatcher: str, limit: int, claim_for_s: float) -> Sequence[Claim]:
         self._check(term)
-        waiting = (s for s in self._segments.values() if s.state is State.QUEUED and s.next_try_at is None)
+        now = self._clock.wall()
+        waiting = (
+            s
+            for s in self._segments.values()
+            if s.state is State.QUEUED
+            and s.next_try_at is None
+            and (s.message.expires_at is None or s.message.expires_at > now)
+        )
         taken = sorted(waiting, key=lambda s: s.age)[:limit]
         if not taken:
             return []
@@ -194,6 +201,7 @@ class MemoryStore:
 
     def _claim(self, claim_id: int, segment: Segment) -> Claim:
         message = segment.message
+        left = None if message.expires_at is None else message.expires_at - self._clock.wall()
         return Claim(
             claim_id=claim_id,
             message_id=message.id,
@@ -207,7 +215,7 @@ class MemoryStore:
             body=message.body,
             encoding=message.encoding,
             message_class=message.message_class,
-            expires_at=message.expires_at,
+            expires_in_s=None if left is None else left.total_seconds(),
         )
 
     async def settle(self, results: Sequence[SubmitResult]) -> None:

@@ -109,7 +109,7 @@ class Claim:
     body: str
     encoding: Encoding
     message_class: MessageClass
-    expires_at: datetime | None
+    expires_in_s: float | None  # counted from the claim's BEGIN, by the database's clock
 
 
 class SubmitOutcome(StrEnum):

@@ -161,7 +161,7 @@ class PostgresStore:
                 body=row["body"],
                 encoding=Encoding(row["encoding"]),
                 message_class=MessageClass(row["class"]),
-                expires_at=row["expires_at"],
+                expires_in_s=row["expires_in_s"],
             )
             for row in rows
         ]

@@ -72,7 +72,10 @@ class Store(Protocol):
         ...
 
     async def claim(self, term: int, dispatcher: str, limit: int, claim_for_s: float) -> Sequence[Claim]:
-        """Claim up to `limit` queued segments, emergency first, oldest first. Committed before it returns."""
+        """Claim up to `limit` queued segments, emergency first, oldest first. Committed before it returns.
+
+        What is past its `expires_at` is never claimed; `release_due` makes that final.
+        """
         ...
 
     async def settle(self, results: Sequence[SubmitResult]) -> None:

@@ -32,6 +32,7 @@ log = structlog.get_logger()
 EVERY_S = 0.5
 MARGIN_S = 0.5  # more than two clocks' drift over a claim's length, and more than one late write
 BATCH_MAX = 1_000
+BATCHES_AT_ONCE = 20  # of what is due, before the claims are looked at again
 
 
 # By a claim's number and its term: a number that a lost leader gave out may be given out again by the next.
@@ -102,8 +103,7 @@ class Doubt:
                 continue
             try:
                 await self._end_claims()
-                if self._sender.may_send:
-                    await self._leadership.run(self._queue_due, lane=Lane.CLAIM, hold_for=0.0)
+                await self._work_off_what_is_due()
             except Unavailable:
                 continue
             except asyncpg.PostgresError as error:
@@ -137,8 +137,18 @@ class Doubt:
             self._metrics.given_up += segments
             log.warning("claims_given_up", claims=len(verdict.give_up), segments=segments, term=term)
 
-    async def _queue_due(self, store: Store, term: int) -> None:
-        await store.release_due(term, BATCH_MAX)
+    async def _work_off_what_is_due(self) -> None:
+        """Batch by batch, without a pause while there is more: a whole campaign may expire in one moment."""
+        for _ in range(BATCHES_AT_ONCE):
+            if not self._sender.may_send:
+                return
+            released = await self._leadership.run(self._queue_due, lane=Lane.CLAIM, hold_for=0.0)
+            if released < BATCH_MAX:
+                return
+
+    async def _queue_due(self, store: Store, term: int) -> int:
+        released = await store.release_due(term, BATCH_MAX)
         resent = await store.resend_doubtful(term, self._settings.doubt_grace, BATCH_MAX)
         if resent:
             log.warning("resent_after_doubt", segments=resent, term=term)
+        return released

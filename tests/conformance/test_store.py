@@ -750,6 +750,60 @@ async def test_a_queued_message_expires_and_is_never_claimed(stage: Stage) -> No
     assert await stage.claim() == []
 
 
+async def test_what_has_expired_is_not_claimed_though_nobody_looked_at_it_yet(stage: Stage) -> None:
+    late, timely = stage.message(expires_at=stage.now() + MINUTE), stage.message()
+    later = stage.message(expires_at=stage.now() + 5 * MINUTE)
+    await stage.accept(late, timely, later)
+    await stage.pass_time(2 * MINUTE)
+    assert [c.message_id for c in await stage.claim()] == [timely.id, later.id]
+    assert await stage.store.release_due(TERM, 10) == 1
+    view = await stage.view(late.id)
+    assert view.state is State.EXPIRED
+    assert view.events[-1].detail == "Its time ran out."
+    assert [part.attempts for part in view.segments] == [0]
+
+
+async def test_a_text_behind_many_that_expired_is_claimed_at_once(stage: Stage) -> None:
+    await stage.accept(*(stage.message(expires_at=stage.now() + MINUTE) for _ in range(12)), stage.message())
+    await stage.pass_time(2 * MINUTE)
+    assert len(await stage.claim(2)) == 1
+    assert await stage.store.release_due(TERM, 100) == 12
+
+
+async def test_of_what_expires_no_more_than_the_limit_is_looked_at_together(stage: Stage) -> None:
+    await stage.accept(*(stage.message(expires_at=stage.now() + MINUTE) for _ in range(5)))
+    await stage.pass_time(2 * MINUTE)
+    assert [await stage.store.release_due(TERM, 2) for _ in range(4)] == [2, 2, 1, 0]
+
+
+async def test_what_is_due_does_not_wait_behind_the_expiry_of_texts_long_delivered(stage: Stage) -> None:
+    for number in range(4):
+        claim = await stage.sent(expires_at=stage.now() + MINUTE)
+        await stage.store.settle([submitted(claim, f"id{number}")])
+    scheduled = stage.message(send_at=stage.now() + 2 * MINUTE)
+    await stage.accept(scheduled)
+    await stage.pass_time(3 * MINUTE)
+    assert await stage.store.release_due(TERM, 2) == 1
+    assert [c.message_id for c in await stage.claim()] == [scheduled.id]
+
+
+async def test_a_claim_tells_how_long_its_text_may_still_be_sent(stage: Stage) -> None:
+    claim = await stage.sent(expires_at=stage.now() + MINUTE)
+    assert claim.expires_in_s == pytest.approx(60, abs=10)
+    assert (await stage.sent()).expires_in_s is None
+
+
+async def test_a_text_that_may_have_left_before_does_not_expire_but_is_in_doubt(stage: Stage) -> None:
+    claim = await stage.sent(on_doubt=OnDoubt.RESEND, expires_at=stage.now() + 5 * MINUTE)
+    await stage.store.give_up_claims(TERM, [claim.claim_id])
+    await stage.pass_time(MINUTE)
+    assert await stage.store.resend_doubtful(TERM, 30, 10) == 1
+    await stage.pass_time(5 * MINUTE)
+    assert await stage.claim() == []
+    assert await stage.store.release_due(TERM, 10) == 1
+    assert await stage.state(claim.message_id) is State.IN_DOUBT
+
+
 async def test_a_scheduled_message_expires_without_having_been_queued(stage: Stage) -> None:
     message = stage.message(send_at=stage.now() + MINUTE, expires_at=stage.now() + 2 * MINUTE)
     await stage.accept(message)

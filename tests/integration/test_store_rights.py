@@ -18,6 +18,7 @@ GRANTED = {
     "api_keys",
     "cancel",
     "claim",
+    "claim_unexpired",
     "counts",
     "doubt_candidates",
     "find",
