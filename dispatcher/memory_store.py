@@ -48,7 +48,7 @@ NOT_LEFT = frozenset({State.ACCEPTED, State.HELD, State.SCHEDULED, State.QUEUED}
 
 
 class MemoryStore:
-    """`lead` and `step_down` play the leader's part; `durability` is what the next groups are told."""
+    """`lead` and `step_down` play the leader's part, `canary_at` its agent's; the next groups are told `durability`."""
 
     def __init__(self, clock: Clock | None = None, *, term: int = 1) -> None:
         self._clock = clock or SystemClock()
@@ -66,6 +66,7 @@ class MemoryStore:
         self._events: dict[UUID, list[Event]] = {}
         self._replies: list[tuple[datetime, Reply]] = []
         self.durability = StoredDurability.TWO_SITE
+        self.canary_at = self._clock.wall()
 
     # -- what a test sets up
 
@@ -87,8 +88,9 @@ class MemoryStore:
 
     # -- messages
 
-    async def is_open(self, term: int) -> bool:
-        return self._term == term
+    async def is_open(self, term: int, canary_max_age_s: float | None = None) -> bool:
+        age = abs((self._clock.wall() - self.canary_at).total_seconds())
+        return self._term == term and (canary_max_age_s is None or age <= canary_max_age_s)
 
     async def accept(self, term: int, rows: Sequence[NewMessage]) -> Group:
         self._check(term)

@@ -81,8 +81,8 @@ class PostgresStore:
             with suppress(asyncpg.PostgresError):
                 await self._session.read(QUERIES[query], *arguments, timeout=self._timeout)
 
-    async def is_open(self, term: int) -> bool:
-        rows = await self._read("is_open", term)
+    async def is_open(self, term: int, canary_max_age_s: float | None = None) -> bool:
+        rows = await self._read("is_open", term, canary_max_age_s)
         return bool(rows and rows[0][0])
 
     # -- messages

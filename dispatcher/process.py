@@ -103,6 +103,7 @@ class Dispatcher:
             key=f"{settings.prefix}dispatchers/{name}",
             describe=self._record,
             urgent=lambda: self._leadership.gate.swap is not None,
+            answered=self._leadership.etcd_answered,
             clock=clock,
         )
         self._leadership.subscribe(self._registration.wake)

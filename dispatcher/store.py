@@ -39,8 +39,11 @@ class NotLeader(DispatcherError):
 
 
 class Store(Protocol):
-    async def is_open(self, term: int) -> bool:
-        """Whether this server leads in `term` and has let dispatchers in."""
+    async def is_open(self, term: int, canary_max_age_s: float | None = None) -> bool:
+        """Whether this server leads in `term` and has let dispatchers in; with a canary no older than that, if given.
+
+        The canary's age is told by the database's clock.
+        """
         ...
 
     async def accept(self, term: int, rows: Sequence[NewMessage]) -> Group:

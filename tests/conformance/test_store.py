@@ -87,7 +87,10 @@ async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
     await session.aclose()
     superuser = await admin(database)
 
+    await superuser.execute("update control.canary set written_at = clock_timestamp()")
+
     async def pass_time(duration: timedelta) -> None:
+        await superuser.execute("update control.canary set written_at = written_at - $1::interval", duration)
         for table, column in TIMES:
             earlier = f"update hotsite.{table} set {column} = {column} - $1::interval"  # noqa: S608 (names from above)
             await superuser.execute(earlier, duration)
@@ -193,6 +196,19 @@ async def test_every_method_with_a_term_refuses_another(stage: Stage) -> None:
 async def test_open_in_its_own_term_only(stage: Stage) -> None:
     assert await stage.store.is_open(TERM)
     assert not await stage.store.is_open(TERM + 1)
+
+
+async def test_whoever_asks_for_a_fresh_canary_is_told_open_only_while_it_is_fresh(stage: Stage) -> None:
+    assert await stage.store.is_open(TERM, canary_max_age_s=30.0)
+    await stage.pass_time(MINUTE)
+    assert not await stage.store.is_open(TERM, canary_max_age_s=30.0)
+    assert await stage.store.is_open(TERM, canary_max_age_s=90.0)
+    assert await stage.store.is_open(TERM)
+
+
+async def test_a_canary_of_the_future_is_not_fresh(stage: Stage) -> None:
+    await stage.pass_time(-MINUTE)  # the clock was set back: how old it is nobody can tell until the next
+    assert not await stage.store.is_open(TERM, canary_max_age_s=30.0)
 
 
 # -- accepting
