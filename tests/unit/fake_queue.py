@@ -56,6 +56,7 @@ class FakeQueue:
         self.received: list[Receipt | Reply] = []
         self.errors: list[Exception] = []  # raised, one each, by settle, receipts and replies
         self.due = 0  # segments whose time has come
+        self.wrong_clocks: set[str] = set()  # nodes whose clocks are not to be believed
         self.claims_made = 0
         self.claim_takes: asyncio.Event | None = None  # claims wait for it
         self.lose_next_claim = False

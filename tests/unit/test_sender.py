@@ -50,6 +50,7 @@ async def sending(
             sender=sender,
             identity="columbus-1.life",
             settings=sites.settings.dispatcher,
+            clock_agrees=lambda node: node not in queue.wrong_clocks,
             **parts,  # type: ignore[arg-type]
         )
         await sites.lead(lead, 1)
@@ -141,6 +142,22 @@ async def test_how_long_a_text_may_be_sent_counts_from_before_its_claim_was_aske
         asyncio.get_running_loop().call_later(0.15, bench.queue.claim_takes.set)
         await eventually(lambda: bench.queue.outcome(1) is SubmitOutcome.QUEUED)
         assert bench.links[0].texts == []
+
+
+async def test_nothing_is_released_by_a_leaders_clock_that_disagrees_and_claims_are_ended_all_the_same():
+    async with sending(FakeLink()) as bench:
+        bench.queue.due = 5
+        bench.queue.wrong_clocks = {"columbus-a"}
+        bench.queue.lose_next_claim = True
+        bench.queue.waiting = [claim(1)]
+        await eventually(lambda: bool(bench.queue.open))
+        await bench.doubt.start()
+        await eventually(lambda: bool(bench.queue.returned))
+        await bench.sites.clock.sleep(0.1)
+        assert bench.queue.due == 5
+        bench.queue.wrong_clocks = set()
+        await eventually(lambda: bench.queue.due == 0)
+        await bench.doubt.stop()
 
 
 async def test_what_is_due_is_worked_off_without_a_pause_while_there_is_more():
