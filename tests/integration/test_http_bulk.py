@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -157,3 +158,69 @@ async def test_single_requests_are_served_while_a_bulk_request_runs(api):
                 assert single.status == 202
         done.set()
         assert b'"status":202' in await answer.read()
+
+
+# -- requests that go on
+
+
+CHUNKED = (
+    head()
+    .replace(b"HTTP/1.0", b"HTTP/1.1")
+    .replace(b"Content-Length: 100000000", b"Transfer-Encoding: chunked")
+)
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def started(stack: AsyncExitStack, api: Api) -> Streams:
+    """A chunked bulk request that goes on; its first line has been answered."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    stack.callback(writer.close)
+    line = lines(text(reference="o-1"))
+    writer.write(CHUNKED + b"%x\r\n%s\r\n" % (len(line), line))
+    await asyncio.wait_for(reader.readuntil(b'"durability"'), 5)
+    return reader, writer
+
+
+# -- chunks that are none
+
+
+@pytest.mark.parametrize("broken", [b"zz\r\nhello\r\n", b"5\r\nhelloXX\r\n", b"-1\r\n", b"F" * 20 + b"\r\n"])
+async def test_a_broken_chunk_ends_the_request_at_once_after_the_results_before_it(api, broken, caplog):
+    async with AsyncExitStack() as stack:
+        reader, writer = await started(stack, api)
+        writer.write(broken)
+        rest = await asyncio.wait_for(reader.read(), 5)  # the deadline of a line would be 30 s
+        [last] = [line for line in rest.splitlines() if line.startswith(b"{")]
+        result = json.loads(last)
+        assert (result["status"], result["problem"]["type"]) == (400, "/docs#bad-request")
+        assert b"HTTP/1.1" not in rest  # and no second answer
+    async with api.client.get("/v1/messages", params={"reference": "o-1"}) as answer:
+        assert len((await answer.json())["messages"]) == 1
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_a_single_message_whose_second_chunk_is_none_is_answered_at_once(api, caplog):
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    begun = CHUNKED.replace(b"/bulk", b"").replace(b"x-ndjson", b"json") + b"5\r\n{    \r\n"
+    writer.write(begun)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    writer.write(b"zz\r\n")
+    told = await asyncio.wait_for(reader.read(), 5)
+    assert told.startswith(b"HTTP/1.1 400 ")
+    assert b"/docs#bad-request" in told
+    assert told.count(b"HTTP/1.1") == 1
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+    writer.close()
+
+
+async def test_a_broken_request_behind_a_good_one_takes_nothing_from_it(api):
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    body = json.dumps(text()).encode()
+    request = head().replace(b"HTTP/1.0", b"HTTP/1.1").replace(b"/bulk", b"").replace(b"x-ndjson", b"json")
+    writer.write(request.replace(b"100000000", str(len(body)).encode()) + body)
+    first = await asyncio.wait_for(reader.readuntil(b'"term"'), 5)
+    assert first.startswith(b"HTTP/1.1 202 ")
+    writer.write(b"\0\0\0 nonsense\r\n\r\n")
+    assert b" 400 " in await asyncio.wait_for(reader.read(), 5)
+    writer.close()
