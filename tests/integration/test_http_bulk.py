@@ -5,10 +5,12 @@ import io
 import json
 from contextlib import AsyncExitStack
 
+import aiohttp
 import pytest
 
+from dispatcher.http import bulk as bulk_module
 from dispatcher.http.app import INTAKE
-from tests.api_server import KEY, Api, serving, settings, text
+from tests.api_server import KEY, OTHER_KEY, Api, serving, settings, text
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 
@@ -160,7 +162,7 @@ async def test_single_requests_are_served_while_a_bulk_request_runs(api):
         assert b'"status":202' in await answer.read()
 
 
-# -- requests that go on
+# -- how many at once
 
 
 CHUNKED = (
@@ -179,6 +181,34 @@ async def started(stack: AsyncExitStack, api: Api) -> Streams:
     writer.write(CHUNKED + b"%x\r\n%s\r\n" % (len(line), line))
     await asyncio.wait_for(reader.readuntil(b'"durability"'), 5)
     return reader, writer
+
+
+async def tried(api: Api, secret: str = KEY) -> aiohttp.ClientResponse:
+    headers = NDJSON | {"Authorization": f"Bearer {secret}"}
+    async with api.client.post("/v1/messages/bulk", data=lines(text()), headers=headers) as answer:
+        await answer.read()
+        return answer
+
+
+async def test_an_account_has_so_many_bulk_requests_at_once_and_another_has_room(api, monkeypatch):
+    monkeypatch.setattr(bulk_module, "STREAMS_PER_ACCOUNT", 2)
+    async with AsyncExitStack() as stack:
+        streams = [await started(stack, api) for _ in range(2)]
+        refused = await tried(api)
+        assert (refused.status, refused.content_type) == (429, "application/problem+json")
+        assert int(refused.headers["Retry-After"]) >= 1
+        assert (await refused.json())["type"] == "/docs#too-many-streams"
+        assert (await tried(api, OTHER_KEY)).status == 200
+        reader, writer = streams[0]
+        writer.write(b"0\r\n\r\n")
+        await asyncio.wait_for(reader.readuntil(b"\r\n0\r\n\r\n"), 5)
+        async with asyncio.timeout(5):
+            while (await tried(api)).status != 200:  # the end is written a moment before the place is free
+                pass
+
+
+def test_one_account_never_takes_all_the_room():
+    assert 0 < bulk_module.STREAMS_PER_ACCOUNT < bulk_module.STREAMS
 
 
 # -- chunks that are none
