@@ -27,6 +27,7 @@ from dispatcher.model import (
     NewMessage,
     OnDoubt,
     OpenClaim,
+    Page,
     Program,
     QueueCounts,
     Receipt,
@@ -143,7 +144,7 @@ class MemoryStore:
         since: datetime | None = None,
         after: UUID | None = None,
         limit: int = 50,
-    ) -> Sequence[MessageView]:
+    ) -> Page:
         self._check(term)
         views = (
             self._view(m)
@@ -154,7 +155,9 @@ class MemoryStore:
             and (since is None or self._accepted_at[m.id] >= since)
             and (after is None or m.id < after)
         )
-        return [view for view in views if state is None or view.state is state][:limit]
+        found = [view for view in views if state is None or view.state is state]
+        page = tuple(found[:limit])
+        return Page(messages=page, reached=page[-1].id if len(found) > limit else None)
 
     async def cancel(self, term: int, account_id: int, message_id: UUID) -> MessageView | None:
         self._check(term)

@@ -199,6 +199,14 @@ class MessageView:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Page:
+    """Messages, newest first. There may be more although there are fewer than were asked for, or none."""
+
+    messages: tuple[MessageView, ...]
+    reached: UUID | None  # how far was looked: where the next page begins; None on the last
+
+
+@dataclass(frozen=True, kw_only=True)
 class Program:
     id: int
     account_id: int

@@ -33,6 +33,7 @@ from dispatcher.model import (
     NewMessage,
     OnDoubt,
     OpenClaim,
+    Page,
     Program,
     QueueCounts,
     Receipt,
@@ -134,10 +135,11 @@ class PostgresStore:
         since: datetime | None = None,
         after: UUID | None = None,
         limit: int = 50,
-    ) -> Sequence[MessageView]:
+    ) -> Page:
         oldest = None if since is None else least(since.timestamp() - self._stored_within_s)
         rows = await self._commit("find", term, account_id, reference, state, to, since, oldest, after, limit)
-        return [_message(row) for row in rows]
+        found = (row for row in rows if row["message_id"] is not None)
+        return Page(messages=tuple(map(_message, found)), reached=rows[0]["reached"])
 
     async def cancel(self, term: int, account_id: int, message_id: UUID) -> MessageView | None:
         rows = await self._commit("cancel", term, account_id, message_id)

@@ -21,6 +21,7 @@ from dispatcher.model import (
     MessageView,
     NewMessage,
     OpenClaim,
+    Page,
     Program,
     QueueCounts,
     Receipt,
@@ -63,10 +64,10 @@ class Store(Protocol):
         since: datetime | None = None,
         after: UUID | None = None,
         limit: int = 50,
-    ) -> Sequence[MessageView]:
+    ) -> Page:
         """Newest first (ids are time-ordered), accepted at or after `since`.
 
-        `after` is the cursor: the last id of the previous page.
+        `after` is the cursor: `reached` of the previous page.
         """
         ...
 

@@ -302,8 +302,8 @@ async def test_no_account_sees_anothers_message(stage: Stage) -> None:
     other = stage.other.account_id
     assert await stage.store.read(TERM, other, message.id) is None
     assert await stage.store.cancel(TERM, other, message.id) is None
-    assert list(await stage.store.find(TERM, other)) == []
-    assert list(await stage.store.find(TERM, other, reference="r1")) == []
+    assert not (await stage.store.find(TERM, other)).messages
+    assert not (await stage.store.find(TERM, other, reference="r1")).messages
     assert await stage.state(message.id) is State.QUEUED
 
 
@@ -312,12 +312,12 @@ async def test_finding_by_reference_number_and_state(stage: Stage) -> None:
     await stage.accept(wanted, stage.message(reference="r2"))
     account = stage.program.account_id
     for found in (
-        await stage.store.find(TERM, account, reference="r1"),
-        await stage.store.find(TERM, account, to="+12025550199"),
-        await stage.store.find(TERM, account, to="+12025550199", state=State.QUEUED),
+        (await stage.store.find(TERM, account, reference="r1")).messages,
+        (await stage.store.find(TERM, account, to="+12025550199")).messages,
+        (await stage.store.find(TERM, account, to="+12025550199", state=State.QUEUED)).messages,
     ):
         assert [view.id for view in found] == [wanted.id]
-    assert list(await stage.store.find(TERM, account, state=State.DELIVERED)) == []
+    assert not (await stage.store.find(TERM, account, state=State.DELIVERED)).messages
 
 
 async def test_pages_are_newest_first_and_follow_the_cursor(stage: Stage) -> None:
@@ -325,8 +325,30 @@ async def test_pages_are_newest_first_and_follow_the_cursor(stage: Stage) -> Non
     await stage.accept(*messages)
     account = stage.program.account_id
     first = await stage.store.find(TERM, account, limit=3)
-    second = await stage.store.find(TERM, account, after=first[-1].id, limit=3)
-    assert [v.id for v in (*first, *second)] == [m.id for m in reversed(messages)]
+    second = await stage.store.find(TERM, account, after=first.reached, limit=3)
+    assert [v.id for v in (*first.messages, *second.messages)] == [m.id for m in reversed(messages)]
+    assert first.reached == first.messages[-1].id
+    assert second.reached is None
+
+
+async def test_a_page_that_just_holds_the_rest_is_the_last(stage: Stage) -> None:
+    await stage.accept(*(stage.message() for _ in range(3)))
+    account = stage.program.account_id
+    for asked in ({}, {"state": State.QUEUED}, {"to": CUSTOMER}):
+        page = await stage.store.find(TERM, account, limit=3, **asked)
+        assert (len(page.messages), page.reached) == (3, None)
+
+
+async def test_pages_of_a_state_follow_the_cursor(stage: Stage) -> None:
+    messages = [stage.message() for _ in range(6)]
+    await stage.accept(*messages)
+    account = stage.program.account_id
+    for canceled in messages[::2]:
+        await stage.store.cancel(TERM, account, canceled.id)
+    first = await stage.store.find(TERM, account, state=State.CANCELED, limit=2)
+    second = await stage.store.find(TERM, account, state=State.CANCELED, after=first.reached, limit=2)
+    assert [v.id for v in (*first.messages, *second.messages)] == [m.id for m in messages[4::-2]]
+    assert second.reached is None
 
 
 async def test_finding_since_a_time_fills_its_pages_with_what_came_then_or_later(stage: Stage) -> None:
@@ -336,17 +358,17 @@ async def test_finding_since_a_time_fills_its_pages_with_what_came_then_or_later
     await stage.accept(*messages)
     account, since = stage.program.account_id, stage.now() - DAY / 2
     first = await stage.store.find(TERM, account, since=since, limit=3)
-    second = await stage.store.find(TERM, account, since=since, after=first[-1].id, limit=3)
-    assert [v.id for v in (*first, *second)] == [m.id for m in reversed(messages)]
-    assert list(await stage.store.find(TERM, account, since=stage.now() + MINUTE)) == []
+    second = await stage.store.find(TERM, account, since=since, after=first.reached, limit=3)
+    assert [v.id for v in (*first.messages, *second.messages)] == [m.id for m in reversed(messages)]
+    assert not (await stage.store.find(TERM, account, since=stage.now() + MINUTE)).messages
 
 
 async def test_finding_since_the_very_time_of_a_message_finds_it(stage: Stage) -> None:
     await stage.accept(message := stage.message())
     at = (await stage.view(message.id)).accepted_at
     account = stage.program.account_id
-    assert [v.id for v in await stage.store.find(TERM, account, since=at)] == [message.id]
-    assert list(await stage.store.find(TERM, account, since=at + SECOND)) == []
+    assert [v.id for v in (await stage.store.find(TERM, account, since=at)).messages] == [message.id]
+    assert not (await stage.store.find(TERM, account, since=at + SECOND)).messages
 
 
 async def test_a_time_goes_with_every_other_way_of_finding(stage: Stage) -> None:
@@ -357,20 +379,20 @@ async def test_a_time_goes_with_every_other_way_of_finding(stage: Stage) -> None
     await stage.accept(new)
     account, since = stage.program.account_id, stage.now() - DAY / 2
     for found in (
-        await stage.store.find(TERM, account, since=since, to=CUSTOMER),
-        await stage.store.find(TERM, account, since=since, state=State.QUEUED, limit=1),
-        await stage.store.find(TERM, account, since=since, reference="new"),
+        (await stage.store.find(TERM, account, since=since, to=CUSTOMER)).messages,
+        (await stage.store.find(TERM, account, since=since, state=State.QUEUED, limit=1)).messages,
+        (await stage.store.find(TERM, account, since=since, reference="new")).messages,
     ):
         assert [view.id for view in found] == [new.id]
-    assert list(await stage.store.find(TERM, account, since=since, reference="old")) == []
+    assert not (await stage.store.find(TERM, account, since=since, reference="old")).messages
 
 
 async def test_a_time_at_the_edge_of_the_calendar_is_a_time(stage: Stage) -> None:
     await stage.accept(message := stage.message())
     account = stage.program.account_id
     first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
-    assert [v.id for v in await stage.store.find(TERM, account, since=first)] == [message.id]
-    assert list(await stage.store.find(TERM, account, since=last)) == []
+    assert [v.id for v in (await stage.store.find(TERM, account, since=first)).messages] == [message.id]
+    assert not (await stage.store.find(TERM, account, since=last)).messages
 
 
 # -- cancelling

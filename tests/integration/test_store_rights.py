@@ -22,6 +22,7 @@ GRANTED = {
     "counts",
     "doubt_candidates",
     "find",
+    "find_page",
     "give_up_claims",
     "open_claims",
     "programs",

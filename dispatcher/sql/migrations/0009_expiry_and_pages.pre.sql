@@ -162,3 +162,82 @@ end
 $$;
 
 grant execute on function hotsite.claim_unexpired(bigint, text, integer, double precision) to hotsite_dispatch;
+
+
+-- Pages that say how far was looked. The version before calls `find`, which goes with the last of them, too.
+
+-- As `find` of 0008, and in each row, or in one that tells of no message: how far was looked, null when there is no
+-- more. So whoever goes on from there sees every message, also those in a state that few are in: one call looks
+-- at 10,000 messages at most, and a page with fewer than p_limit, or none, need not be the last.
+create function hotsite.find_page(
+    p_term bigint, p_account integer, p_reference text, p_state text, p_to text, p_since timestamptz, p_oldest uuid,
+    p_after uuid, p_limit integer
+)
+returns table (
+    reached uuid, message_id uuid, account_id integer, program text, recipient text, body text, reference text,
+    encoding text, class smallint, on_doubt text, accepted_at timestamptz, send_at timestamptz,
+    expires_at timestamptz, state text, segments jsonb, events jsonb
+)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set enable_seqscan = off
+as $$
+declare
+    v_before constant uuid := coalesce(p_after, 'ffffffff-ffff-ffff-ffff-ffffffffffff');
+    v_oldest constant uuid := coalesce(p_oldest, '00000000-0000-0000-0000-000000000000');
+    v_since constant timestamptz := coalesce(p_since, '-infinity');
+    v_reach constant integer := case when p_state is null then p_limit + 1 else 10000 end;
+    v_ids uuid[];
+    v_reached uuid;
+begin
+    perform control.assert_leader(p_term);
+    if p_reference is not null then
+        v_ids := array(
+            select m.message_id
+            from hotsite.reference as f
+            join hotsite.message as m on m.account_id = f.account_id and m.message_id = f.message_id
+            where f.account_id = p_account and f.reference = p_reference and m.message_id < v_before
+            and (p_to is null or m.recipient = p_to) and m.accepted_at >= v_since
+        );
+    elsif p_to is not null then
+        -- Compared in pairs, which the index of recipients can do and the primary key cannot: a plan that was made
+        -- while the table was empty must not walk all of an account's messages for those to one number.
+        v_ids := array(
+            select m.message_id from hotsite.message as m
+            where m.account_id = p_account and m.recipient = p_to
+            and (m.recipient, m.message_id) < (p_to, v_before) and (m.recipient, m.message_id) >= (p_to, v_oldest)
+            and m.accepted_at >= v_since
+            order by m.message_id desc limit v_reach
+        );
+    else
+        v_ids := array(
+            select m.message_id from hotsite.message as m
+            where m.account_id = p_account
+            and m.message_id < v_before and m.message_id >= v_oldest and m.accepted_at >= v_since
+            order by m.message_id desc limit v_reach
+        );
+    end if;
+    if p_state is not null then
+        if cardinality(v_ids) = v_reach then
+            v_reached := v_ids[v_reach];
+        end if;
+        v_ids := array(
+            select i.id from unnest(v_ids) as i (id)
+            where (select min(d.state) from hotsite.delivery as d where d.message_id = i.id) = p_state::hotsite.state
+            order by i.id desc limit p_limit + 1
+        );
+    end if;
+    if cardinality(v_ids) > p_limit then
+        v_ids := v_ids[:p_limit];
+        v_reached := v_ids[p_limit];
+    end if;
+    return query
+    select v_reached, d.*
+    from (select) as one left join hotsite.describe(p_account, v_ids) as d on true
+    order by d.message_id desc;
+    perform hotsite.barrier();
+end
+$$;
+
+grant execute on function hotsite.find_page(bigint, integer, text, text, text, timestamptz, uuid, uuid, integer)
+to hotsite_dispatch;
