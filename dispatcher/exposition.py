@@ -8,6 +8,7 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from dispatcher.clocks import Clocks
 from dispatcher.condition import Condition
 from dispatcher.engine.engine import Engine
 from dispatcher.http.door import Bound, Door
@@ -30,6 +31,7 @@ class Exposition(Collector):
         settings: Settings,
         leadership: Leadership,
         engine: Engine,
+        clocks: Clocks,
         observed: Observed,
         door: Door,
         metrics: Metrics,
@@ -39,6 +41,7 @@ class Exposition(Collector):
         self._settings = settings
         self._leadership = leadership
         self._engine = engine
+        self._clocks = clocks
         self._observed = observed
         self._door = door
         self._metrics = metrics
@@ -77,6 +80,7 @@ class Exposition(Collector):
             "live_site": state.leader_site,
             "term": state.term,
             "durability": state.durability,
+            "clock_agrees": self._clocks.agree(state.leader_node),
             "links": [_link(carrier, link) for carrier, link in self._engine.links],
             "unwritten": self._engine.sender.unwritten,
             "unanswered": self._engine.sender.unanswered,
@@ -97,6 +101,11 @@ class Exposition(Collector):
         yield GaugeMetricFamily(PREFIX + "open", "1 while requests pass to the leader", value=state.open)
         yield GaugeMetricFamily(PREFIX + "may_send", "1 while this site sends", value=state.may_send)
         yield GaugeMetricFamily(PREFIX + "term", "The term of the known leader", value=state.term)
+        yield GaugeMetricFamily(
+            PREFIX + "clock_agrees",
+            "1 unless the leader's wall clock disagrees with both other places: then nothing expires or is released",
+            value=self._clocks.agree(state.leader_node),
+        )
         yield GaugeMetricFamily(PREFIX + "holding", "Pieces of work held by the gate", value=state.holding)
         sender = self._engine.sender
         yield GaugeMetricFamily(

@@ -7,9 +7,11 @@ Rules:
 
 * The gate protects nothing that must be safe: the database knows its leader and refuses a wrong one
   (failover rule 8). It only keeps us from asking where the answer is sure to be no, and holds requests.
-* No leader in etcd, or no etcd at all, changes nothing: the last known leader is asked until another shows.
+* No leader in etcd, or no etcd at all: the last known leader is asked until another shows.
 * A leader is believed to be open only when its own database said so, in this very term. That is why a swap's
   phases after the hand-over need no rows of their own: the new leader is asked until it is open.
+* While etcd does not vouch for the leader (it is silent, or its key is gone), open means that its canary is
+  fresh, too: then it still commits, and nobody else was promoted (failover.md, "When etcd is lost").
 * A term never goes back: a picture that is older than what we know is not followed.
 """
 
@@ -34,6 +36,7 @@ class Facts:
     site: Name | None  # the leader's site by our own settings, None when they do not name its node
     connected: bool  # a warm connection to the leader's node stands
     opened: int | None  # the term in which the leader's database said that it is open
+    vouched: bool  # etcd spoke a moment ago, and names this leader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +68,10 @@ def _moving(facts: Facts) -> bool:
     return swap is not None and leader is not None and swap.phase in MOVING and leader.term <= swap.term
 
 
+def _not_open(facts: Facts) -> bool:
+    return facts.leader is not None and facts.opened != facts.leader.term
+
+
 def _elsewhere(facts: Facts) -> bool:
     return facts.egress is Egress.LIVE_SITE and facts.site != facts.here
 
@@ -91,8 +98,14 @@ TABLE: tuple[Row, ...] = (
         sentence="No connection to the leader {node} stands: requests are held while one is made.",
     ),
     Row(
+        rule="unproved",
+        holds=lambda f: _not_open(f) and not f.vouched,
+        sentence="Neither etcd nor a fresh canary in an open database shows that {node} leads in term {term}: requests"
+        " are held.",
+    ),
+    Row(
         rule="not-open",
-        holds=lambda f: f.leader is not None and f.opened != f.leader.term,
+        holds=_not_open,
         sentence="The leader {node} has not let dispatchers in for term {term}: requests are held.",
     ),
     Row(

@@ -7,7 +7,8 @@ lost connection is run again at whoever then leads: every operation of a `Store`
 Rules:
 
 * The leader's own database must have said "open in this term" since the last trouble with it; while it has
-  not, it is asked every few hundredths of a second on a connection that is already there.
+  not, it is asked every few hundredths of a second on a connection that is already there. While etcd does not
+  vouch for the leader, it must also show a fresh canary, and is asked ten times a second.
 * When the leader moves, statements in flight at the old node are abandoned: its site may have vanished
   without a word, and TCP would wait for minutes. Their outcome is unknown: they run again at the new leader.
 * Waiting is bounded in time and in number; past that, `Unavailable` says when to come again.
@@ -16,7 +17,7 @@ Rules:
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from math import isinf
+from math import inf, isinf
 from typing import TypeVar
 
 import asyncpg
@@ -43,6 +44,10 @@ T = TypeVar("T")
 LANES: Mapping[Lane, int] = {Lane.INTAKE: 3, Lane.READ: 2, Lane.CLAIM: 1, Lane.SETTLE: 2}
 ASK_OPEN_EVERY_S = 0.01  # while a leader has not opened yet
 ASK_ALIVE_EVERY_S = 0.5  # otherwise: how soon a silent death of a node is noticed, together with the next
+ASK_PROOF_EVERY_S = 0.1  # while only its canary shows that the leader still leads
+ETCD_SILENT_S = (
+    3.0  # without a word from etcd it vouches for nobody; it is heard every second and a half at least
+)
 ASK_WITHIN_S = 2.0  # a node that does not answer so long is treated as gone
 ATTEMPT_S = 3.0  # an attempt is given this long even if less of the time allowed is left
 AGAIN_AFTER_S = 0.02  # between two attempts at the same work
@@ -97,6 +102,7 @@ class Leadership:
         self.snapshot = view.snapshot  # the picture that the gate was decided on
         self._known: Leader | None = None
         self._opened: tuple[Name, int] | None = None
+        self._etcd_heard_at = -inf
         self._changed = asyncio.Event()
         self._ask_now = asyncio.Event()
         self._subscribers: list[asyncio.Event] = []
@@ -122,6 +128,10 @@ class Leadership:
             rule=gate.rule,
             sentence=gate.sentence,
         )
+
+    def etcd_answered(self) -> None:
+        """Etcd answered a call of ours just now. (The picture tells only when something changed.)"""
+        self._etcd_heard_at = self._clock.now()
 
     async def start(self) -> None:
         """Dial every node and follow the picture of the cluster. Returns at once."""
@@ -243,6 +253,8 @@ class Leadership:
         self._known = leader = newest_leader(before, snapshot)
         if leader is not None and (before is None or before.node != leader.node):
             self._move(before.node if before is not None else None, leader.node)
+        if leader is not None and not self._vouched(leader):
+            self._ask_now.set()  # what it told while etcd vouched for it does not count any more
         self._decide()
 
     def _move(self, old: Name | None, new: Name) -> None:
@@ -263,6 +275,17 @@ class Leadership:
             site=self._settings.site_of(leader.node) if leader is not None and node is not None else None,
             connected=node is not None and node.watch.connection is not None,
             opened=opened[1] if opened and leader and opened[0] == leader.node else None,
+            vouched=leader is not None and self._vouched(leader),
+        )
+
+    def _vouched(self, leader: Leader) -> bool:
+        """Whether etcd spoke a moment ago and names this leader in this term."""
+        named, read_at = self.snapshot.leader, self.snapshot.read_at
+        heard_at = max(self._etcd_heard_at, -inf if read_at is None else read_at)
+        return (
+            named is not None
+            and (named.record.node, named.record.term) == (leader.node, leader.term)
+            and self._clock.now() - heard_at <= ETCD_SILENT_S
         )
 
     def _decide(self) -> None:
@@ -286,18 +309,24 @@ class Leadership:
             if node.watch.connection is not None:
                 await self._ask(node, node.watch.connection)
             node.sweep()
-            leads = self._known is not None and self._known.node == node.name
+            leader = self._known
+            leads = leader is not None and leader.node == node.name
             if leads and not self.gate.open:
                 await self._clock.sleep(ASK_OPEN_EVERY_S)
             else:
                 self._ask_now.clear()
-                await nap(self._ask_now, ASK_ALIVE_EVERY_S)
+                proves = leader is not None and leads and not self._vouched(leader)
+                await nap(self._ask_now, ASK_PROOF_EVERY_S if proves else ASK_ALIVE_EVERY_S)
 
     async def _ask(self, node: WarmNode, connection: Connection) -> None:
         leader = self._known
+        proved = leader is None or self._vouched(leader)
+        canary_max_age = None if proved else self._settings.failover.canary_max_age
         try:
             async with asyncio.timeout(ASK_WITHIN_S):
-                answer = await connection.store.is_open(leader.term if leader is not None else 0)
+                answer = await connection.store.is_open(
+                    leader.term if leader is not None else 0, canary_max_age
+                )
         except TimeoutError:
             log.warning("node_silent", node=node.name, seconds=ASK_WITHIN_S)
             node.drop()

@@ -27,6 +27,7 @@ from dispatcher.model import (
     NewMessage,
     OnDoubt,
     OpenClaim,
+    Page,
     Program,
     QueueCounts,
     Receipt,
@@ -48,7 +49,7 @@ NOT_LEFT = frozenset({State.ACCEPTED, State.HELD, State.SCHEDULED, State.QUEUED}
 
 
 class MemoryStore:
-    """`lead` and `step_down` play the leader's part; `durability` is what the next groups are told."""
+    """`lead` and `step_down` play the leader's part, `canary_at` its agent's; the next groups are told `durability`."""
 
     def __init__(self, clock: Clock | None = None, *, term: int = 1) -> None:
         self._clock = clock or SystemClock()
@@ -66,6 +67,7 @@ class MemoryStore:
         self._events: dict[UUID, list[Event]] = {}
         self._replies: list[tuple[datetime, Reply]] = []
         self.durability = StoredDurability.TWO_SITE
+        self.canary_at = self._clock.wall()
 
     # -- what a test sets up
 
@@ -87,8 +89,9 @@ class MemoryStore:
 
     # -- messages
 
-    async def is_open(self, term: int) -> bool:
-        return self._term == term
+    async def is_open(self, term: int, canary_max_age_s: float | None = None) -> bool:
+        age = abs((self._clock.wall() - self.canary_at).total_seconds())
+        return self._term == term and (canary_max_age_s is None or age <= canary_max_age_s)
 
     async def accept(self, term: int, rows: Sequence[NewMessage]) -> Group:
         self._check(term)
@@ -141,7 +144,7 @@ class MemoryStore:
         since: datetime | None = None,
         after: UUID | None = None,
         limit: int = 50,
-    ) -> Sequence[MessageView]:
+    ) -> Page:
         self._check(term)
         views = (
             self._view(m)
@@ -152,7 +155,9 @@ class MemoryStore:
             and (since is None or self._accepted_at[m.id] >= since)
             and (after is None or m.id < after)
         )
-        return [view for view in views if state is None or view.state is state][:limit]
+        found = [view for view in views if state is None or view.state is state]
+        page = tuple(found[:limit])
+        return Page(messages=page, reached=page[-1].id if len(found) > limit else None)
 
     async def cancel(self, term: int, account_id: int, message_id: UUID) -> MessageView | None:
         self._check(term)
@@ -171,7 +176,14 @@ class MemoryStore:
 
     async def claim(self, term: int, dispatcher: str, limit: int, claim_for_s: float) -> Sequence[Claim]:
         self._check(term)
-        waiting = (s for s in self._segments.values() if s.state is State.QUEUED and s.next_try_at is None)
+        now = self._clock.wall()
+        waiting = (
+            s
+            for s in self._segments.values()
+            if s.state is State.QUEUED
+            and s.next_try_at is None
+            and (s.message.expires_at is None or s.message.expires_at > now)
+        )
         taken = sorted(waiting, key=lambda s: s.age)[:limit]
         if not taken:
             return []
@@ -194,6 +206,7 @@ class MemoryStore:
 
     def _claim(self, claim_id: int, segment: Segment) -> Claim:
         message = segment.message
+        left = None if message.expires_at is None else message.expires_at - self._clock.wall()
         return Claim(
             claim_id=claim_id,
             message_id=message.id,
@@ -207,7 +220,7 @@ class MemoryStore:
             body=message.body,
             encoding=message.encoding,
             message_class=message.message_class,
-            expires_at=message.expires_at,
+            expires_in_s=None if left is None else left.total_seconds(),
         )
 
     async def settle(self, results: Sequence[SubmitResult]) -> None:

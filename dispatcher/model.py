@@ -109,7 +109,7 @@ class Claim:
     body: str
     encoding: Encoding
     message_class: MessageClass
-    expires_at: datetime | None
+    expires_in_s: float | None  # counted from the claim's BEGIN, by the database's clock
 
 
 class SubmitOutcome(StrEnum):
@@ -196,6 +196,14 @@ class MessageView:
     on_doubt: OnDoubt
     segments: tuple[SegmentView, ...]
     events: tuple[Event, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """Messages, newest first. There may be more although there are fewer than were asked for, or none."""
+
+    messages: tuple[MessageView, ...]
+    reached: UUID | None  # how far was looked: where the next page begins; None on the last
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,7 @@ from dispatcher.model import (
     NewMessage,
     OnDoubt,
     OpenClaim,
+    Page,
     Program,
     QueueCounts,
     Receipt,
@@ -81,8 +82,8 @@ class PostgresStore:
             with suppress(asyncpg.PostgresError):
                 await self._session.read(QUERIES[query], *arguments, timeout=self._timeout)
 
-    async def is_open(self, term: int) -> bool:
-        rows = await self._read("is_open", term)
+    async def is_open(self, term: int, canary_max_age_s: float | None = None) -> bool:
+        rows = await self._read("is_open", term, canary_max_age_s)
         return bool(rows and rows[0][0])
 
     # -- messages
@@ -134,10 +135,11 @@ class PostgresStore:
         since: datetime | None = None,
         after: UUID | None = None,
         limit: int = 50,
-    ) -> Sequence[MessageView]:
+    ) -> Page:
         oldest = None if since is None else least(since.timestamp() - self._stored_within_s)
         rows = await self._commit("find", term, account_id, reference, state, to, since, oldest, after, limit)
-        return [_message(row) for row in rows]
+        found = (row for row in rows if row["message_id"] is not None)
+        return Page(messages=tuple(map(_message, found)), reached=rows[0]["reached"])
 
     async def cancel(self, term: int, account_id: int, message_id: UUID) -> MessageView | None:
         rows = await self._commit("cancel", term, account_id, message_id)
@@ -161,7 +163,7 @@ class PostgresStore:
                 body=row["body"],
                 encoding=Encoding(row["encoding"]),
                 message_class=MessageClass(row["class"]),
-                expires_at=row["expires_at"],
+                expires_in_s=row["expires_in_s"],
             )
             for row in rows
         ]

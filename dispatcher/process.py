@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from dispatcher.clocks import Clocks
 from dispatcher.dial import DATABASE, dialler
 from dispatcher.engine.engine import Engine
 from dispatcher.exposition import Exposition
@@ -77,11 +78,13 @@ class Dispatcher:
             clock=clock,
             metrics=metrics,
         )
+        self._clocks = Clocks(view=self._view, settings=settings, clock=clock)
         self._engine = Engine(
             name=name,
             leadership=self._leadership,
             settings=settings,
             password_of=lambda carrier: secrets.get(f"carrier-{carrier.name}"),
+            clock_agrees=self._clocks.agree,
             clock=clock,
             metrics=metrics,
         )
@@ -92,6 +95,7 @@ class Dispatcher:
             settings=settings,
             leadership=self._leadership,
             engine=self._engine,
+            clocks=self._clocks,
             observed=self._observed,
             door=self._app[DOOR],
             metrics=metrics,
@@ -103,6 +107,7 @@ class Dispatcher:
             key=f"{settings.prefix}dispatchers/{name}",
             describe=self._record,
             urgent=lambda: self._leadership.gate.swap is not None,
+            answered=self._leadership.etcd_answered,
             clock=clock,
         )
         self._leadership.subscribe(self._registration.wake)
@@ -119,6 +124,7 @@ class Dispatcher:
         return (
             self._following,
             self._leadership.tasks,
+            self._clocks.tasks,
             *self._engine.tasks,
             self._observed.tasks,
             self._registration.tasks,
@@ -136,6 +142,7 @@ class Dispatcher:
             ) from error
         self._following.spawn(self._view.run(), "follow")
         await self._leadership.start()
+        await self._clocks.start()
         await self._engine.start()
         await self._observed.start()
         await self._registration.start()
@@ -145,6 +152,7 @@ class Dispatcher:
         finally:
             await together([self._engine.stop(), self._app[INTAKE].stop(within_s=CLOSE_WITHIN_S)])
             await together([runner.cleanup(), self._observed.stop(), self._registration.stop()])
+            await self._clocks.stop()
             await self._leadership.stop()
             await self._following.stop()
             log.info("dispatcher_stopped")

@@ -25,7 +25,10 @@ LEAVE_WITHIN_S = 0.3
 
 
 class Registration:
-    """Keeps `key` at what `describe` says. `wake` makes it look, `urgent` says that somebody waits."""
+    """Keeps `key` at what `describe` says. `wake` makes it look, `urgent` says that somebody waits.
+
+    `answered` is called whenever etcd has answered: while it is there, at least every `RENEW_EVERY_S`.
+    """
 
     def __init__(
         self,
@@ -34,12 +37,14 @@ class Registration:
         key: str,
         describe: Callable[[], DispatcherRecord],
         urgent: Callable[[], bool],
+        answered: Callable[[], None],
         clock: Clock,
     ) -> None:
         self._etcd = etcd
         self._key = key
         self._describe = describe
         self._urgent = urgent
+        self._answered = answered
         self._clock = clock
         self._lease = 0
         self.wake = asyncio.Event()
@@ -63,6 +68,7 @@ class Registration:
         while True:
             try:
                 self._lease = await self._etcd.grant(LEASE_S)
+                self._answered()
                 await self._keep(self._lease)
             except EtcdError as error:
                 log.debug("registration_interrupted", error=str(error))
@@ -80,7 +86,9 @@ class Registration:
                 written = record
             if self._clock.now() - renewed_at >= RENEW_EVERY_S:
                 renewed_at = self._clock.now()
-                if await self._etcd.keep_alive(lease) <= 0:
+                left = await self._etcd.keep_alive(lease)
+                self._answered()
+                if left <= 0:
                     log.info("registration_lost")
                     return
             due = renewed_at + RENEW_EVERY_S - self._clock.now()

@@ -21,6 +21,7 @@ from dispatcher.model import (
     MessageView,
     NewMessage,
     OpenClaim,
+    Page,
     Program,
     QueueCounts,
     Receipt,
@@ -39,8 +40,11 @@ class NotLeader(DispatcherError):
 
 
 class Store(Protocol):
-    async def is_open(self, term: int) -> bool:
-        """Whether this server leads in `term` and has let dispatchers in."""
+    async def is_open(self, term: int, canary_max_age_s: float | None = None) -> bool:
+        """Whether this server leads in `term` and has let dispatchers in; with a canary no older than that, if given.
+
+        The canary's age is told by the database's clock.
+        """
         ...
 
     async def accept(self, term: int, rows: Sequence[NewMessage]) -> Group:
@@ -60,10 +64,10 @@ class Store(Protocol):
         since: datetime | None = None,
         after: UUID | None = None,
         limit: int = 50,
-    ) -> Sequence[MessageView]:
+    ) -> Page:
         """Newest first (ids are time-ordered), accepted at or after `since`.
 
-        `after` is the cursor: the last id of the previous page.
+        `after` is the cursor: `reached` of the previous page.
         """
         ...
 
@@ -72,7 +76,10 @@ class Store(Protocol):
         ...
 
     async def claim(self, term: int, dispatcher: str, limit: int, claim_for_s: float) -> Sequence[Claim]:
-        """Claim up to `limit` queued segments, emergency first, oldest first. Committed before it returns."""
+        """Claim up to `limit` queued segments, emergency first, oldest first. Committed before it returns.
+
+        What is past its `expires_at` is never claimed; `release_due` makes that final.
+        """
         ...
 
     async def settle(self, results: Sequence[SubmitResult]) -> None:

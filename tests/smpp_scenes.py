@@ -143,7 +143,8 @@ class Visit(asyncio.Protocol):
                         self.carrier.enquired_twice.set()
                 case Unbind():
                     self.carrier.received.put_nowait(received)
-                    self.send(UnbindResp(), received.sequence)
+                    if self.carrier.answers_unbinds:
+                        self.send(UnbindResp(), received.sequence)
                 case _:
                     self.carrier.received.put_nowait(received)
 
@@ -168,6 +169,7 @@ class ScriptedCarrier:
         self.enquired_twice = asyncio.Event()
         self.answers_binds = True
         self.answers_enquiries = True
+        self.answers_unbinds = True
         self.port = 0
 
     @property

@@ -16,7 +16,8 @@ from dispatcher.model import Claim, MessageClass
 @dataclass(frozen=True, slots=True)
 class Claimed:
     claim: Claim
-    deadline: float  # clock.now() past which it must not be written
+    deadline: float  # clock.now() past which it must not be written under this claim
+    expires: float = inf  # clock.now() past which nobody may send it any more
 
 
 class Backlog:

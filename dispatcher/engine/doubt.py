@@ -8,11 +8,13 @@ Rules:
 * A claim of this very process that it was never told of (its commit was unknown) is returned instead: not one
   of its segments can have been written. The identity in a claim is unique to one life of a process, so the
   claims of a predecessor by the same name are waited out like anybody's.
+* A leader whose wall clock disagrees with both other places expires nothing and releases nothing until it agrees
+  again (`clocks`). Claims are ended all the same: their lengths are counted on our own clock.
 * Claims are given up by dispatchers that may send; that several do it at once is harmless. One's own lost
   claims are returned from either site: the leader may have moved with their answers on the way.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import asyncpg
@@ -25,13 +27,14 @@ from dispatcher.model import OpenClaim
 from dispatcher.owned import Tasks
 from dispatcher.store import Store
 from sitecontrol.clock import Clock
-from sitecontrol.settings import DispatcherSettings
+from sitecontrol.settings import DispatcherSettings, Name
 
 log = structlog.get_logger()
 
 EVERY_S = 0.5
 MARGIN_S = 0.5  # more than two clocks' drift over a claim's length, and more than one late write
 BATCH_MAX = 1_000
+BATCHES_AT_ONCE = 20  # of what is due, before the claims are looked at again
 
 
 # By a claim's number and its term: a number that a lost leader gave out may be given out again by the next.
@@ -77,9 +80,11 @@ class Doubt:
         sender: Sender,
         identity: str,
         settings: DispatcherSettings,
+        clock_agrees: Callable[[Name | None], bool],  # whether the wall clock of that node may be believed
         clock: Clock,
         metrics: Metrics,
     ) -> None:
+        self._clock_agrees = clock_agrees
         self._leadership = leadership
         self._sender = sender
         self._identity = identity
@@ -102,8 +107,7 @@ class Doubt:
                 continue
             try:
                 await self._end_claims()
-                if self._sender.may_send:
-                    await self._leadership.run(self._queue_due, lane=Lane.CLAIM, hold_for=0.0)
+                await self._work_off_what_is_due()
             except Unavailable:
                 continue
             except asyncpg.PostgresError as error:
@@ -137,8 +141,18 @@ class Doubt:
             self._metrics.given_up += segments
             log.warning("claims_given_up", claims=len(verdict.give_up), segments=segments, term=term)
 
-    async def _queue_due(self, store: Store, term: int) -> None:
-        await store.release_due(term, BATCH_MAX)
+    async def _work_off_what_is_due(self) -> None:
+        """Batch by batch, without a pause while there is more: a whole campaign may expire in one moment."""
+        for _ in range(BATCHES_AT_ONCE):
+            if not self._sender.may_send or not self._clock_agrees(self._leadership.gate.node):
+                return
+            released = await self._leadership.run(self._queue_due, lane=Lane.CLAIM, hold_for=0.0)
+            if released < BATCH_MAX:
+                return
+
+    async def _queue_due(self, store: Store, term: int) -> int:
+        released = await store.release_due(term, BATCH_MAX)
         resent = await store.resend_doubtful(term, self._settings.doubt_grace, BATCH_MAX)
         if resent:
             log.warning("resent_after_doubt", segments=resent, term=term)
+        return released

@@ -19,7 +19,7 @@ from dispatcher.metrics import Metrics
 from dispatcher.owned import Tasks, together
 from dispatcher.smpp.link import Link
 from sitecontrol.clock import Clock
-from sitecontrol.settings import Carrier, Settings
+from sitecontrol.settings import Carrier, Name, Settings
 
 log = structlog.get_logger()
 
@@ -36,6 +36,7 @@ class Engine:
         leadership: Leadership,
         settings: Settings,
         password_of: Callable[[Carrier], str],
+        clock_agrees: Callable[[Name | None], bool],
         clock: Clock,
         metrics: Metrics,
     ) -> None:
@@ -56,6 +57,7 @@ class Engine:
             sender=self.sender,
             identity=self.identity,
             settings=settings.dispatcher,
+            clock_agrees=clock_agrees,
             clock=clock,
             metrics=metrics,
         )

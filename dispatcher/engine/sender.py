@@ -7,8 +7,9 @@ slow or dead link.
 
 Rules (messaging.md, "Claiming, sending, doubt"):
 
-* Nothing is written past its deadline, nor while the gate does not let this site send. Right before the
-  write is the only place where that counts (`_write`).
+* Nothing is written past its deadline or its expiry, nor while the gate does not let this site send. Right
+  before the write is the only place where that counts (`_write`). What has expired goes back to the queue like
+  anything unwritten: that it is late for good is said by the database, by its own clock.
 * What was provably never written goes back to the queue at once; what was written gets the carrier's answer,
   or is in doubt. Nothing is ever written twice under one claim.
 * Claims whose commit was unknown never reached us: `issued` tells them from those that did.
@@ -17,6 +18,7 @@ Rules (messaging.md, "Claiming, sending, doubt"):
 import asyncio
 from collections.abc import Sequence
 from functools import partial
+from math import inf
 from typing import Protocol
 
 import asyncpg
@@ -174,7 +176,10 @@ class Sender:
             now = self._clock.now()
             self.issued.update((claim.claim_id, now) for claim in claims)
         deadline = before + self._settings.claim_for * (1.0 - MARGIN)
-        self._backlog.add(Claimed(claim, deadline) for claim in claims)
+        self._backlog.add(
+            Claimed(claim, deadline, inf if claim.expires_in_s is None else before + claim.expires_in_s)
+            for claim in claims
+        )
         if claims:
             self._metrics.group("claim", len(claims))
         return len(claims)
@@ -210,7 +215,7 @@ class Sender:
         Nothing here waits: what was checked is still so when it is written.
         """
         self._withdraw()
-        made = self._compose(carrier, self._backlog.take(room))
+        made = self._compose(carrier, self._unexpired(self._backlog.take(room)))
         if not made:
             return 0
         unwritten = []
@@ -221,6 +226,14 @@ class Sender:
                 unwritten.append(item)
         self._backlog.put_back(unwritten)
         return len(made) - len(unwritten)
+
+    def _unexpired(self, items: Sequence[Claimed]) -> list[Claimed]:
+        """Those that may still be sent; the others are given back."""
+        now = self._clock.now()
+        for item in items:
+            if item.expires <= now:
+                self._results.put(outcome.never_written(item.claim))
+        return [item for item in items if item.expires > now]
 
     def _hand_over(
         self, link: SendingLink, made: Sequence[tuple[Claimed, SubmitSm]]

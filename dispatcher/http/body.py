@@ -5,7 +5,7 @@ from typing import Final
 
 from aiohttp import web
 
-from dispatcher.http.problem import MALFORMED, MEDIA_TYPE, TIMEOUT, TOO_LARGE, Problem
+from dispatcher.http.problem import MEDIA_TYPE, NOT_HTTP, TIMEOUT, TOO_LARGE, Problem
 
 WITHIN_S: Final = 10.0  # a whole body
 JSON: Final = frozenset({"application/json"})
@@ -66,4 +66,6 @@ def too_large(at_most: int) -> Problem:
 
 
 def broken(error: Exception) -> Problem:
-    return Problem(kind=MALFORMED, detail=f"the body broke off: {error}"[:200], close=True)
+    return Problem(
+        kind=NOT_HTTP, detail=f"the body broke off: {' '.join(str(error).split())}"[:200], close=True
+    )

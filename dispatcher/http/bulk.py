@@ -9,6 +9,7 @@ A broken line gets a result that says so, and the others go on.
 """
 
 import asyncio
+from collections import Counter as Tally
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -21,7 +22,15 @@ from dispatcher.http import answers, body, checking
 from dispatcher.http.access import Access
 from dispatcher.http.lines import LineCutter, Overlong
 from dispatcher.http.messages import Messages, refused_row, usable
-from dispatcher.http.problem import TIMEOUT, TOO_LARGE, UNAVAILABLE, FieldError, Problem, invalid
+from dispatcher.http.problem import (
+    TIMEOUT,
+    TOO_LARGE,
+    TOO_MANY_STREAMS,
+    UNAVAILABLE,
+    FieldError,
+    Problem,
+    invalid,
+)
 from dispatcher.http.request_id import HEADER, REQUEST_ID
 from dispatcher.http.schemas import MessageRequest
 from dispatcher.intake import Answer, Intake, RowRefused, settled
@@ -32,6 +41,7 @@ from sitecontrol.settings import DispatcherSettings, Durability
 log = structlog.get_logger()
 
 STREAMS: Final = 16  # at once
+STREAMS_PER_ACCOUNT: Final = 8  # of these: no account takes all the room
 PAUSE_S: Final = 30.0  # longest time of reading without a line's end: a line that drips in is as bad as none
 TURN_LINES: Final = 50  # read in one turn of the loop, so that single requests are not held up
 WRITE_LINES: Final = 500  # written at once
@@ -75,23 +85,30 @@ class Bulk:
         self._most_line_bytes = settings.max_bulk_line_bytes
         self._window = 2 * settings.group_max
         self._durability = settings.durability
-        self._streams = 0
+        self._streams: Tally[int] = Tally()  # by account
 
     async def send(self, request: web.Request) -> web.StreamResponse:
         key = await self._access.caller(request)
         body.check_type(request, body.NDJSON)
-        if self._streams >= STREAMS:
-            raise Problem(
-                kind=UNAVAILABLE,
-                detail=f"{self._streams} bulk requests are being served already",
-                retry_after_s=RETRY_AFTER_S,
-                close=True,
-            )
-        self._streams += 1
+        account_id = key.account_id
+        self._check_room(account_id)
+        self._streams[account_id] += 1
         try:
-            return await self._stream(request, key.account_id)
+            return await self._stream(request, account_id)
         finally:
-            self._streams -= 1
+            self._streams[account_id] -= 1
+            if not self._streams[account_id]:
+                del self._streams[account_id]
+
+    def _check_room(self, account_id: int) -> None:
+        mine, all_ = self._streams[account_id], self._streams.total()
+        if mine >= STREAMS_PER_ACCOUNT:
+            kind, detail = TOO_MANY_STREAMS, f"{mine} bulk requests of this account are being served already"
+        elif all_ >= STREAMS:
+            kind, detail = UNAVAILABLE, f"{all_} bulk requests are being served already"
+        else:
+            return
+        raise Problem(kind=kind, detail=detail, retry_after_s=RETRY_AFTER_S, close=True)
 
     async def _stream(self, request: web.Request, account_id: int) -> web.StreamResponse:
         response = web.StreamResponse(

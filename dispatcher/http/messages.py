@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-from collections.abc import Sequence
 from uuid import UUID
 
 from aiohttp import web
@@ -15,7 +14,7 @@ from dispatcher.http.schemas import ListQuery, MessageRequest, PreviewRequest
 from dispatcher.http.submission import Terms
 from dispatcher.intake import Acknowledgement, Intake, LeadershipLike, RowRefused
 from dispatcher.leadership import Lane
-from dispatcher.model import MessageView, NewMessage, Program, State
+from dispatcher.model import MessageView, NewMessage, Page, Program, State
 from dispatcher.store import Store
 from dispatcher.uuid7 import Ids
 from sitecontrol.clock import Clock
@@ -96,7 +95,7 @@ class Messages:
         check(query)
         after = None if query.cursor is None else cursor_id(query.cursor)
 
-        async def op(store: Store, term: int) -> Sequence[MessageView]:
+        async def op(store: Store, term: int) -> Page:
             return await store.find(
                 term,
                 key.account_id,
@@ -105,15 +104,14 @@ class Messages:
                 to=query.to,
                 since=query.since,
                 after=after,
-                limit=query.limit + 1,
+                limit=query.limit,
             )
 
-        views = await self._leadership.run(op, lane=Lane.READ)
-        page = views[: query.limit]
+        page = await self._leadership.run(op, lane=Lane.READ)
         return answers.json_response(
             {
-                "messages": [answers.message(view) for view in page],
-                "next_cursor": cursor(page[-1].id) if len(views) > query.limit else None,
+                "messages": [answers.message(view) for view in page.messages],
+                "next_cursor": None if page.reached is None else cursor(page.reached),
             }
         )
 

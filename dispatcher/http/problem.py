@@ -96,6 +96,12 @@ TOO_MANY = Kind(
     title="Too many failed attempts",
     advice="Wait as long as `Retry-After` says. Requests with a good key are served meanwhile.",
 )
+TOO_MANY_STREAMS = Kind(
+    slug="too-many-streams",
+    status=429,
+    title="Too many bulk requests of this account are being served",
+    advice="Nothing was read. Send more lines in each request instead, or come again after `Retry-After`.",
+)
 INTERNAL = Kind(
     slug="internal-error",
     status=500,
@@ -134,6 +140,7 @@ KINDS: Final = (
     TOO_LARGE,
     MEDIA_TYPE,
     TOO_MANY,
+    TOO_MANY_STREAMS,
     INTERNAL,
     UNAVAILABLE,
     ONE_SITE,

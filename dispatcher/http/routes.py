@@ -61,19 +61,20 @@ CALLS: Final = (
         description="One JSON object a line in; one result line out for each, in order, with its line number. "
         "A line that is refused does not stop the others. There is no limit on lines, nor on the time they take, "
         "as long as one ends every 30 seconds: send and read at the same time, for reading stops while too many "
-        "results wait for you, and a connection whose results are not taken for 30 seconds is closed.",
+        "results wait for you, and a connection whose results are not taken for 30 seconds is closed. An account "
+        "may have 8 such requests at once at each address.",
         request=schemas.MessageRequest,
         request_type="application/x-ndjson",
         answers={200: schemas.LineAnswer},
         answer_type="application/x-ndjson",
-        problems=(*OF_A_KEY, problem.MEDIA_TYPE),
+        problems=(*OF_A_KEY, problem.MEDIA_TYPE, problem.TOO_MANY_STREAMS),
     ),
     Call(
         name="list",
         method="GET",
         path="/v1/messages",
         summary="List messages",
-        description="Newest first.",
+        description="Newest first. The last page is the one without a `next_cursor`, not the first short one.",
         query=schemas.ListQuery,
         answers={200: schemas.PageAnswer},
         problems=(*OF_A_KEY, problem.INVALID),

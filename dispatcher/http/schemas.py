@@ -96,8 +96,9 @@ class ListQuery(Shape):
     reference: Reference | None = Field(default=None, description="With exactly this reference.")
     state: State | None = Field(
         default=None,
-        description="In this state. No more than 10,000 messages are looked at, from the cursor on: a state that "
-        "few are in is better asked for together with `since` or `to`.",
+        description="In this state. One request looks at 10,000 messages at most, so a page may have few, or none, "
+        "and still not be the last: go on while there is a `next_cursor`. A state that few are in is sooner "
+        "found together with `since` or `to`.",
         strict=False,
     )
     to: str | None = Field(default=None, description="To this number (E.164).")
@@ -216,7 +217,9 @@ class PageAnswer(Answer):
     """Messages, newest first."""
 
     messages: list[MessageAnswer]
-    next_cursor: str | None = Field(description="Ask again with this as `cursor`; null on the last page.")
+    next_cursor: str | None = Field(
+        description="Ask again with this as `cursor`, also after a page without messages; null on the last page."
+    )
 
 
 class OffendingAnswer(Answer):

@@ -5,6 +5,7 @@ A slow client is nobody else's trouble, and none stays for ever:
 * Headers must be complete within `IDLE_S` of the connection or of the last answer; a body has its own deadlines
   (`body`, `bulk`); a refused body is read on only for `LINGER_S`, so that the refusal reaches a client which looks
   for it only after sending.
+* A body whose chunks break off is told to whoever reads it, at once (aiohttp would only answer the next request).
 * An answer of which nothing is taken for `UNREAD_S` ends its connection.
 * How many connections there are is the `door`'s business. Who is refused is told so once it has asked for
   something (most clients hear nothing before), or after `LINGER_S` without a word.
@@ -20,6 +21,7 @@ from typing import Any, Final, cast
 
 import structlog
 from aiohttp import web
+from aiohttp.web_protocol import _ErrInfo
 
 from dispatcher.http import answers
 from dispatcher.http.door import Bound, Door
@@ -210,6 +212,21 @@ class Connection(web.RequestHandler):
         if self._entrance.admits(self, wire):
             self._wire = wire
             super().connection_made(wire)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
+            self._break_off(self._messages[-1][0])
+
+    def _break_off(self, error: _ErrInfo) -> None:
+        """What came could not be parsed: the bodies that have not ended will not."""
+        bodies = [payload for _, payload in self._messages]
+        if self._current_request is not None:
+            bodies.append(self._current_request.content)
+        for payload in bodies:
+            if not payload.is_eof() and payload.exception() is None:
+                payload.set_exception(web.RequestPayloadError(error.message))
+                self._lingering_time = 0.0  # there is nothing to read on for
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._wire = None

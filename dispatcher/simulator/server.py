@@ -118,9 +118,9 @@ class Esme(asyncio.Protocol):
             case Bind() as bind:
                 self._bind(bind, received.sequence)
             case EnquireLink() if not self._smsc.faults.ignore_enquiries:
-                self._answers.append(self._conversation.frame(EnquireLinkResp(), received.sequence))
+                self._conversation.reply(EnquireLinkResp(), received.sequence)
             case Unbind():
-                self._answers.append(self._conversation.frame(UnbindResp(), received.sequence))
+                self._conversation.reply(UnbindResp(), received.sequence)
                 self._conversation.over = "the ESME ended the session"
             case UnbindResp():
                 self._conversation.over = "we ended the session"

@@ -229,13 +229,11 @@ class Connection(asyncio.Protocol):
             case SubmitSmResp(message_id=message_id):
                 self._answered(received.sequence, received.status, message_id)
             case EnquireLink():
-                self._conversation.replies.append(
-                    self._conversation.frame(EnquireLinkResp(), received.sequence)
-                )
+                self._conversation.reply(EnquireLinkResp(), received.sequence)
             case EnquireLinkResp():
                 self._enquiry_answered(received.sequence)
             case Unbind():
-                self._conversation.replies.append(self._conversation.frame(UnbindResp(), received.sequence))
+                self._conversation.reply(UnbindResp(), received.sequence)
                 self._conversation.over = "the carrier ended the session"
             case GenericNack() if received.sequence not in self._control:
                 self._answered(received.sequence, received.status, "")

@@ -90,6 +90,18 @@ class Conversation:
         self._session.sending(command_of(pdu), status)
         return octets
 
+    def reply(self, pdu: Pdu, sequence: int) -> None:
+        """Answer, among `replies`, a request that `feed` gave.
+
+        What came with it in one read may have ended the session already. Then nothing is said any more, but to a
+        peer that said unbind: it may wait for its answer.
+        """
+        try:
+            self.replies.append(self.frame(pdu, sequence))
+        except NotInThisStateError:
+            if isinstance(pdu, UnbindResp):
+                self.replies.append(encode(pdu, sequence))
+
     def close(self) -> None:
         self._session.close()
 

@@ -87,7 +87,10 @@ async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
     await session.aclose()
     superuser = await admin(database)
 
+    await superuser.execute("update control.canary set written_at = clock_timestamp()")
+
     async def pass_time(duration: timedelta) -> None:
+        await superuser.execute("update control.canary set written_at = written_at - $1::interval", duration)
         for table, column in TIMES:
             earlier = f"update hotsite.{table} set {column} = {column} - $1::interval"  # noqa: S608 (names from above)
             await superuser.execute(earlier, duration)
@@ -195,6 +198,19 @@ async def test_open_in_its_own_term_only(stage: Stage) -> None:
     assert not await stage.store.is_open(TERM + 1)
 
 
+async def test_whoever_asks_for_a_fresh_canary_is_told_open_only_while_it_is_fresh(stage: Stage) -> None:
+    assert await stage.store.is_open(TERM, canary_max_age_s=30.0)
+    await stage.pass_time(MINUTE)
+    assert not await stage.store.is_open(TERM, canary_max_age_s=30.0)
+    assert await stage.store.is_open(TERM, canary_max_age_s=90.0)
+    assert await stage.store.is_open(TERM)
+
+
+async def test_a_canary_of_the_future_is_not_fresh(stage: Stage) -> None:
+    await stage.pass_time(-MINUTE)  # the clock was set back: how old it is nobody can tell until the next
+    assert not await stage.store.is_open(TERM, canary_max_age_s=30.0)
+
+
 # -- accepting
 
 
@@ -286,8 +302,8 @@ async def test_no_account_sees_anothers_message(stage: Stage) -> None:
     other = stage.other.account_id
     assert await stage.store.read(TERM, other, message.id) is None
     assert await stage.store.cancel(TERM, other, message.id) is None
-    assert list(await stage.store.find(TERM, other)) == []
-    assert list(await stage.store.find(TERM, other, reference="r1")) == []
+    assert not (await stage.store.find(TERM, other)).messages
+    assert not (await stage.store.find(TERM, other, reference="r1")).messages
     assert await stage.state(message.id) is State.QUEUED
 
 
@@ -296,12 +312,12 @@ async def test_finding_by_reference_number_and_state(stage: Stage) -> None:
     await stage.accept(wanted, stage.message(reference="r2"))
     account = stage.program.account_id
     for found in (
-        await stage.store.find(TERM, account, reference="r1"),
-        await stage.store.find(TERM, account, to="+12025550199"),
-        await stage.store.find(TERM, account, to="+12025550199", state=State.QUEUED),
+        (await stage.store.find(TERM, account, reference="r1")).messages,
+        (await stage.store.find(TERM, account, to="+12025550199")).messages,
+        (await stage.store.find(TERM, account, to="+12025550199", state=State.QUEUED)).messages,
     ):
         assert [view.id for view in found] == [wanted.id]
-    assert list(await stage.store.find(TERM, account, state=State.DELIVERED)) == []
+    assert not (await stage.store.find(TERM, account, state=State.DELIVERED)).messages
 
 
 async def test_pages_are_newest_first_and_follow_the_cursor(stage: Stage) -> None:
@@ -309,8 +325,30 @@ async def test_pages_are_newest_first_and_follow_the_cursor(stage: Stage) -> Non
     await stage.accept(*messages)
     account = stage.program.account_id
     first = await stage.store.find(TERM, account, limit=3)
-    second = await stage.store.find(TERM, account, after=first[-1].id, limit=3)
-    assert [v.id for v in (*first, *second)] == [m.id for m in reversed(messages)]
+    second = await stage.store.find(TERM, account, after=first.reached, limit=3)
+    assert [v.id for v in (*first.messages, *second.messages)] == [m.id for m in reversed(messages)]
+    assert first.reached == first.messages[-1].id
+    assert second.reached is None
+
+
+async def test_a_page_that_just_holds_the_rest_is_the_last(stage: Stage) -> None:
+    await stage.accept(*(stage.message() for _ in range(3)))
+    account = stage.program.account_id
+    for asked in ({}, {"state": State.QUEUED}, {"to": CUSTOMER}):
+        page = await stage.store.find(TERM, account, limit=3, **asked)
+        assert (len(page.messages), page.reached) == (3, None)
+
+
+async def test_pages_of_a_state_follow_the_cursor(stage: Stage) -> None:
+    messages = [stage.message() for _ in range(6)]
+    await stage.accept(*messages)
+    account = stage.program.account_id
+    for canceled in messages[::2]:
+        await stage.store.cancel(TERM, account, canceled.id)
+    first = await stage.store.find(TERM, account, state=State.CANCELED, limit=2)
+    second = await stage.store.find(TERM, account, state=State.CANCELED, after=first.reached, limit=2)
+    assert [v.id for v in (*first.messages, *second.messages)] == [m.id for m in messages[4::-2]]
+    assert second.reached is None
 
 
 async def test_finding_since_a_time_fills_its_pages_with_what_came_then_or_later(stage: Stage) -> None:
@@ -320,17 +358,17 @@ async def test_finding_since_a_time_fills_its_pages_with_what_came_then_or_later
     await stage.accept(*messages)
     account, since = stage.program.account_id, stage.now() - DAY / 2
     first = await stage.store.find(TERM, account, since=since, limit=3)
-    second = await stage.store.find(TERM, account, since=since, after=first[-1].id, limit=3)
-    assert [v.id for v in (*first, *second)] == [m.id for m in reversed(messages)]
-    assert list(await stage.store.find(TERM, account, since=stage.now() + MINUTE)) == []
+    second = await stage.store.find(TERM, account, since=since, after=first.reached, limit=3)
+    assert [v.id for v in (*first.messages, *second.messages)] == [m.id for m in reversed(messages)]
+    assert not (await stage.store.find(TERM, account, since=stage.now() + MINUTE)).messages
 
 
 async def test_finding_since_the_very_time_of_a_message_finds_it(stage: Stage) -> None:
     await stage.accept(message := stage.message())
     at = (await stage.view(message.id)).accepted_at
     account = stage.program.account_id
-    assert [v.id for v in await stage.store.find(TERM, account, since=at)] == [message.id]
-    assert list(await stage.store.find(TERM, account, since=at + SECOND)) == []
+    assert [v.id for v in (await stage.store.find(TERM, account, since=at)).messages] == [message.id]
+    assert not (await stage.store.find(TERM, account, since=at + SECOND)).messages
 
 
 async def test_a_time_goes_with_every_other_way_of_finding(stage: Stage) -> None:
@@ -341,20 +379,20 @@ async def test_a_time_goes_with_every_other_way_of_finding(stage: Stage) -> None
     await stage.accept(new)
     account, since = stage.program.account_id, stage.now() - DAY / 2
     for found in (
-        await stage.store.find(TERM, account, since=since, to=CUSTOMER),
-        await stage.store.find(TERM, account, since=since, state=State.QUEUED, limit=1),
-        await stage.store.find(TERM, account, since=since, reference="new"),
+        (await stage.store.find(TERM, account, since=since, to=CUSTOMER)).messages,
+        (await stage.store.find(TERM, account, since=since, state=State.QUEUED, limit=1)).messages,
+        (await stage.store.find(TERM, account, since=since, reference="new")).messages,
     ):
         assert [view.id for view in found] == [new.id]
-    assert list(await stage.store.find(TERM, account, since=since, reference="old")) == []
+    assert not (await stage.store.find(TERM, account, since=since, reference="old")).messages
 
 
 async def test_a_time_at_the_edge_of_the_calendar_is_a_time(stage: Stage) -> None:
     await stage.accept(message := stage.message())
     account = stage.program.account_id
     first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
-    assert [v.id for v in await stage.store.find(TERM, account, since=first)] == [message.id]
-    assert list(await stage.store.find(TERM, account, since=last)) == []
+    assert [v.id for v in (await stage.store.find(TERM, account, since=first)).messages] == [message.id]
+    assert not (await stage.store.find(TERM, account, since=last)).messages
 
 
 # -- cancelling
@@ -748,6 +786,60 @@ async def test_a_queued_message_expires_and_is_never_claimed(stage: Stage) -> No
     assert await stage.store.release_due(TERM, 10) == 1
     assert await stage.state(message.id) is State.EXPIRED
     assert await stage.claim() == []
+
+
+async def test_what_has_expired_is_not_claimed_though_nobody_looked_at_it_yet(stage: Stage) -> None:
+    late, timely = stage.message(expires_at=stage.now() + MINUTE), stage.message()
+    later = stage.message(expires_at=stage.now() + 5 * MINUTE)
+    await stage.accept(late, timely, later)
+    await stage.pass_time(2 * MINUTE)
+    assert [c.message_id for c in await stage.claim()] == [timely.id, later.id]
+    assert await stage.store.release_due(TERM, 10) == 1
+    view = await stage.view(late.id)
+    assert view.state is State.EXPIRED
+    assert view.events[-1].detail == "Its time ran out."
+    assert [part.attempts for part in view.segments] == [0]
+
+
+async def test_a_text_behind_many_that_expired_is_claimed_at_once(stage: Stage) -> None:
+    await stage.accept(*(stage.message(expires_at=stage.now() + MINUTE) for _ in range(12)), stage.message())
+    await stage.pass_time(2 * MINUTE)
+    assert len(await stage.claim(2)) == 1
+    assert await stage.store.release_due(TERM, 100) == 12
+
+
+async def test_of_what_expires_no_more_than_the_limit_is_looked_at_together(stage: Stage) -> None:
+    await stage.accept(*(stage.message(expires_at=stage.now() + MINUTE) for _ in range(5)))
+    await stage.pass_time(2 * MINUTE)
+    assert [await stage.store.release_due(TERM, 2) for _ in range(4)] == [2, 2, 1, 0]
+
+
+async def test_what_is_due_does_not_wait_behind_the_expiry_of_texts_long_delivered(stage: Stage) -> None:
+    for number in range(4):
+        claim = await stage.sent(expires_at=stage.now() + MINUTE)
+        await stage.store.settle([submitted(claim, f"id{number}")])
+    scheduled = stage.message(send_at=stage.now() + 2 * MINUTE)
+    await stage.accept(scheduled)
+    await stage.pass_time(3 * MINUTE)
+    assert await stage.store.release_due(TERM, 2) == 1
+    assert [c.message_id for c in await stage.claim()] == [scheduled.id]
+
+
+async def test_a_claim_tells_how_long_its_text_may_still_be_sent(stage: Stage) -> None:
+    claim = await stage.sent(expires_at=stage.now() + MINUTE)
+    assert claim.expires_in_s == pytest.approx(60, abs=10)
+    assert (await stage.sent()).expires_in_s is None
+
+
+async def test_a_text_that_may_have_left_before_does_not_expire_but_is_in_doubt(stage: Stage) -> None:
+    claim = await stage.sent(on_doubt=OnDoubt.RESEND, expires_at=stage.now() + 5 * MINUTE)
+    await stage.store.give_up_claims(TERM, [claim.claim_id])
+    await stage.pass_time(MINUTE)
+    assert await stage.store.resend_doubtful(TERM, 30, 10) == 1
+    await stage.pass_time(5 * MINUTE)
+    assert await stage.claim() == []
+    assert await stage.store.release_due(TERM, 10) == 1
+    assert await stage.state(claim.message_id) is State.IN_DOUBT
 
 
 async def test_a_scheduled_message_expires_without_having_been_queued(stage: Stage) -> None:

@@ -25,7 +25,7 @@ from sitecontrol.etcd.memory import MemoryEtcd
 from sitecontrol.etcd.memory_store import MemoryStore as EtcdData
 from sitecontrol.records import DispatcherRecord, Leader, Phase, Swap
 from sitecontrol.settings import Secrets, Settings, SettingsError
-from tests.message_store import NODE, TERM, as_role
+from tests.message_store import NODE, TERM, admin, as_role
 from tests.ports import free_port
 
 NAME = "columbus-1"
@@ -289,3 +289,27 @@ async def test_an_address_in_use_is_named(store_database: Target, tmp_path: Path
 def test_an_unknown_name_is_refused_with_the_known_ones(store_database: Target):
     with pytest.raises(SettingsError, match=NAME):
         instance(settings(store_database, 9), "denver-7")
+
+
+async def test_a_site_whose_leader_has_neither_its_key_nor_a_fresh_canary_is_not_live(
+    store_database: Target, tmp_path: Path
+):
+    superuser = await admin(store_database)
+    async with scene(store_database, tmp_path) as at:
+
+        async def live_is(status: int) -> None:
+            async def seen() -> bool:
+                return (await at.http.get("/live")).status == status
+
+            await eventually(seen)
+
+        await superuser.execute("update control.canary set written_at = now() - interval '1 minute'")
+        await at.name_leader()
+        await live_is(200)  # etcd names it: an agent that was just started again has no canary yet
+        await at.etcd.delete(at.settings.prefix + "leader")
+        await live_is(503)
+        answer = await (await at.http.get("/live")).json()
+        assert "fresh canary" in answer["reasons"][0]
+        await superuser.execute("update control.canary set written_at = now() + interval '0.5 seconds'")
+        await live_is(200)
+    await superuser.close()

@@ -3,11 +3,14 @@
 import asyncio
 import io
 import json
+from contextlib import AsyncExitStack
 
+import aiohttp
 import pytest
 
+from dispatcher.http import bulk as bulk_module
 from dispatcher.http.app import INTAKE
-from tests.api_server import KEY, Api, serving, settings, text
+from tests.api_server import KEY, OTHER_KEY, Api, serving, settings, text
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 
@@ -157,3 +160,97 @@ async def test_single_requests_are_served_while_a_bulk_request_runs(api):
                 assert single.status == 202
         done.set()
         assert b'"status":202' in await answer.read()
+
+
+# -- how many at once
+
+
+CHUNKED = (
+    head()
+    .replace(b"HTTP/1.0", b"HTTP/1.1")
+    .replace(b"Content-Length: 100000000", b"Transfer-Encoding: chunked")
+)
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def started(stack: AsyncExitStack, api: Api) -> Streams:
+    """A chunked bulk request that goes on; its first line has been answered."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    stack.callback(writer.close)
+    line = lines(text(reference="o-1"))
+    writer.write(CHUNKED + b"%x\r\n%s\r\n" % (len(line), line))
+    await asyncio.wait_for(reader.readuntil(b'"durability"'), 5)
+    return reader, writer
+
+
+async def tried(api: Api, secret: str = KEY) -> aiohttp.ClientResponse:
+    headers = NDJSON | {"Authorization": f"Bearer {secret}"}
+    async with api.client.post("/v1/messages/bulk", data=lines(text()), headers=headers) as answer:
+        await answer.read()
+        return answer
+
+
+async def test_an_account_has_so_many_bulk_requests_at_once_and_another_has_room(api, monkeypatch):
+    monkeypatch.setattr(bulk_module, "STREAMS_PER_ACCOUNT", 2)
+    async with AsyncExitStack() as stack:
+        streams = [await started(stack, api) for _ in range(2)]
+        refused = await tried(api)
+        assert (refused.status, refused.content_type) == (429, "application/problem+json")
+        assert int(refused.headers["Retry-After"]) >= 1
+        assert (await refused.json())["type"] == "/docs#too-many-streams"
+        assert (await tried(api, OTHER_KEY)).status == 200
+        reader, writer = streams[0]
+        writer.write(b"0\r\n\r\n")
+        await asyncio.wait_for(reader.readuntil(b"\r\n0\r\n\r\n"), 5)
+        async with asyncio.timeout(5):
+            while (await tried(api)).status != 200:  # the end is written a moment before the place is free
+                pass
+
+
+def test_one_account_never_takes_all_the_room():
+    assert 0 < bulk_module.STREAMS_PER_ACCOUNT < bulk_module.STREAMS
+
+
+# -- chunks that are none
+
+
+@pytest.mark.parametrize("broken", [b"zz\r\nhello\r\n", b"5\r\nhelloXX\r\n", b"-1\r\n", b"F" * 20 + b"\r\n"])
+async def test_a_broken_chunk_ends_the_request_at_once_after_the_results_before_it(api, broken, caplog):
+    async with AsyncExitStack() as stack:
+        reader, writer = await started(stack, api)
+        writer.write(broken)
+        rest = await asyncio.wait_for(reader.read(), 5)  # the deadline of a line would be 30 s
+        [last] = [line for line in rest.splitlines() if line.startswith(b"{")]
+        result = json.loads(last)
+        assert (result["status"], result["problem"]["type"]) == (400, "/docs#bad-request")
+        assert b"HTTP/1.1" not in rest  # and no second answer
+    async with api.client.get("/v1/messages", params={"reference": "o-1"}) as answer:
+        assert len((await answer.json())["messages"]) == 1
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_a_single_message_whose_second_chunk_is_none_is_answered_at_once(api, caplog):
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    begun = CHUNKED.replace(b"/bulk", b"").replace(b"x-ndjson", b"json") + b"5\r\n{    \r\n"
+    writer.write(begun)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    writer.write(b"zz\r\n")
+    told = await asyncio.wait_for(reader.read(), 5)
+    assert told.startswith(b"HTTP/1.1 400 ")
+    assert b"/docs#bad-request" in told
+    assert told.count(b"HTTP/1.1") == 1
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+    writer.close()
+
+
+async def test_a_broken_request_behind_a_good_one_takes_nothing_from_it(api):
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    body = json.dumps(text()).encode()
+    request = head().replace(b"HTTP/1.0", b"HTTP/1.1").replace(b"/bulk", b"").replace(b"x-ndjson", b"json")
+    writer.write(request.replace(b"100000000", str(len(body)).encode()) + body)
+    first = await asyncio.wait_for(reader.readuntil(b'"term"'), 5)
+    assert first.startswith(b"HTTP/1.1 202 ")
+    writer.write(b"\0\0\0 nonsense\r\n\r\n")
+    assert b" 400 " in await asyncio.wait_for(reader.read(), 5)
+    writer.close()

@@ -10,7 +10,7 @@ import pytest
 
 from dispatcher.http import body, bulk, door, server
 from dispatcher.http.server import DOOR
-from tests.api_server import KEY, Api, serving, settings, text
+from tests.api_server import KEY, OTHER_KEY, Api, serving, settings, text
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -37,6 +37,8 @@ def head(path: str = "/v1/messages", *, length: int = 100, type_: str = "json") 
 
 BULK = head("/v1/messages/bulk", length=1_000_000, type_="x-ndjson")
 LINE = json.dumps(text()).encode() + b"\n"
+BULK_OF_ANOTHER = BULK.replace(KEY.encode(), OTHER_KEY.encode())
+LINE_OF_ANOTHER = json.dumps(text(program="leaks")).encode() + b"\n"
 
 
 async def asked(streams: Streams, path: str = "/v1/openapi.json") -> bytes:
@@ -78,8 +80,9 @@ async def served(api: Api) -> int:
 
 async def test_by_default_a_load_generator_with_256_connections_and_all_bulk_streams_is_served():
     async with serving() as api, AsyncExitStack() as stack:
-        for streams in await several(stack, api, bulk.STREAMS):
-            streams[1].write(BULK + LINE)
+        for number, streams in enumerate(await several(stack, api, bulk.STREAMS)):
+            mine = number < bulk.STREAMS_PER_ACCOUNT
+            streams[1].write(BULK + LINE if mine else BULK_OF_ANOTHER + LINE_OF_ANOTHER)
             await asyncio.wait_for(streams[0].readuntil(b'"status":202'), 5)
         for streams in await several(stack, api, 256):
             assert b" 200 " in await asked(streams)
@@ -255,7 +258,7 @@ async def test_a_dawdler_is_dropped_in_time_and_others_are_served_meanwhile(
     dawdle: Callable[[asyncio.StreamWriter], Awaitable[None]], last_word: bytes | None
 ):
     async with serving() as api, AsyncExitStack() as stack:
-        dawdlers = await several(stack, api, 10)
+        dawdlers = await several(stack, api, bulk.STREAMS_PER_ACCOUNT)
         dawdling = [asyncio.create_task(dawdle(writer)) for _, writer in dawdlers]
         hearing = [asyncio.create_task(ended(reader)) for reader, _ in dawdlers if last_word is not None]
         assert await served(api) == 202

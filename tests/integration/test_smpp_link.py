@@ -23,8 +23,10 @@ from dispatcher.smpp.pdu import (
     SubmitSmResp,
     Tag,
     Unbind,
+    UnbindResp,
 )
 from dispatcher.smpp.status import CommandStatus
+from dispatcher.smpp.writer import encode
 from tests.certificates import Certificates, make_certificates
 from tests.smpp_scenes import SUBMIT, ScriptedCarrier, Told, carrier, linked, scripted_carrier, soon, within
 
@@ -516,6 +518,80 @@ async def test_the_carriers_unbind_is_answered_and_the_link_comes_back(script):
         (answer,) = await script.take(1)
         assert (answer.command, answer.sequence) == (Command.UNBIND_RESP, 77)
         await told.until(lambda: told.states.count(LinkState.BOUND) == 2)
+
+
+@pytest.mark.parametrize(
+    ("after", "answered"),
+    [
+        (encode(EnquireLink(), 78), []),  # the session is over with the answer to unbind
+        (encode(Unbind(), 78), []),  # answered, too; the carrier has closed its session by then
+        (encode(DeliverSm(source="15550001111", destination="12345"), 78), [78]),  # refused
+        (encode(UnbindResp(), 78), []),
+        (struct.pack(">IIII", 16, 0x99, 0, 78), [78]),  # a command that nobody knows
+    ],
+    ids=["enquire_link", "unbind", "deliver_sm", "unbind_resp", "unknown"],
+)
+async def test_what_follows_the_carriers_unbind_in_the_same_read_upsets_nothing(script, after, answered):
+    told = Told()
+    async with linked(carrier(script.port), told) as link:
+        await bound(link)
+        visit = script.visit
+        visit.raw(visit.conversation.frame(Unbind(), 77) + after)
+        await within(visit.gone.wait())
+        replies = [script.received.get_nowait() for _ in range(script.received.qsize())]
+        assert [reply.sequence for reply in replies] == [*answered, 77]
+        assert replies[-1].command is Command.UNBIND_RESP
+        await told.until(lambda: told.states.count(LinkState.BOUND) == 2)
+        assert link.counters.disconnects == 1
+
+
+async def test_an_answer_that_comes_with_the_carriers_unbind_counts(script):
+    told = Told()
+    async with linked(carrier(script.port), told) as link:
+        (submission,) = await write(await bound(link), 1)
+        (received,) = await script.take(1)
+        visit = script.visit
+        answer = encode(SubmitSmResp(message_id="last"), received.sequence)
+        visit.raw(visit.conversation.frame(Unbind(), 77) + answer)
+        assert (await within(submission.answer)).message_id == "last"
+        (unbound,) = await script.take(1)
+        assert (unbound.command, unbound.sequence) == (Command.UNBIND_RESP, 77)
+        await told.until(lambda: told.states.count(LinkState.BOUND) == 2)
+        assert (link.counters.disconnects, link.counters.doubts) == (1, 0)
+
+
+async def test_the_carriers_unbind_is_told_as_the_reason_whatever_follows_it(script):
+    told = Told()
+    async with linked(carrier(script.port, reconnect_min=1.0, reconnect_max=2.0), told) as link:
+        await bound(link)
+        script.visit.raw(encode(Unbind(), 77) + encode(EnquireLink(), 78))
+        await told.until(lambda: LinkState.DOWN in told.states)
+        assert link.last_error == "the carrier ended the session"
+
+
+async def test_a_sign_of_life_and_the_answer_to_our_unbind_in_one_read_stop_the_link(script, caplog):
+    script.answers_unbinds = False
+    async with linked(carrier(script.port)) as link:
+        await bound(link)
+        stopping = asyncio.create_task(link.stop(drain=5.0))
+        (unbind,) = await script.take(1)
+        visit = script.visit
+        visit.raw(encode(EnquireLink(), 5) + encode(UnbindResp(), unbind.sequence))
+        await within(stopping)
+        assert link.state is LinkState.STOPPED
+        assert [record for record in caplog.records if record.name == "asyncio"] == []  # nothing was raised
+
+
+async def test_both_ends_may_unbind_at_once(script, caplog):
+    script.answers_unbinds = False
+    async with linked(carrier(script.port)) as link:
+        await bound(link)
+        stopping = asyncio.create_task(link.stop(drain=5.0))
+        (unbind,) = await script.take(1)
+        script.visit.raw(encode(Unbind(), 5) + encode(UnbindResp(), unbind.sequence))
+        await within(stopping)
+        assert link.state is LinkState.STOPPED
+        assert [record for record in caplog.records if record.name == "asyncio"] == []  # nothing was raised
 
 
 async def test_a_silent_carrier_is_left(script):

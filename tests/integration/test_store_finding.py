@@ -21,7 +21,7 @@ COLUMNS = (
 )  # fmt: skip
 MESSAGES = 20_000  # one in each second, up to now
 CUSTOMERS = (CUSTOMER, "+12025550124")
-FIND_BEFORE = "select message_id from hotsite.find($1, $2, null, null, null, null, 2)"
+FIND_BEFORE = "select message_id from hotsite.find($1, $2, null, null, null, null, null, null, 2)"
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ async def test_finding_since_a_time_looks_at_what_came_since_and_no_further(
         await store.find(TERM, account, since=datetime.now(UTC), **asked)
     await fill(store_database, account)
     since = datetime.now(UTC) - timedelta(seconds=100)
-    found = await store.find(TERM, account, since=since, limit=200, **asked)
+    found = (await store.find(TERM, account, since=since, limit=200, **asked)).messages
     await connection.close()
     assert len(found) == pytest.approx(expected, abs=20)
     assert all(view.accepted_at >= since for view in found)
@@ -104,11 +104,31 @@ async def test_messages_to_one_number_are_found_without_a_look_at_those_to_other
     connection = await admin(store_database)
     session = CountingSession(connection)
     store = PostgresStore(session)  # type: ignore[arg-type] # as above
-    assert list(await store.find(TERM, account, to="+12025559999")) == []
+    assert (await store.find(TERM, account, to="+12025559999")).messages == ()
     await fill(store_database, account)
-    assert list(await store.find(TERM, account, to="+12025559999")) == []
+    assert (await store.find(TERM, account, to="+12025559999")).messages == ()
     assert (session.looked_at, session.scans) == (0, 0)
     await connection.close()
+
+
+async def test_the_one_message_in_a_state_is_found_among_many_by_going_on_from_page_to_page(
+    store_database: Target, account: int
+) -> None:
+    await fill(store_database, account)
+    superuser = await admin(store_database)
+    oldest = await superuser.fetchval(
+        "update hotsite.delivery set state = 'failed'"
+        " where message_id = (select min(message_id::text)::uuid from hotsite.message) returning message_id"
+    )
+    await superuser.close()
+    store = PostgresStore(await Session.connect(as_role(store_database, "hotsite_dispatch"), timeout=5))
+    pages = [await store.find(TERM, account, state=State.FAILED)]
+    while pages[-1].reached is not None:
+        pages.append(await store.find(TERM, account, state=State.FAILED, after=pages[-1].reached))
+    await store.aclose()
+    assert [view.id for page in pages for view in page.messages] == [oldest]
+    assert len(pages) == MESSAGES // 10_000 + 1
+    assert pages[0].messages == ()
 
 
 async def test_a_dispatcher_of_the_version_before_still_finds_until_the_last_of_them_has_stopped(

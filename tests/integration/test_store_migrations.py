@@ -33,7 +33,9 @@ async def test_the_shipped_migrations_apply_and_a_second_run_finds_nothing_to_do
 ) -> None:
     target = as_role(bare_database, ROLE)
     first = await migrate.apply(target)
-    assert first.applied == tuple(m.name for m in migrate.migrations() if m.phase is Phase.PRE)
+    shipped = migrate.migrations()
+    newest = max(m.number for m in shipped)
+    assert first.applied == tuple(m.name for m in shipped if m.phase is Phase.PRE or m.number < newest)
     second = await migrate.apply(target)
     assert (second.applied, second.already) == ((), len(first.applied))
 

@@ -18,6 +18,8 @@ from tests.message_scenes import BODY, CARRIER, CUSTOMER, SHORT_CODE, Stage, rec
 from tests.message_store import TERM, admin, as_role
 
 DEADLINE_S = 10
+DAY = timedelta(days=1)
+EXPIRE = "update hotsite.message set expires_at = now() - interval '1 second' where message_id = $1"
 
 
 @pytest.fixture
@@ -121,6 +123,35 @@ async def test_claims_at_the_same_time_never_overlap_and_never_wait(
             ours = {claim.message_id for claim in await stage.claim(6)}
     assert len(theirs) == len(ours) == 3
     assert theirs.isdisjoint(ours)
+
+
+async def test_the_version_before_claims_nothing_that_has_expired_either(
+    stage: Stage, store_database: Target
+) -> None:
+    late, timely = stage.message(expires_at=stage.now() + DAY), stage.message(expires_at=stage.now() + DAY)
+    await stage.accept(late, timely)
+    superuser = await admin(store_database)
+    await superuser.execute(EXPIRE, late.id)
+    [row] = await superuser.fetch("select * from hotsite.claim($1, $2, $3, $4)", TERM, "denver-1", 10, 5.0)
+    assert (row["message_id"], row["expires_at"]) == (timely.id, timely.expires_at)
+    await superuser.close()
+
+
+async def test_a_text_that_a_wrong_clock_set_aside_is_sent_once_the_clock_is_right(
+    stage: Stage, store_database: Target
+) -> None:
+    message = stage.message(expires_at=stage.now() + DAY)
+    await stage.accept(message)
+    superuser = await admin(store_database)
+    await superuser.execute(EXPIRE, message.id)  # as seen by a clock that is days ahead
+    assert await stage.claim() == []
+    await superuser.execute(
+        "update hotsite.message set expires_at = $2 where message_id = $1", message.id, message.expires_at
+    )
+    assert await stage.claim() == []
+    assert await stage.store.release_due(TERM, 10) == 1
+    assert [claim.message_id for claim in await stage.claim()] == [message.id]
+    await superuser.close()
 
 
 async def test_many_claimers_share_the_queue_without_a_gap_or_an_overlap(

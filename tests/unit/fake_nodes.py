@@ -51,6 +51,7 @@ class FakeNode:
         self.term: int | None = None  # in which it is open
         self.reachable = True
         self.silent = False  # sockets are open, nothing comes back
+        self.canary_age_s = 0.0
         self.connections: list[FakeConnection] = []
 
     @property
@@ -86,9 +87,10 @@ class FakeConnection:
             raise CommitUnknown("the connection broke")
         return await work()
 
-    async def is_open(self, term: int) -> bool:
+    async def is_open(self, term: int, canary_max_age_s: float | None = None) -> bool:
         async def work() -> bool:
-            return self.node.term == term
+            fresh = canary_max_age_s is None or self.node.canary_age_s <= canary_max_age_s
+            return self.node.term == term and fresh
 
         return bool(await self.answer(work))
 
@@ -144,6 +146,10 @@ class FakeSites:
         assert site is not None
         record = Leader(node=node, incarnation="i", site=site, term=term)
         await self.etcd.put(self.settings.prefix + "leader", record.encode())
+
+    async def unname_leader(self) -> None:
+        """Its key is gone, as when its lease has run out."""
+        await self.etcd.delete(self.settings.prefix + "leader")
 
     async def lead(self, node: str, term: int) -> None:
         """`node` leads and is open, as seen by the dispatcher."""

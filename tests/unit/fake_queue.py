@@ -22,7 +22,10 @@ from replication.errors import CommitUnknown
 
 
 def claim(
-    number: int, message_class: MessageClass = MessageClass.SERVICE, body: str = "Power is out"
+    number: int,
+    message_class: MessageClass = MessageClass.SERVICE,
+    body: str = "Power is out",
+    expires_in_s: float | None = None,
 ) -> Claim:
     return Claim(
         claim_id=1,
@@ -37,7 +40,7 @@ def claim(
         body=body,
         encoding=Encoding.GSM,
         message_class=message_class,
-        expires_at=None,
+        expires_in_s=expires_in_s,
     )
 
 
@@ -52,6 +55,8 @@ class FakeQueue:
         self.returned: list[int] = []
         self.received: list[Receipt | Reply] = []
         self.errors: list[Exception] = []  # raised, one each, by settle, receipts and replies
+        self.due = 0  # segments whose time has come
+        self.wrong_clocks: set[str] = set()  # nodes whose clocks are not to be believed
         self.claims_made = 0
         self.claim_takes: asyncio.Event | None = None  # claims wait for it
         self.lose_next_claim = False
@@ -112,8 +117,10 @@ class FakeQueue:
         self.open = [c for c in self.open if c.claim_id not in claim_ids]
         return len(claim_ids)
 
-    async def release_due(self, _term: int, _limit: int) -> int:
-        return 0
+    async def release_due(self, _term: int, limit: int) -> int:
+        moved = min(limit, self.due)
+        self.due -= moved
+        return moved
 
     async def resend_doubtful(self, _term: int, _grace_s: float, _limit: int) -> int:
         return 0

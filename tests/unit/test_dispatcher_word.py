@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from dispatcher import registration as registration_module
 from dispatcher.condition import Condition
 from dispatcher.leadership import LeadershipState
 from dispatcher.registration import Registration
@@ -65,6 +66,7 @@ class Word:
     def __init__(self) -> None:
         self.record = HERE.record(held_for=None, unanswered=0)
         self.urgent = False
+        self.answered = asyncio.Event()
 
 
 @asynccontextmanager
@@ -75,6 +77,7 @@ async def registered() -> AsyncIterator[tuple[MemoryEtcd, Word, Registration]]:
         key="/d/columbus-1",
         describe=lambda: word.record,
         urgent=lambda: word.urgent,
+        answered=word.answered.set,
         clock=SystemClock(),
     )
     await registration.start()
@@ -131,3 +134,11 @@ async def test_a_stop_withdraws_the_record():
         await until_told(etcd, word.record)
         await registration.stop()
         assert await in_etcd(etcd) is None
+
+
+async def test_each_renewal_tells_that_etcd_answers(monkeypatch):
+    monkeypatch.setattr(registration_module, "RENEW_EVERY_S", 0.05)
+    async with registered() as (_, word, _):
+        for _ in range(3):
+            await asyncio.wait_for(word.answered.wait(), 5)
+            word.answered.clear()

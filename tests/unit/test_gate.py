@@ -39,6 +39,7 @@ OPEN = Facts(
     site="columbus",
     connected=True,
     opened=3,
+    vouched=True,
 )
 
 
@@ -67,11 +68,16 @@ def test_both_sites_send_when_egress_says_all_sites():
         (replace(OPEN, connected=False), "not-connected"),
         (replace(OPEN, opened=None), "not-open"),
         (replace(OPEN, opened=2), "not-open"),
+        (replace(OPEN, opened=None, vouched=False), "unproved"),
     ],
 )
 def test_each_reason_to_hold_is_named(facts: Facts, rule: str):
     gate = decide(facts)
     assert (gate.rule, gate.open, gate.may_send) == (rule, False, False)
+
+
+def test_a_leader_that_etcd_does_not_vouch_for_is_open_while_its_database_proves_it():
+    assert decide(replace(OPEN, vouched=False)).open
 
 
 @pytest.mark.parametrize("phase", [Phase.REQUESTED, Phase.CHECKED, Phase.ROLLED_BACK])

@@ -44,6 +44,38 @@ async def test_work_is_held_until_the_leaders_database_says_open():
         assert await held == ("columbus-a", 1)
 
 
+async def test_a_leader_whose_key_is_gone_serves_as_long_as_its_canary_is_fresh():
+    async with two_sites() as sites:
+        await sites.lead("columbus-a", 1)
+        await sites.unname_leader()
+        await eventually(lambda: sites.leadership.snapshot.leader is None)
+        asked = sites.leadership.run(where)
+        assert await asked == ("columbus-a", 1)
+        sites.nodes["columbus-a"].canary_age_s = 1.2
+        await eventually(lambda: sites.leadership.state.rule == "unproved")
+        assert not sites.leadership.state.may_send
+        sites.nodes["columbus-a"].canary_age_s = 0.2
+        await eventually(lambda: sites.leadership.state.open)
+
+
+async def test_a_leader_of_whom_etcd_says_nothing_any_more_needs_a_fresh_canary(monkeypatch):
+    async with two_sites() as sites:
+        await sites.lead("columbus-a", 1)
+        sites.nodes["columbus-a"].canary_age_s = 5.0
+        monkeypatch.setattr(module, "ETCD_SILENT_S", 0.05)
+        await eventually(lambda: sites.leadership.state.rule == "unproved")
+        monkeypatch.setattr(module, "ETCD_SILENT_S", 60.0)
+        sites.leadership.etcd_answered()
+        await eventually(lambda: sites.leadership.state.open)
+
+
+async def test_a_stale_canary_proves_nothing_against_a_leader_that_etcd_names():
+    async with two_sites() as sites:
+        sites.nodes["columbus-a"].canary_age_s = 5.0  # its agent was just started again
+        await sites.lead("columbus-a", 1)
+        assert await sites.leadership.run(where) == ("columbus-a", 1)
+
+
 async def test_a_swap_holds_work_and_lets_it_go_at_the_new_leader_before_etcd_says_opened():
     async with two_sites() as sites:
         await sites.lead("columbus-a", 1)

@@ -50,6 +50,7 @@ async def sending(
             sender=sender,
             identity="columbus-1.life",
             settings=sites.settings.dispatcher,
+            clock_agrees=lambda node: node not in queue.wrong_clocks,
             **parts,  # type: ignore[arg-type]
         )
         await sites.lead(lead, 1)
@@ -115,6 +116,56 @@ async def test_what_cannot_be_written_before_the_deadline_goes_back_to_the_queue
         outcomes = [bench.queue.outcome(n) for n in range(5)]
         assert outcomes == [SubmitOutcome.SUBMITTED] * 2 + [SubmitOutcome.QUEUED] * 3
         assert len(bench.links[0].texts) == 2
+
+
+async def test_what_expires_while_it_waits_for_room_is_not_written_and_goes_back():
+    link = FakeLink(room=0)
+    async with sending(link) as bench:
+        bench.queue.waiting = [claim(1), claim(2, expires_in_s=0.1), claim(3, expires_in_s=60.0)]
+        await eventually(lambda: bench.sender.unwritten == 3)
+        await bench.sites.clock.sleep(0.15)
+        link.space = 10
+        await eventually(lambda: len(bench.queue.settled) == 3)
+        assert [bench.queue.outcome(n) for n in (1, 2, 3)] == [
+            SubmitOutcome.SUBMITTED,
+            SubmitOutcome.QUEUED,
+            SubmitOutcome.SUBMITTED,
+        ]
+        assert len(link.texts) == 2
+
+
+async def test_how_long_a_text_may_be_sent_counts_from_before_its_claim_was_asked_for():
+    async with sending(FakeLink()) as bench:
+        bench.queue.claim_takes = asyncio.Event()
+        bench.queue.waiting = [claim(1, expires_in_s=0.1)]
+        await eventually(lambda: bool(bench.queue.open))
+        asyncio.get_running_loop().call_later(0.15, bench.queue.claim_takes.set)
+        await eventually(lambda: bench.queue.outcome(1) is SubmitOutcome.QUEUED)
+        assert bench.links[0].texts == []
+
+
+async def test_nothing_is_released_by_a_leaders_clock_that_disagrees_and_claims_are_ended_all_the_same():
+    async with sending(FakeLink()) as bench:
+        bench.queue.due = 5
+        bench.queue.wrong_clocks = {"columbus-a"}
+        bench.queue.lose_next_claim = True
+        bench.queue.waiting = [claim(1)]
+        await eventually(lambda: bool(bench.queue.open))
+        await bench.doubt.start()
+        await eventually(lambda: bool(bench.queue.returned))
+        await bench.sites.clock.sleep(0.1)
+        assert bench.queue.due == 5
+        bench.queue.wrong_clocks = set()
+        await eventually(lambda: bench.queue.due == 0)
+        await bench.doubt.stop()
+
+
+async def test_what_is_due_is_worked_off_without_a_pause_while_there_is_more():
+    async with sending(FakeLink()) as bench:
+        bench.queue.due = 30_000
+        await bench.doubt.start()
+        await eventually(lambda: bench.queue.due == 0)  # within 5 s: in single batches it would take 15
+        await bench.doubt.stop()
 
 
 async def test_a_claim_that_came_back_too_late_is_returned_unwritten():

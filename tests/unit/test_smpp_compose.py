@@ -25,7 +25,7 @@ def claim(body, segment=1, segments=None, source="12345"):
         body=body,
         encoding=encoding,
         message_class=MessageClass.SERVICE,
-        expires_at=None,
+        expires_in_s=None,
     )
 
 

@@ -13,9 +13,11 @@ from dispatcher.smpp.pdu import (
     BindResp,
     Command,
     EnquireLink,
+    EnquireLinkResp,
     GenericNack,
     SubmitSm,
     SubmitSmResp,
+    UnbindResp,
 )
 from dispatcher.smpp.reader import decode
 from dispatcher.smpp.session import NotInThisStateError, Role, State
@@ -112,6 +114,18 @@ def test_what_does_not_belong_into_the_state_is_not_sent():
     with pytest.raises(NotInThisStateError):
         esme.frame(SUBMIT, 1)
     assert esme.state is State.OPEN
+
+
+def test_an_unbind_and_what_follows_it_in_one_read_can_all_be_answered():
+    esme = bound(Role.ESME)
+    unbind, enquire, again = esme.feed(
+        raw(Command.UNBIND, 7) + raw(Command.ENQUIRE_LINK, 8) + raw(Command.UNBIND, 9)
+    )
+    esme.reply(UnbindResp(), unbind.sequence)
+    esme.reply(EnquireLinkResp(), enquire.sequence)
+    esme.reply(UnbindResp(), again.sequence)
+    assert answers(esme) == [(Command.UNBIND_RESP, 7, 0), (Command.UNBIND_RESP, 9, 0)]
+    assert esme.state is State.CLOSED
 
 
 FRAMES = st.sampled_from(

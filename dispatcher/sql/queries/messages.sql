@@ -9,7 +9,7 @@ select control.durability($1::text::pg_lsn);
 select * from hotsite.read($1, $2, $3);
 
 -- name: find
-select * from hotsite.find($1, $2, $3, $4, $5, $6, $7, $8, $9);
+select * from hotsite.find_page($1, $2, $3, $4, $5, $6, $7, $8, $9);
 
 -- name: cancel
 select * from hotsite.cancel($1, $2, $3);

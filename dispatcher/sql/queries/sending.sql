@@ -1,8 +1,12 @@
 -- name: is_open
-select coalesce(s.is_open and not s.in_recovery and s.term = $1, false) from control.state() as s;
+-- A canary from the future tells nothing: the clock was set back since, and only the next one has an age.
+select coalesce(
+    s.is_open and not s.in_recovery and s.term = $1 and ($2::double precision is null or abs(s.canary_age_s) <= $2),
+    false
+) from control.state() as s;
 
 -- name: claim
-select * from hotsite.claim($1, $2, $3, $4);
+select * from hotsite.claim_unexpired($1, $2, $3, $4);
 
 -- name: settle
 select hotsite.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);

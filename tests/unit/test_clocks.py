@@ -1,0 +1,104 @@
+"""Whose clock is believed, when clocks disagree."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any
+
+import pytest
+
+from dispatcher.clocks import AGREE_WITHIN_S, Clocks, disagrees
+from sitecontrol.clock import SystemClock
+from sitecontrol.records import Member, Observation, Role
+from sitecontrol.view import ClusterView, Entry, Snapshot
+from tests.unit.fake_nodes import eventually, settings, two_sites
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+_revisions = count(1)
+
+
+def entry(record: Member | Observation) -> Entry:
+    number = next(_revisions)
+    return Entry(record=record, mod_revision=number, create_revision=number, lease=1)
+
+
+def told(columbus: datetime, denver: datetime, witness: datetime | None = None) -> Snapshot:
+    """A picture in which each of these was just written."""
+    members = {
+        node: entry(Member(node=node, site=node[:-2], role=Role.STANDBY, wall=wall))
+        for node, wall in (("columbus-a", columbus), ("denver-a", denver))
+    }
+    observations = (
+        {} if witness is None else {"witness": entry(Observation(place="witness", at=witness, blind=False))}
+    )
+    return Snapshot(serial=next(_revisions), read_at=1.0, members=members, observations=observations)
+
+
+@pytest.fixture
+def clocks() -> Clocks:
+    nobody: Any = None  # etcd is not asked
+    return Clocks(view=ClusterView(nobody, "/", SystemClock()), settings=settings(), clock=SystemClock())
+
+
+SEEN = Snapshot(read_at=1.0)
+
+
+def test_a_leader_that_agrees_with_one_of_two_is_believed():
+    assert not disagrees(100.0, {"denver": 100.5, "witness": 4_000.0})
+    assert not disagrees(100.0, {"denver": -4_000.0, "witness": 100.0 - AGREE_WITHIN_S})
+
+
+def test_a_leader_that_disagrees_with_both_is_not():
+    assert disagrees(100.0, {"denver": 3_700.0, "witness": 3_700.0})
+
+
+def test_with_one_other_place_nobody_can_tell():
+    assert not disagrees(100.0, {"denver": 3_700.0})
+
+
+def test_the_leaders_clock_is_judged_and_no_other(clocks: Clocks):
+    clocks.look(SEEN, told(AT + HOUR, AT, AT), 50.0)
+    assert not clocks.agree("columbus-a")
+    assert clocks.agree("denver-a")
+    assert clocks.agree(None)
+    assert clocks.agree("nobody-a")
+
+
+def test_a_clock_that_agrees_again_is_believed_again(clocks: Clocks):
+    first = told(AT + HOUR, AT, AT)
+    clocks.look(SEEN, first, 50.0)
+    assert not clocks.agree("columbus-a")
+    later = AT + timedelta(seconds=10)
+    clocks.look(first, told(later, later, later), 60.0)
+    assert clocks.agree("columbus-a")
+
+
+def test_readings_of_different_moments_are_compared_by_our_running_clock(clocks: Clocks):
+    first = told(AT, AT, AT)
+    clocks.look(SEEN, first, 50.0)
+    later = told(AT + HOUR, AT + HOUR)
+    clocks.look(
+        first, Snapshot(read_at=2.0, members=later.members, observations=first.observations), 50.0 + 3_600.0
+    )
+    assert clocks.agree("columbus-a")
+
+
+def test_what_was_written_before_we_looked_tells_nothing(clocks: Clocks):
+    clocks.look(Snapshot(), told(AT + HOUR, AT, AT), 50.0)
+    assert clocks.agree("columbus-a")
+
+
+async def test_the_picture_is_followed():
+    async with two_sites() as sites:
+        clocks = Clocks(view=sites.view, settings=sites.settings, clock=sites.clock)
+        await eventually(lambda: sites.view.snapshot.read_at is not None)
+        await clocks.start()
+        now = sites.clock.wall()
+        for node, wall in (("columbus-a", now + HOUR), ("denver-a", now)):
+            record = Member(node=node, site=node[:-2], role=Role.STANDBY, wall=wall)
+            await sites.etcd.put(f"{sites.settings.prefix}members/{node}", record.encode())
+        seen = Observation(place="witness", at=now, blind=False)
+        await sites.etcd.put(f"{sites.settings.prefix}observations/witness", seen.encode())
+        await eventually(lambda: not clocks.agree("columbus-a"))
+        await clocks.stop()
+        assert not clocks.tasks.died.is_set()
