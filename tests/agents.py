@@ -310,6 +310,10 @@ class Pair:
             return False
         if {first["durability"], second["durability"]} != {"two-site"} or first["term"] != second["term"]:
             return False
+        # What an agent says of itself stands in etcd a moment later, and a swap is judged by that.
+        told = [value for key, value in (await self.read_keys()).items() if key.startswith("members/")]
+        if len(told) != len(self.sites) or not all(member["ready"] for member in told):
+            return False
         return await leader.select("select durability = 'two-site' and is_open from control.state()")
 
     async def _described(self) -> str:

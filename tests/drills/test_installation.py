@@ -3,6 +3,8 @@
 import os
 import pwd
 import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,14 +22,14 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives Postg
 def open_folder(path: Path) -> Path:
     """A folder that everybody reaches, whatever pytest does to its own."""
     path.mkdir(parents=True)
-    for folder in (path, *path.parents[:3]):
-        if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
+    for folder in (path, *path.parents):
+        if folder.stat().st_uid == os.geteuid() and folder.stat().st_mode & 0o011 != 0o011:
             folder.chmod(folder.stat().st_mode | 0o711)
     return path
 
 
 @pytest.fixture
-def outside() -> list[Path]:
+def outside() -> Iterator[list[Path]]:
     """Data that were placed elsewhere, to be removed."""
     made: list[Path] = []
     yield made
@@ -35,11 +37,18 @@ def outside() -> list[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
+@pytest.fixture
+def near() -> Iterator[Path]:
+    """A folder with a path short enough for a socket below it; pytest's own grow with its workers."""
+    with tempfile.TemporaryDirectory(prefix="hotsite-") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.root
 @needs_root
-def test_data_stay_in_a_lab_that_their_user_can_reach(tmp_path: Path) -> None:
-    found = install(open_folder(tmp_path / "lab"))
-    assert found.postgres_root == tmp_path / "lab" / "postgres"
+def test_data_stay_in_a_lab_that_their_user_can_reach(near: Path) -> None:
+    found = install(open_folder(near / "lab"))
+    assert found.postgres_root == near / "lab" / "postgres"
     assert found.run_as in ("postgres", "nobody")
     for site in SITES:
         assert found.postgres_home(site).stat().st_uid == pwd.getpwnam(found.run_as).pw_uid
@@ -48,8 +57,8 @@ def test_data_stay_in_a_lab_that_their_user_can_reach(tmp_path: Path) -> None:
 
 @pytest.mark.root
 @needs_root
-def test_data_go_elsewhere_when_a_folder_above_the_lab_is_closed(tmp_path: Path, outside: list[Path]) -> None:
-    closed = open_folder(tmp_path / "home")
+def test_data_go_elsewhere_when_a_folder_above_the_lab_is_closed(near: Path, outside: list[Path]) -> None:
+    closed = open_folder(near / "home")
     closed.chmod(0o700)
     (closed / "lab").mkdir()
     found = install(closed / "lab")
