@@ -64,8 +64,9 @@ class Targets(BaseModel):
 
 
 class Supervisor:
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, *, head_start: float = HEAD_START) -> None:
         self._plan = plan
+        self._head_start = head_start
         self._data_dirs = [plan.lab.installation.data_dir(site) for site in SITES]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HOTSITE_")}
         environment[ownership.MARK] = plan.lab.id
@@ -115,7 +116,7 @@ class Supervisor:
         """SIGKILL to all of them within a moment, and to whatever they started meanwhile."""
         chosen = [self.children[name] for name in targets.processes]
         for child in chosen:
-            child.hold = targets.hold
+            child.expect_death(hold=targets.hold)
         # Looked up before the first blow, so that all fall together; the agents first, since they restart others.
         pids = self._postgres_pids(targets)
         for child in sorted(chosen, key=lambda child: child.process.kind is not Kind.AGENT):
@@ -140,10 +141,9 @@ class Supervisor:
 
     def release(self) -> None:
         """Everything may run again. A place that was lost starts its agent and etcd first, as a lab does."""
-        loop = asyncio.get_running_loop()
         for child in self.children.values():
             child.send(signal.SIGCONT)
-            loop.call_later(0 if child.process.kind in FIRST_WAVE else HEAD_START, child.release)
+            child.release(after=0 if child.process.kind in FIRST_WAVE else self._head_start)
         ownership.send_to(self._postgres_pids(Targets(postgres=SITES)), signal.SIGCONT)
         log.info("released")
 
