@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 import signal
 import sys
 import time
@@ -13,8 +12,9 @@ from typing import Any, TypeVar
 
 import click
 
-from sitecontrol.cli.session import Exit, Globals, Problem, leave, with_globals
+from sitecontrol.cli.session import Amount, Exit, Globals, Problem, leave, with_globals
 from sitecontrol.lab import startup
+from sitecontrol.lab.arguments import BasePort, CarrierType
 from sitecontrol.lab.control import LabControl, read_lab
 from sitecontrol.lab.errors import LabError
 from sitecontrol.lab.faults import FAULTS, heal, site_for
@@ -25,10 +25,6 @@ from sitecontrol.lab.starting import start
 from sitecontrol.lab.status import is_whole, status_of, status_table
 
 POLL = 0.2
-
-CARRIER = re.compile(
-    r"^(?P<name>[a-z][a-z0-9-]{0,38})=(?:(?P<system_id>[^@=]{1,15})@)?(?P<host>[^:@]+):(?P<port>\d+)$"
-)
 
 T = TypeVar("T")
 
@@ -47,29 +43,14 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(coroutine)
 
 
-class CarrierType(click.ParamType[ExternalCarrier]):
-    name = "NAME=[SYSTEM_ID@]HOST:PORT"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> ExternalCarrier:
-        if isinstance(value, ExternalCarrier):
-            return value
-        found = CARRIER.match(value)
-        if found is None:
-            self.fail(f"{value!r} is not {self.name}, as in main=hotsite@127.0.0.1:2775", param, ctx)
-        given = {key: text for key, text in found.groupdict().items() if text is not None}
-        return ExternalCarrier.model_validate(given)
-
-
 @click.group()
 def lab() -> None:
     """A whole system on this machine: two sites, a witness, carriers, the lines between them."""
 
 
 @lab.command()
-@click.option("--base-port", type=click.IntRange(1024, 65_000), help=f"First of 100 ports. [{DEFAULT_BASE}]")
-@click.option("--wan-ms", type=click.FloatRange(0, 10_000), help="Round trip between the places. [35]")
+@click.option("--base-port", type=BasePort(), help=f"First of 100 ports. [{DEFAULT_BASE}]")
+@click.option("--wan-ms", type=Amount(0, 10_000), help="Round trip between the places. [35]")
 @click.option("--dispatchers", type=click.IntRange(1, MAX_DISPATCHERS), help="Dispatchers per site. [2]")
 @click.option("--simulators", type=click.IntRange(1, MAX_CARRIERS), help="Simulated carriers. [2]")
 @click.option(
@@ -106,6 +87,7 @@ def up(
     if carriers:
         wanted["carriers"] = carriers
     wanted["restart"] = not no_restart
+    _refuse_unfit(carriers)
     passwords = _passwords(carriers, password_files)
     with told():
         if fresh:
@@ -114,6 +96,15 @@ def up(
     start(options, plan, foreground=not detach)
     if not detach:
         _stay(options, plan)
+
+
+def _refuse_unfit(carriers: tuple[ExternalCarrier, ...]) -> None:
+    names = [carrier.name for carrier in carriers]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise Problem(f"--carrier: two are called {twice!r}; give each a name of its own", Exit.USAGE)
+    if len(names) > MAX_CARRIERS:
+        raise Problem(f"--carrier: a lab has at most {MAX_CARRIERS}, not {len(names)}", Exit.USAGE)
 
 
 def _passwords(carriers: tuple[ExternalCarrier, ...], files: tuple[str, ...]) -> dict[str, str]:
@@ -182,7 +173,9 @@ def down(options: Globals, *, purge: bool) -> None:
 
 @lab.command()
 @click.argument("process")
-@click.option("-n", "--lines", default=50, show_default=True, help="How many of the last lines.")
+@click.option(
+    "-n", "--lines", type=click.IntRange(0), default=50, show_default=True, help="How many of the last lines."
+)
 @click.option("-f", "--follow", is_flag=True, help="Go on showing what is added, until Ctrl-C.")
 @with_globals
 def logs(options: Globals, process: str, *, lines: int, follow: bool) -> None:
@@ -199,7 +192,7 @@ def logs(options: Globals, process: str, *, lines: int, follow: bool) -> None:
 @lab.command(epilog="Faults: " + ", ".join(FAULTS))
 @click.argument("name", type=click.Choice(list(FAULTS)), metavar="NAME")
 @click.option("--site", help="Where; else the site that the fault's name speaks of.")
-@click.option("--for", "seconds", type=click.FloatRange(0), help="Heal after so many seconds.")
+@click.option("--for", "seconds", type=Amount(0, 86_400), help="Heal after so many seconds.")
 @with_globals
 def fault(options: Globals, name: str, *, site: str | None, seconds: float | None) -> None:
     """Break one thing, by hand. `lab heal` mends it."""
@@ -238,8 +231,14 @@ async def _heal(options: Globals) -> None:
 
 @click.command()
 @click.option("--keep", is_flag=True, help="Leave the lab running afterwards.")
-@click.option("--customers", default=5_000, show_default=True, help="How many are told of the outage.")
-@click.option("--base-port", default=DEFAULT_BASE, show_default=True)
+@click.option(
+    "--customers",
+    type=click.IntRange(1, 100_000),
+    default=5_000,
+    show_default=True,
+    help="How many are told of the outage.",
+)
+@click.option("--base-port", type=BasePort(), default=DEFAULT_BASE, show_default=True)
 @with_globals
 def demo(options: Globals, *, keep: bool, customers: int, base_port: int) -> None:
     """Both sites, real traffic, the live site killed in the middle, nothing lost: and the proof."""

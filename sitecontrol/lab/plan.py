@@ -16,6 +16,8 @@ from sitecontrol.lab.installation import Installation
 from sitecontrol.lab.layout import LabDir
 from sitecontrol.lab.ports import (
     DEFAULT_BASE,
+    HIGHEST_BASE,
+    LOWEST_BASE,
     MAX_CARRIERS,
     MAX_DISPATCHERS,
     PLACES,
@@ -43,7 +45,7 @@ class ExternalCarrier(BaseModel):
 class LabOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    base_port: int = Field(default=DEFAULT_BASE, ge=1024, le=65_000)
+    base_port: int = Field(default=DEFAULT_BASE, ge=LOWEST_BASE, le=HIGHEST_BASE)
     wan_ms: float = Field(default=35.0, ge=0, le=10_000)
     dispatchers: int = Field(default=2, ge=1, le=MAX_DISPATCHERS)
     simulators: int = Field(default=2, ge=1, le=MAX_CARRIERS)
