@@ -16,8 +16,9 @@ from sitecontrol.cli.session import Amount, Exit, Globals, Problem, leave, with_
 from sitecontrol.lab import startup
 from sitecontrol.lab.arguments import BasePort, CarrierType
 from sitecontrol.lab.control import LabControl, read_lab
-from sitecontrol.lab.errors import LabError
+from sitecontrol.lab.errors import LabError, LabUnreachableError
 from sitecontrol.lab.faults import FAULTS, heal, site_for
+from sitecontrol.lab.layout import LabDir
 from sitecontrol.lab.plan import ExternalCarrier, Plan
 from sitecontrol.lab.ports import DEFAULT_BASE, MAX_CARRIERS, MAX_DISPATCHERS
 from sitecontrol.lab.shutdown import bring_down
@@ -133,7 +134,7 @@ def _stay(options: Globals, plan: Plan) -> None:
             time.sleep(POLL)
     except KeyboardInterrupt:
         options.console.print("ending the lab")
-    bring_down(plan)
+    bring_down(plan.directory)
 
 
 @lab.command()
@@ -157,18 +158,20 @@ async def _status(options: Globals) -> dict[str, Any]:
 @click.option("--purge", is_flag=True, help="Also remove the lab's folder and data.")
 @with_globals
 def down(options: Globals, *, purge: bool) -> None:
-    """End the lab: nothing of it runs afterwards, also when its supervisor had crashed."""
+    """End the lab: nothing of it runs afterwards, also when its supervisor had crashed or its record is damaged."""
     with told():
-        plan = read_lab(options.lab)
+        lab_dir = LabDir.at(options.lab)
+        if not lab_dir.is_ours:
+            raise LabUnreachableError(f"no lab in {lab_dir.root}: name its folder with --dir")
         with options.console.status("ending the lab"):
-            stragglers = bring_down(plan)
+            stragglers = bring_down(lab_dir)
         if purge:
             startup.remove(options.lab)
     if options.as_json:
-        options.emit({"dir": str(plan.directory.root), "stragglers": stragglers, "purged": purge})
+        options.emit({"dir": str(lab_dir.root), "stragglers": stragglers, "purged": purge})
     else:
         also = f"; {stragglers} processes were left over from a crash" if stragglers else ""
-        options.console.print(f"Nothing of the lab in {plan.directory.root} runs any more{also}.")
+        options.console.print(f"Nothing of the lab in {lab_dir.root} runs any more{also}.")
 
 
 @lab.command()

@@ -30,7 +30,8 @@ def read_lab(directory: Path) -> Plan:
         raise LabUnreachableError(f"no lab in {lab_dir.root}: `sitectl lab up` starts one") from error
     except ValueError as error:
         raise LabUnreachableError(
-            f"{lab_dir.identity_file} cannot be read: `sitectl lab up --fresh` makes the lab anew"
+            f"{lab_dir.identity_file} is damaged: `sitectl lab down` ends what still runs of that lab, and then"
+            " `sitectl lab up --fresh` forgets its data and makes it anew"
         ) from error
     return Plan(lab, lab_dir)
 

@@ -32,11 +32,11 @@ def start(options: Globals, plan: Plan, *, foreground: bool) -> None:
             asyncio.run(_wait_until_up(options, plan, supervisor))
     except KeyboardInterrupt:
         console.print("interrupted: ending what was started")
-        bring_down(plan)
+        bring_down(plan.directory)
         raise
     except LabError as error:
         if foreground:
-            bring_down(plan)
+            bring_down(plan.directory)
         raise Problem(str(error), Exit(error.exit_code)) from error
     _introduce(options, plan)
 

@@ -173,7 +173,7 @@ class Supervisor:
         await asyncio.to_thread(self._end_postgres)
         await asyncio.gather(*(child.stop(ETCD_WITHIN) for child in self.children.values()))
         left = await asyncio.to_thread(
-            ownership.end, self._plan.lab.id, self._data_dirs, within=STRAGGLERS_WITHIN
+            ownership.end, [self._plan.lab.id], self._data_dirs, within=STRAGGLERS_WITHIN
         )
         log.info("stopped", stragglers=left)
 

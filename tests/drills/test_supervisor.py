@@ -151,9 +151,9 @@ async def test_the_mark_finds_grandchildren_and_nothing_else(tmp_path: Path) -> 
     parent = (sys.executable, "-c", script)
     with subprocess.Popen(SLEEPER) as stranger:  # noqa: ASYNC220 # it only has to be there
         async with running(tmp_path, parent, restart=False) as (child, lab_id):
-            await until(lambda: len(ownership.processes_of(lab_id, [])) == 2)
-            assert await asyncio.to_thread(ownership.end, lab_id, [], within=2) == 2
-            assert ownership.processes_of(lab_id, []) == []
+            await until(lambda: len(ownership.processes_of([lab_id], [])) == 2)
+            assert await asyncio.to_thread(ownership.end, [lab_id], [], within=2) == 2
+            assert ownership.processes_of([lab_id], []) == []
             await until(lambda: child.state is ChildState.DEAD)
         assert stranger.poll() is None
         stranger.kill()
