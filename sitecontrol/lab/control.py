@@ -104,9 +104,15 @@ class LabControl:
                     raise LabUnreachableError(f"{url}: {answer.status} {(await answer.text()).strip()}")
                 return dict(await answer.json())
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise LabUnreachableError(
-                f"the lab in {self.plan.directory.root} does not run (or hangs): `sitectl lab up` starts it"
-            ) from error
+            raise LabUnreachableError(self._silence(port)) from error
+
+    def _silence(self, port: int) -> str:
+        if port == self.plan.ports.wan:
+            return (
+                "the WAN emulator does not answer, so no line can be cut or mended: `sitectl lab status` tells "
+                "whether it runs, `sitectl lab logs wan` what it said last"
+            )
+        return f"the lab in {self.plan.directory.root} does not run (or hangs): `sitectl lab up` starts it"
 
     # -- the processes of the system ---------------------------------------------------------------------------
 

@@ -157,5 +157,7 @@ async def site_for(control: LabControl, fault: Fault, site: str | None) -> str:
 
 async def heal(control: LabControl) -> None:
     """Mend every line, continue what was stopped, start what was held down."""
-    await control.heal_lines()
-    await control.release()
+    try:
+        await control.heal_lines()
+    finally:  # also when the emulator itself is down
+        await control.release()
