@@ -20,7 +20,7 @@ from sitecontrol.lab.errors import LabError, LabUnreachableError
 from sitecontrol.lab.faults import FAULTS, heal, site_for
 from sitecontrol.lab.layout import LabDir
 from sitecontrol.lab.plan import ExternalCarrier, Plan
-from sitecontrol.lab.ports import DEFAULT_BASE, MAX_CARRIERS, MAX_DISPATCHERS
+from sitecontrol.lab.ports import DEFAULT_BASE, MAX_CARRIERS, MAX_DISPATCHERS, PLACES
 from sitecontrol.lab.shutdown import bring_down
 from sitecontrol.lab.starting import start
 from sitecontrol.lab.status import is_whole, status_of, status_table
@@ -182,19 +182,24 @@ def down(options: Globals, *, purge: bool) -> None:
 @click.option("-f", "--follow", is_flag=True, help="Go on showing what is added, until Ctrl-C.")
 @with_globals
 def logs(options: Globals, process: str, *, lines: int, follow: bool) -> None:
-    """The log of one process (names as in `lab status`; also: supervisor)."""
+    """The log of one process: a name of `lab status`, or supervisor."""
     with told():
-        plan = read_lab(options.lab)
-    file = plan.directory.log(process)
+        files = read_lab(options.lab).logs
+    if process not in files:
+        raise Problem(
+            f"no process of this lab is called {process!r}; there are: {', '.join(files)}", Exit.USAGE
+        )
+    file = files[process]
     if not file.exists():
-        known = ", ".join(sorted(log.stem for log in file.parent.glob("*.log"))) or "none yet"
-        raise Problem(f"no process {process!r} has a log here; there are: {known}", Exit.USAGE)
+        raise Problem(f"{process} has no log yet: it was never started", Exit.FAILED)
     os.execvp("tail", ["tail", "-n", str(lines), *(["-F"] if follow else []), str(file)])  # noqa: S606 # tail does it best
 
 
 @lab.command(epilog="Faults: " + ", ".join(FAULTS))
 @click.argument("name", type=click.Choice(list(FAULTS)), metavar="NAME")
-@click.option("--site", help="Where; else the site that the fault's name speaks of.")
+@click.option(
+    "--site", type=click.Choice(PLACES), help="Where; else the site that the fault's name speaks of."
+)
 @click.option("--for", "seconds", type=Amount(0, 86_400), help="Heal after so many seconds.")
 @with_globals
 def fault(options: Globals, name: str, *, site: str | None, seconds: float | None) -> None:

@@ -233,6 +233,15 @@ class Plan:
     def of_place(self, place: str) -> tuple[Process, ...]:
         return tuple(p for p in self.processes if p.place == place)
 
+    @property
+    def logs(self) -> dict[str, Path]:
+        """Where each process of `lab status` logs, and the supervisor: name -> file."""
+        files = {name: self.directory.log(name) for name in (*(p.name for p in self.processes), "supervisor")}
+        homes = {site: self.lab.installation.data_dir(site) for site in SITES}
+        return files | {
+            f"{site}-postgres": home.with_name("data.conf") / "postgres.log" for site, home in homes.items()
+        }
+
     @cached_property
     def listening(self) -> dict[int, str]:
         """Every port that must be free before the lab starts -> what will listen there."""
