@@ -19,7 +19,7 @@ CLUSTER_KEYS = {
     "live_site", "leader", "term", "durability", "sync", "swap", "members", "dispatchers", "paused", "paused_reason",
     "told_by", "etcd_reached",
 }  # fmt: skip
-PHASES = ["checked", "held", "flushed", "handed", "promoted", "opened", "following", "in_step"]
+PHASES = ["checked", "held", "flushed", "handed", "promoted", "opened", "following", "in step"]
 
 
 @dataclass(frozen=True, kw_only=True)
