@@ -17,7 +17,6 @@ Control, over HTTP on 127.0.0.1 with `Authorization: Bearer <the lab's token>`:
 """
 
 import asyncio
-import hmac
 import os
 import signal
 import sys
@@ -35,6 +34,7 @@ from pydantic import BaseModel, ConfigDict
 from sitecontrol.lab import ownership
 from sitecontrol.lab.child import Child
 from sitecontrol.lab.errors import LabError
+from sitecontrol.lab.guard import requiring
 from sitecontrol.lab.layout import LabDir
 from sitecontrol.lab.pidfiles import write_pid
 from sitecontrol.lab.plan import FIRST_WAVE, Kind, Lab, Plan
@@ -185,14 +185,6 @@ class Supervisor:
 
 
 def control_app(supervisor: Supervisor, token: str) -> web.Application:
-    @web.middleware
-    async def guard(request: web.Request, handler: Any) -> web.StreamResponse:
-        given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(given.encode(), token.encode()):
-            raise web.HTTPUnauthorized(text="the lab's token is missing or wrong\n")
-        answer: web.StreamResponse = await handler(request)
-        return answer
-
     async def state(_request: web.Request) -> web.Response:
         return web.json_response(supervisor.state())
 
@@ -212,7 +204,7 @@ def control_app(supervisor: Supervisor, token: str) -> web.Application:
         supervisor.stopped.set()
         return web.json_response({})
 
-    app = web.Application(middlewares=[guard])
+    app = web.Application(middlewares=[requiring(token)])
     app.add_routes(
         [
             web.get("/state", state),
