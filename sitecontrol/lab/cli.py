@@ -18,12 +18,14 @@ from sitecontrol.lab.arguments import BasePort, CarrierType
 from sitecontrol.lab.control import LabControl, read_lab
 from sitecontrol.lab.errors import LabError, LabUnreachableError
 from sitecontrol.lab.faults import FAULTS, heal, site_for
+from sitecontrol.lab.lab_file import read_lab_file
 from sitecontrol.lab.layout import LabDir
 from sitecontrol.lab.plan import ExternalCarrier, Plan
 from sitecontrol.lab.ports import DEFAULT_BASE, MAX_CARRIERS, MAX_DISPATCHERS, PLACES
 from sitecontrol.lab.shutdown import bring_down
 from sitecontrol.lab.starting import start
 from sitecontrol.lab.status import is_whole, status_of, status_table
+from sitecontrol.settings import SettingsError
 
 POLL = 0.2
 
@@ -83,13 +85,18 @@ def up(
     detach: bool,
     **numbers: float | None,
 ) -> None:
-    """Start a lab. Without --detach it runs until Ctrl-C. Data of an earlier run in the folder are kept."""
-    wanted: dict[str, object] = {name: value for name, value in numbers.items() if value is not None}
+    """Start a lab. Without --detach it runs until Ctrl-C. Data of an earlier run in the folder are kept.
+
+    With --config FILE as the file says (see configs/lab.toml), unless a flag says otherwise.
+    """
+    wanted: dict[str, Any] = {"restart": True, **_from_file(options.config)}
+    wanted |= {name: value for name, value in numbers.items() if value is not None}
+    if no_restart:
+        wanted["restart"] = False
     if carriers:
+        _refuse_unfit(carriers)
         wanted["carriers"] = carriers
-    wanted["restart"] = not no_restart
-    _refuse_unfit(carriers)
-    passwords = _passwords(carriers, password_files)
+    passwords = _passwords(wanted.get("carriers", ()), password_files)
     with told():
         if fresh:
             startup.remove(options.lab)
@@ -97,6 +104,16 @@ def up(
     start(options, plan, foreground=not detach)
     if not detach:
         _stay(options, plan)
+
+
+def _from_file(config: Path | None) -> dict[str, Any]:
+    """What the lab's file sets, if one is named."""
+    if config is None:
+        return {}
+    try:
+        return read_lab_file(config).options()
+    except SettingsError as error:
+        raise Problem(str(error), Exit.USAGE) from error
 
 
 def _refuse_unfit(carriers: tuple[ExternalCarrier, ...]) -> None:
