@@ -176,9 +176,6 @@ class FailoverSettings(Section):
     restart_within: Seconds = 1.0
     swap_deadline: Seconds = 10.0
     drain_within: Seconds = 0.1  # how long a swap waits for the answers of the carriers' windows
-    unfit_for: Seconds = 10.0
-    cooldown: Seconds = 60.0
-    max_swaps_per_hour: Annotated[int, Field(ge=0, le=60)] = 3
 
 
 class Durability(StrEnum):
