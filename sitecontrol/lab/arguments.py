@@ -1,6 +1,7 @@
 """The arguments of `sitectl lab` whose rules click does not know: a carrier of one's own, a base port."""
 
 import re
+from ipaddress import IPv6Address
 from typing import Any, NoReturn
 
 import click
@@ -38,12 +39,22 @@ class CarrierType(click.ParamType[ExternalCarrier]):
             refuse(f"NAME is {name!r}, and must be a small letter, then at most 38 of a-z, 0-9 and -")
         if at and not _SYSTEM_ID.fullmatch(login):
             refuse(f"SYSTEM_ID is {login!r}, and must be 1 to 15 letters, digits or signs")
-        if not _HOST.fullmatch(host):
-            refuse(f"HOST is {host!r}, and must be a name or an IPv4 address")
+        if not _is_host(host):
+            refuse(f"HOST is {host!r}, and must be a name, an IPv4 address, or an IPv6 address in brackets")
         if not (port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= _HIGHEST_PORT):
             refuse(f"PORT is {port!r}, and must be a number from 1 to {_HIGHEST_PORT}")
         given = {"system_id": login} if at else {}
-        return ExternalCarrier(name=name, host=host, port=int(port), **given)
+        return ExternalCarrier(name=name, host=host.strip("[]"), port=int(port), **given)
+
+
+def _is_host(text: str) -> bool:
+    if not (text.startswith("[") and text.endswith("]")):
+        return _HOST.fullmatch(text) is not None
+    try:
+        IPv6Address(text[1:-1])
+    except ValueError:
+        return False
+    return True
 
 
 class BasePort(click.IntRange):

@@ -58,6 +58,7 @@ def prepare(directory: Path, wanted: Mapping[str, object], carrier_passwords: Ma
     )
     plan = Plan(lab, lab_dir)
     try:
+        refuse_unknown_hosts(plan)
         refuse_if_taken(plan)
     except LabRefusedError:
         if before is None:
@@ -80,6 +81,18 @@ def refuse_if_running(lab_dir: LabDir) -> None:
             f"{len(left)} processes of the lab in {lab_dir.root} still run, after a crash: "
             f"`sitectl lab down --dir {lab_dir.root}` ends them"
         )
+
+
+def refuse_unknown_hosts(plan: Plan) -> None:
+    """A carrier that has no address would only be waited for."""
+    for carrier in plan.carriers:
+        try:
+            socket.getaddrinfo(carrier.host, carrier.port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise LabRefusedError(
+                f"the carrier {carrier.name}: {carrier.host} has no address here ({error.strerror}): "
+                "correct the name, or give its IP address"
+            ) from error
 
 
 def refuse_if_taken(plan: Plan) -> None:

@@ -22,14 +22,14 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import psutil
 import structlog
 import uvloop
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sitecontrol.lab import ownership
 from sitecontrol.lab.child import Child
@@ -60,7 +60,7 @@ class Targets(BaseModel):
     postgres: tuple[str, ...] = ()  # sites
     postmaster_only: bool = False  # leave its backends to find out by themselves
     hold: bool = False  # stay down until released
-    signal: str = "KILL"
+    signal: Literal["KILL", "STOP", "CONT", "TERM", "INT", "QUIT"] = "KILL"
 
 
 class Supervisor:
@@ -188,12 +188,21 @@ def control_app(supervisor: Supervisor, token: str) -> web.Application:
     async def state(_request: web.Request) -> web.Response:
         return web.json_response(supervisor.state())
 
+    async def targets_of(request: web.Request) -> Targets:
+        try:
+            targets = Targets.model_validate_json(await request.read())
+        except ValidationError as error:
+            raise web.HTTPBadRequest(text=f"{error}\n") from error
+        unknown = set(targets.processes) - set(supervisor.children) | set(targets.postgres) - set(SITES)
+        if unknown:
+            raise web.HTTPBadRequest(text=f"nothing here is called {', '.join(sorted(unknown))}\n")
+        return targets
+
     async def kill(request: web.Request) -> web.Response:
-        targets = Targets.model_validate_json(await request.read())
-        return web.json_response({"postgres_pids": await supervisor.kill(targets)})
+        return web.json_response({"postgres_pids": await supervisor.kill(await targets_of(request))})
 
     async def send(request: web.Request) -> web.Response:
-        supervisor.signal(Targets.model_validate_json(await request.read()))
+        supervisor.signal(await targets_of(request))
         return web.json_response({})
 
     async def release(_request: web.Request) -> web.Response:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
 
 from sitecontrol.lab import ownership
 from sitecontrol.lab.child import Child, ChildState
@@ -19,7 +20,7 @@ from sitecontrol.lab.errors import LabRefusedError
 from sitecontrol.lab.layout import LabDir
 from sitecontrol.lab.pidfiles import read_pid, write_pid
 from sitecontrol.lab.plan import Kind, Process
-from sitecontrol.lab.supervisor import Supervisor, Targets
+from sitecontrol.lab.supervisor import Supervisor, Targets, control_app
 from tests.drills.test_configs import plan_in
 
 SLEEPER = (sys.executable, "-c", "import time; time.sleep(600)")
@@ -188,3 +189,25 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(LabRefusedError, match="not a lab"):
         LabDir.at(tmp_path).create()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b'{"processes": ["nobody"]}',
+        b'{"postgres": ["../witness"]}',
+        b'{"signal": "USR1"}',
+        b'{"why": 1}',
+    ],
+)
+async def test_a_fault_that_is_not_understood_is_refused_and_strikes_nobody(
+    tmp_path: Path, body: bytes
+) -> None:
+    supervisor = Supervisor(plan_in(tmp_path / "lab"))
+    async with TestClient(TestServer(control_app(supervisor, "token"))) as client:
+        for path in ("/kill", "/signal"):
+            answer = await client.post(path, data=body, headers={"Authorization": "Bearer token"})
+            assert answer.status == 400
+            assert await answer.text()

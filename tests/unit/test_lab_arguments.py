@@ -1,5 +1,6 @@
 """What `sitectl lab up` refuses before anything is started: each in one line with the cure, as a usage error."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,10 @@ from click.testing import CliRunner, Result
 from sitecontrol.cli.root import sitectl
 from sitecontrol.cli.session import Exit
 from sitecontrol.lab.arguments import CarrierType
+from sitecontrol.lab.errors import LabRefusedError
 from sitecontrol.lab.plan import ExternalCarrier
+from sitecontrol.lab.startup import refuse_unknown_hosts
+from tests.drills.test_configs import plan_in
 
 
 def sitectl_in(folder: Path, *words: str) -> Result:
@@ -43,7 +47,8 @@ def assert_usage(result: Result, *words: str) -> None:
         ("a=:2775", ("HOST is ''",)),
         ("a=h h:2775", ("HOST is 'h h'",)),
         ("a=-h:2775", ("HOST is '-h'",)),
-        ("a=[::1]:2775", ("HOST is '[::1]'", "IPv4")),
+        ("a=::1:2775", ("HOST is '::1'",)),
+        ("a=[::x]:2775", ("HOST is '[::x]'", "an IPv6 address in brackets")),
         ("a=@h:2775", ("SYSTEM_ID is ''",)),
         ("a=a-name-of-sixteen@h:2775", ("SYSTEM_ID is",)),
     ],
@@ -56,6 +61,7 @@ def test_a_carrier_that_cannot_be_is_refused(tmp_path: Path, value: str, words: 
     ("value", "carrier"),
     [
         ("main=127.0.0.1:2775", ExternalCarrier(name="main", host="127.0.0.1", port=2775)),
+        ("six=[::1]:2775", ExternalCarrier(name="six", host="::1", port=2775)),
         ("b-2=me@smpp.example.com:65535",
          ExternalCarrier(name="b-2", host="smpp.example.com", port=65_535, system_id="me")),
     ],
@@ -98,3 +104,15 @@ def test_other_numbers_have_their_ranges(tmp_path: Path, words: list[str]) -> No
 @pytest.mark.parametrize("words", [["--base-port", "65437"], ["--customers", "0"]])
 def test_the_demo_has_the_same_ranges(tmp_path: Path, words: list[str]) -> None:
     assert_usage(sitectl_in(tmp_path, "demo", *words), words[0])
+
+
+def test_a_carrier_whose_name_has_no_address_is_refused_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nowhere(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", nowhere)
+    carrier = {"name": "mine", "host": "smsc.invalid", "port": 2775}
+    with pytest.raises(LabRefusedError, match=r"mine: smsc\.invalid has no address here .* give its IP"):
+        refuse_unknown_hosts(plan_in(tmp_path / "lab", carriers=[carrier]))
