@@ -2,12 +2,15 @@
 
 python -m dispatcher --config FILE --name NAME
 python -m dispatcher migrate --config FILE
-python -m dispatcher account add --config FILE --account NAME --program NAME --source SHORTCODE
+python -m dispatcher account add --config FILE --account NAME --program NAME --source SHORTCODE [--expires 90d]
+python -m dispatcher account list --config FILE [--account NAME]
+python -m dispatcher account revoke --config FILE KEY
 """
 
 import json
 import sys
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -16,6 +19,7 @@ import click
 import uvloop
 
 from dispatcher.accounts import add_account_by_settings
+from dispatcher.keys import expiry, list_keys_by_settings, revoke_key_by_settings
 from dispatcher.migrate import migrate as bring_up_to_date
 from dispatcher.model import MessageClass, OnDoubt
 from dispatcher.process import run_dispatcher
@@ -56,6 +60,18 @@ def migrate(parent: Path | None, config: Path | None, *, post: bool) -> None:
     print_json({"applied": report.applied, "already": report.already, "waiting": report.waiting})
 
 
+class ExpiryType(click.ParamType[datetime]):
+    name = "90d|12h|TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            return expiry(value, datetime.now(UTC))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 @main.group()
 def account() -> None:
     """Accounts, their programs and keys."""
@@ -84,6 +100,12 @@ def account() -> None:
     type=click.Path(path_type=Path),
     help="The key is read from here, or made and written here (mode 600).",
 )
+@click.option(
+    "--expires",
+    type=ExpiryType(),
+    help="Until when the key opens: days or hours from now, or a time. Else a key that is known stays as it is,"
+    " and a new one has no end.",
+)
 @click.pass_obj
 def add(
     parent: Path | None,
@@ -95,6 +117,7 @@ def add(
     on_doubt: str,
     message_class: str,
     key_file: Path | None,
+    expires: datetime | None,
 ) -> None:
     """Create an account with a program and a key, as far as they are not there. Prints them as JSON."""
     configure("dispatcher account")
@@ -109,9 +132,38 @@ def add(
             on_doubt=OnDoubt(on_doubt),
             message_class=MessageClass[message_class.upper()],
             key_file=key_file,
+            expires_at=expires,
         ),
     )
     print_json(created.as_json())
+
+
+@account.command("list")
+@CONFIG
+@click.option("--account", help="Only this one's.")
+@click.pass_obj
+def list_(parent: Path | None, *, config: Path | None, account: str | None) -> None:
+    """The keys there are, as JSON: whose, their first characters, until when, revoked or not; never a key itself."""
+    configure("dispatcher account")
+    found = carry_out(
+        config or parent, lambda settings, secrets: list_keys_by_settings(settings, secrets, account=account)
+    )
+    print_json({"keys": [key.as_json() for key in found]})
+
+
+@account.command()
+@CONFIG
+@click.argument("key")
+@click.pass_obj
+def revoke(parent: Path | None, *, config: Path | None, key: str) -> None:
+    """End a KEY, named by its number or its first characters (see `account list`). Every dispatcher refuses it within
+    seconds. Safe to repeat.
+    """
+    configure("dispatcher account")
+    revoked = carry_out(
+        config or parent, lambda settings, secrets: revoke_key_by_settings(settings, secrets, named=key)
+    )
+    print_json(revoked.as_json())
 
 
 def carry_out(config: Path | None, work: Callable[[Settings, Secrets], Coroutine[Any, Any, T]]) -> T:

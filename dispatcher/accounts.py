@@ -8,6 +8,7 @@ import hashlib
 import os
 import secrets as random
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 
 from dispatcher.migrate import CONNECT_WITHIN_S, KNOWN_WITHIN_S, leader
@@ -22,6 +23,10 @@ SHOWN = 10  # characters of a key by which people know it
 
 class KeyFileError(DispatcherError):
     """The key file cannot be used."""
+
+
+class RevokedKeyError(DispatcherError):
+    """The key was revoked, and opens nothing any more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +63,20 @@ async def add_account(
     on_doubt: OnDoubt = OnDoubt.HOLD,
     message_class: MessageClass = MessageClass.SERVICE,
     key: str | None = None,
+    expires_at: datetime | None = None,
 ) -> NewAccount:
-    """Create what is not there yet; a session of `hotsite_migrate` at the leader. Safe to repeat with one key."""
+    """Create what is not there yet; a session of `hotsite_migrate` at the leader. Safe to repeat with one key.
+
+    `expires_at`: until when the key opens; None leaves a known key as it is, and a new one without an end.
+    """
     key = new_key() if key is None else key
+    known = await session.read(queries()["keys_named"], None, key_hash(key), None, timeout=KNOWN_WITHIN_S)
+    if any(row["revoked_at"] is not None for row in known):
+        raise RevokedKeyError(f"the key {key[:SHOWN]}… was revoked; remove its file, and a new key is made")
+    if expires_at is not None:
+        await session.commit(
+            queries()["add_ending_key"], name, key[:SHOWN], key_hash(key), expires_at, timeout=KNOWN_WITHIN_S
+        )
     [row] = await session.commit(
         queries()["add_account"],
         name,
@@ -93,6 +109,7 @@ async def add_account_by_settings(
     on_doubt: OnDoubt = OnDoubt.HOLD,
     message_class: MessageClass = MessageClass.SERVICE,
     key_file: Path | None = None,
+    expires_at: datetime | None = None,
 ) -> NewAccount:
     """The command `account add`: at whichever node leads. The key in `key_file` is used, or put there first."""
     key = key_in(key_file) if key_file is not None else None
@@ -106,6 +123,7 @@ async def add_account_by_settings(
             on_doubt=on_doubt,
             message_class=message_class,
             key=key,
+            expires_at=expires_at,
         )
     finally:
         await session.aclose()

@@ -13,7 +13,7 @@ import tomllib
 from enum import StrEnum
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -83,6 +83,9 @@ class SettingsError(Exception):
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+S = TypeVar("S", bound=Section)
 
 
 class Environment(StrEnum):
@@ -173,9 +176,6 @@ class FailoverSettings(Section):
     restart_within: Seconds = 1.0
     swap_deadline: Seconds = 10.0
     drain_within: Seconds = 0.1  # how long a swap waits for the answers of the carriers' windows
-    unfit_for: Seconds = 10.0
-    cooldown: Seconds = 60.0
-    max_swaps_per_hour: Annotated[int, Field(ge=0, le=60)] = 3
 
 
 class Durability(StrEnum):
@@ -345,6 +345,11 @@ class Secrets:
 
 
 def load(path: Path) -> Settings:
+    """Read and check one place's file. Raises SettingsError as `read` does."""
+    return read(path, Settings)
+
+
+def read(path: Path, model: type[S]) -> S:
     """Read and check one file. Raises SettingsError with one line for each mistake and what would do instead."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -360,9 +365,9 @@ def load(path: Path) -> Settings:
     try:
         # By way of JSON, in whose strict mode a text is no number and a number no truth value, but a text may
         # name a path or a choice.
-        return Settings.model_validate_json(json.dumps(data, default=str), strict=True)
+        return model.model_validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as error:
-        raise SettingsError("\n".join(explain(error, file=str(path), text=text, model=Settings))) from error
+        raise SettingsError("\n".join(explain(error, file=str(path), text=text, model=model))) from error
 
 
 def _not_toml(path: Path, said: str) -> str:

@@ -58,7 +58,7 @@ class AgentState:
         return reasons
 
     def status(self) -> dict[str, Any]:
-        """`GET /status` (interfaces.md of the project: docs/interfaces.md)."""
+        """`GET /status` (docs/interfaces.md)."""
         f = self.facts
         leader = f.leader.record if f.leader else None
         return {
@@ -115,6 +115,7 @@ class AgentState:
         return "two-site" if remote else "one-site"
 
     def cluster(self) -> dict[str, Any]:
+        """`GET /cluster` (docs/interfaces.md)."""
         f = self.facts
         leader = f.leader.record if f.leader else None
         desired = f.cluster.desired.record if f.cluster.desired else None

@@ -8,7 +8,7 @@ import click
 from rich.live import Live
 from rich.table import Table
 
-from sitecontrol.cli.agents import Agents
+from sitecontrol.cli.agents import Agents, Answer
 from sitecontrol.cli.session import Exit, Globals, Problem, leave, with_globals
 from sitecontrol.records import Phase
 
@@ -88,18 +88,17 @@ def status(options: Globals, *, watch: bool) -> None:
 def swap(options: Globals, *, target: str, reason: str, dry_run: bool) -> None:
     """Move production to another site, as planned work: no request is refused."""
     agents = Agents(options)
+    sites = list(dict.fromkeys(site for site, _ in agents.nodes))
+    if target not in sites and target not in {node.name for _, node in agents.nodes}:
+        raise Problem(f"--to {target}: no such site; there are: {', '.join(sites)}", Exit.USAGE)
     body = {"to": target, "reason": reason, "by": getpass.getuser(), "dry_run": dry_run}
-    if not dry_run and not options.yes:
-        typed = click.prompt(f"Production moves to {target}. Type the site's name to go on", err=True)
-        if typed != target:
-            raise Problem("not confirmed; nothing was changed", Exit.REFUSED)
+    if not dry_run and not options.yes and not _confirmed(target):
+        raise Problem("not confirmed; nothing was changed (--yes goes on without asking)", Exit.REFUSED)
     answer = agents.post("/swap", body)
-    if answer.status >= 500:
-        raise Problem(f"{answer.body.get('title')}: {answer.body.get('detail')}", Exit.UNREACHABLE)
     if answer.status >= 400:
         if options.as_json:
             options.emit(answer.body)
-        raise Problem(f"{answer.body.get('title')}: {answer.body.get('detail')}", Exit.REFUSED)
+        raise _refusal(answer)
     if dry_run:
         if options.as_json:
             options.emit(answer.body)
@@ -107,6 +106,20 @@ def swap(options: Globals, *, target: str, reason: str, dry_run: bool) -> None:
             options.console.print(f"Nothing stands in the way: {answer.body['to']} could take over now.")
         return
     _follow(options, agents, str(answer.body["id"]))
+
+
+def _confirmed(target: str) -> bool:
+    try:
+        typed = click.prompt(f"Production moves to {target}. Type the site's name to go on", err=True)
+    except click.Abort:  # Ctrl-C, or nobody there to type
+        return False
+    return bool(typed == target)
+
+
+def _refusal(answer: Answer) -> Problem:
+    """What an agent's problem document means for the exit code."""
+    told = f"{answer.body.get('title')}: {answer.body.get('detail')}"
+    return Problem(told, Exit.UNREACHABLE if answer.status >= 500 else Exit.REFUSED)
 
 
 def _follow(options: Globals, agents: Agents, swap_id: str) -> None:
@@ -175,7 +188,7 @@ def resume(options: Globals, *, reason: str) -> None:
 def _want(options: Globals, path: str, reason: str, done: str) -> None:
     answer = Agents(options).post(path, {"reason": reason, "by": getpass.getuser()})
     if answer.status != 200:
-        raise Problem(f"{answer.body.get('title')}: {answer.body.get('detail')}", Exit.FAILED)
+        raise _refusal(answer)
     if options.as_json:
         options.emit(answer.body)
     else:

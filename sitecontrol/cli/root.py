@@ -8,6 +8,7 @@ from sitecontrol.cli import cluster
 from sitecontrol.cli.session import Exit, Globals, Problem, global_options, with_globals
 from sitecontrol.drills.cli import drill
 from sitecontrol.lab.cli import demo, lab
+from sitecontrol.lab.lab_file import is_lab_file, read_lab_file
 from sitecontrol.settings import SettingsError, load
 
 
@@ -31,15 +32,19 @@ def config() -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @with_globals
 def config_check(options: Globals, file: Path) -> None:
-    """Read a site's settings and explain every mistake with its line."""
+    """Read the settings of a place, or of a lab, and explain every mistake with its line."""
+    site: str | None = None
     try:
-        settings = load(file)
+        if is_lab_file(file):
+            read_lab_file(file)
+        else:
+            site = load(file).site.name
     except SettingsError as error:
         raise Problem(str(error), Exit.REFUSED) from error
     if options.as_json:
-        options.emit({"file": str(file), "site": settings.site.name, "ok": True})
+        options.emit({"file": str(file), "site": site, "ok": True})
     else:
-        options.console.print(f"{file}: in order, for {settings.site.name}")
+        options.console.print(f"{file}: in order, for {site or 'a lab'}")
 
 
 for command in (cluster.status, cluster.swap, cluster.pause, cluster.resume, cluster.history, cluster.node):

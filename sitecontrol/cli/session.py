@@ -6,6 +6,7 @@ Errors go to stderr: what, why, what to do. With `--json`, stdout carries one JS
 
 import functools
 import json
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -70,6 +71,16 @@ def leave(code: Exit) -> NoReturn:
     raise click.exceptions.Exit(int(code))
 
 
+class Amount(click.FloatRange):
+    """A range of numbers that `nan` and `inf` are not in."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no amount; it must be {self._describe_range()}.", param, ctx)
+        return number
+
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -95,8 +106,8 @@ def global_options(command: F) -> F:
                      help="No colours (also: NO_COLOR)."),
         click.option("--yes", is_flag=True, expose_value=False, callback=_remember("yes"),
                      help="Do not ask for confirmation."),
-        click.option("--timeout", type=float, expose_value=False, callback=_remember("timeout"),
-                     help="Seconds to wait for an answer or an end."),
+        click.option("--timeout", type=Amount(0, 86_400, min_open=True), expose_value=False,
+                     callback=_remember("timeout"), help="Seconds to wait for an answer or an end."),
     ):  # fmt: skip
         command = decorate(command)
     return command

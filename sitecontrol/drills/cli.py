@@ -98,6 +98,7 @@ async def run_all(options: Globals, orders: Sequence[Order], report: Path | None
     outcomes: list[Outcome] = []
     console = options.console
     async with LabControl.open(options.lab) as control:
+        await control.state()  # a lab that does not run will not become whole, however long one waits
         for order in orders:
             await wait_until_whole(control, WHOLE_WITHIN)
             with console.status(f"{order.drill.name}: {order.drill.summary}") as shown:

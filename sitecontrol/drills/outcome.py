@@ -1,4 +1,4 @@
-"""The outcome of one drill: the JSON of interfaces.md, and which invariants held."""
+"""The outcome of one drill: the JSON of docs/interfaces.md, and which invariants held."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any

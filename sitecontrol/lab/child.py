@@ -32,7 +32,7 @@ class ChildState(StrEnum):
 
 
 class Child:
-    """`hold` set before a kill keeps the process down until `release`."""
+    """A kill is announced with `expect_death`: with `hold` the process then stays down until `release`."""
 
     def __init__(
         self,
@@ -54,6 +54,7 @@ class Child:
         self._restart = restart
         self._running: asyncio.subprocess.Process | None = None
         self._released = asyncio.Event()
+        self._coming_release: asyncio.TimerHandle | None = None
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
 
@@ -75,9 +76,29 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
 
-    def release(self) -> None:
+    def expect_death(self, *, hold: bool) -> None:
+        """A fault is about to kill this; a release that was yet to come must not undo it."""
+        if self.state is ChildState.HELD and not hold:
+            return  # already down, by another fault: only a release ends that
+        self._forget_release()
+        self.hold = hold
+
+    def release(self, *, after: float = 0.0) -> None:
+        """May run again: now, or so many seconds from now unless a fault comes first."""
+        self._forget_release()
+        if after > 0:
+            self._coming_release = asyncio.get_running_loop().call_later(after, self._let_go)
+        else:
+            self._let_go()
+
+    def _let_go(self) -> None:
         self.hold = False
         self._released.set()
+
+    def _forget_release(self) -> None:
+        if self._coming_release is not None:
+            self._coming_release.cancel()
+            self._coming_release = None
 
     async def stop(self, within: float) -> None:
         """Ask, then kill. Stopping twice is safe."""
@@ -111,19 +132,19 @@ class Child:
             await self._run_once()
             if self._stopping:
                 break
-            if self.hold:
-                self.state = ChildState.HELD
-                self._released.clear()
-                await self._released.wait()
-            elif not self._restart:
-                self.state = ChildState.DEAD
-                return
-            else:
+            if not self.hold:
+                if not self._restart:
+                    self.state = ChildState.DEAD
+                    return
                 self.state = ChildState.WAITING
                 self._released.clear()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self.process.restart_after):
                         await self._released.wait()
+            while self.hold:  # also by a fault that came while it waited
+                self.state = ChildState.HELD
+                self._released.clear()
+                await self._released.wait()
             self.restarts += 1
         self.state = ChildState.STOPPED
 
@@ -147,6 +168,8 @@ class Child:
         self.state = ChildState.RUNNING
         if self._stopping:  # asked to stop while it was being started
             self.send(signal.SIGTERM)
+        elif self.hold:  # a fault struck while it was being started
+            self.kill_group()
         self.last_exit = await self._running.wait()
         self._pidfile.unlink(missing_ok=True)
         if not self._stopping:

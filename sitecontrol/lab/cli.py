@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 import signal
 import sys
 import time
@@ -13,22 +12,22 @@ from typing import Any, TypeVar
 
 import click
 
-from sitecontrol.cli.session import Exit, Globals, Problem, leave, with_globals
+from sitecontrol.cli.session import Amount, Exit, Globals, Problem, leave, with_globals
 from sitecontrol.lab import startup
+from sitecontrol.lab.arguments import BasePort, CarrierType
 from sitecontrol.lab.control import LabControl, read_lab
-from sitecontrol.lab.errors import LabError
+from sitecontrol.lab.errors import LabError, LabUnreachableError
 from sitecontrol.lab.faults import FAULTS, heal, site_for
+from sitecontrol.lab.lab_file import read_lab_file
+from sitecontrol.lab.layout import LabDir
 from sitecontrol.lab.plan import ExternalCarrier, Plan
-from sitecontrol.lab.ports import DEFAULT_BASE, MAX_CARRIERS, MAX_DISPATCHERS
+from sitecontrol.lab.ports import DEFAULT_BASE, MAX_CARRIERS, MAX_DISPATCHERS, PLACES
 from sitecontrol.lab.shutdown import bring_down
 from sitecontrol.lab.starting import start
 from sitecontrol.lab.status import is_whole, status_of, status_table
+from sitecontrol.settings import SettingsError
 
 POLL = 0.2
-
-CARRIER = re.compile(
-    r"^(?P<name>[a-z][a-z0-9-]{0,38})=(?:(?P<system_id>[^@=]{1,15})@)?(?P<host>[^:@]+):(?P<port>\d+)$"
-)
 
 T = TypeVar("T")
 
@@ -47,29 +46,14 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(coroutine)
 
 
-class CarrierType(click.ParamType[ExternalCarrier]):
-    name = "NAME=[SYSTEM_ID@]HOST:PORT"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> ExternalCarrier:
-        if isinstance(value, ExternalCarrier):
-            return value
-        found = CARRIER.match(value)
-        if found is None:
-            self.fail(f"{value!r} is not {self.name}, as in main=hotsite@127.0.0.1:2775", param, ctx)
-        given = {key: text for key, text in found.groupdict().items() if text is not None}
-        return ExternalCarrier.model_validate(given)
-
-
 @click.group()
 def lab() -> None:
     """A whole system on this machine: two sites, a witness, carriers, the lines between them."""
 
 
 @lab.command()
-@click.option("--base-port", type=click.IntRange(1024, 65_000), help=f"First of 100 ports. [{DEFAULT_BASE}]")
-@click.option("--wan-ms", type=click.FloatRange(0, 10_000), help="Round trip between the places. [35]")
+@click.option("--base-port", type=BasePort(), help=f"First of 100 ports. [{DEFAULT_BASE}]")
+@click.option("--wan-ms", type=Amount(0, 10_000), help="Round trip between the places. [35]")
 @click.option("--dispatchers", type=click.IntRange(1, MAX_DISPATCHERS), help="Dispatchers per site. [2]")
 @click.option("--simulators", type=click.IntRange(1, MAX_CARRIERS), help="Simulated carriers. [2]")
 @click.option(
@@ -101,12 +85,18 @@ def up(
     detach: bool,
     **numbers: float | None,
 ) -> None:
-    """Start a lab. Without --detach it runs until Ctrl-C. Data of an earlier run in the folder are kept."""
-    wanted: dict[str, object] = {name: value for name, value in numbers.items() if value is not None}
+    """Start a lab. Without --detach it runs until Ctrl-C. Data of an earlier run in the folder are kept.
+
+    With --config FILE as the file says (see configs/lab.toml), unless a flag says otherwise.
+    """
+    wanted: dict[str, Any] = {"restart": True, **_from_file(options.config)}
+    wanted |= {name: value for name, value in numbers.items() if value is not None}
+    if no_restart:
+        wanted["restart"] = False
     if carriers:
+        _refuse_unfit(carriers)
         wanted["carriers"] = carriers
-    wanted["restart"] = not no_restart
-    passwords = _passwords(carriers, password_files)
+    passwords = _passwords(wanted.get("carriers", ()), password_files)
     with told():
         if fresh:
             startup.remove(options.lab)
@@ -114,6 +104,25 @@ def up(
     start(options, plan, foreground=not detach)
     if not detach:
         _stay(options, plan)
+
+
+def _from_file(config: Path | None) -> dict[str, Any]:
+    """What the lab's file sets, if one is named."""
+    if config is None:
+        return {}
+    try:
+        return read_lab_file(config).options()
+    except SettingsError as error:
+        raise Problem(str(error), Exit.USAGE) from error
+
+
+def _refuse_unfit(carriers: tuple[ExternalCarrier, ...]) -> None:
+    names = [carrier.name for carrier in carriers]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise Problem(f"--carrier: two are called {twice!r}; give each a name of its own", Exit.USAGE)
+    if len(names) > MAX_CARRIERS:
+        raise Problem(f"--carrier: a lab has at most {MAX_CARRIERS}, not {len(names)}", Exit.USAGE)
 
 
 def _passwords(carriers: tuple[ExternalCarrier, ...], files: tuple[str, ...]) -> dict[str, str]:
@@ -142,7 +151,7 @@ def _stay(options: Globals, plan: Plan) -> None:
             time.sleep(POLL)
     except KeyboardInterrupt:
         options.console.print("ending the lab")
-    bring_down(plan)
+    bring_down(plan.directory)
 
 
 @lab.command()
@@ -166,40 +175,49 @@ async def _status(options: Globals) -> dict[str, Any]:
 @click.option("--purge", is_flag=True, help="Also remove the lab's folder and data.")
 @with_globals
 def down(options: Globals, *, purge: bool) -> None:
-    """End the lab: nothing of it runs afterwards, also when its supervisor had crashed."""
+    """End the lab: nothing of it runs afterwards, also when its supervisor had crashed or its record is damaged."""
     with told():
-        plan = read_lab(options.lab)
+        lab_dir = LabDir.at(options.lab)
+        if not lab_dir.is_ours:
+            raise LabUnreachableError(f"no lab in {lab_dir.root}: name its folder with --dir")
         with options.console.status("ending the lab"):
-            stragglers = bring_down(plan)
+            stragglers = bring_down(lab_dir)
         if purge:
             startup.remove(options.lab)
     if options.as_json:
-        options.emit({"dir": str(plan.directory.root), "stragglers": stragglers, "purged": purge})
+        options.emit({"dir": str(lab_dir.root), "stragglers": stragglers, "purged": purge})
     else:
         also = f"; {stragglers} processes were left over from a crash" if stragglers else ""
-        options.console.print(f"Nothing of the lab in {plan.directory.root} runs any more{also}.")
+        options.console.print(f"Nothing of the lab in {lab_dir.root} runs any more{also}.")
 
 
 @lab.command()
 @click.argument("process")
-@click.option("-n", "--lines", default=50, show_default=True, help="How many of the last lines.")
+@click.option(
+    "-n", "--lines", type=click.IntRange(0), default=50, show_default=True, help="How many of the last lines."
+)
 @click.option("-f", "--follow", is_flag=True, help="Go on showing what is added, until Ctrl-C.")
 @with_globals
 def logs(options: Globals, process: str, *, lines: int, follow: bool) -> None:
-    """The log of one process (names as in `lab status`; also: supervisor)."""
+    """The log of one process: a name of `lab status`, or supervisor."""
     with told():
-        plan = read_lab(options.lab)
-    file = plan.directory.log(process)
+        files = read_lab(options.lab).logs
+    if process not in files:
+        raise Problem(
+            f"no process of this lab is called {process!r}; there are: {', '.join(files)}", Exit.USAGE
+        )
+    file = files[process]
     if not file.exists():
-        known = ", ".join(sorted(log.stem for log in file.parent.glob("*.log"))) or "none yet"
-        raise Problem(f"no process {process!r} has a log here; there are: {known}", Exit.USAGE)
+        raise Problem(f"{process} has no log yet: it was never started", Exit.FAILED)
     os.execvp("tail", ["tail", "-n", str(lines), *(["-F"] if follow else []), str(file)])  # noqa: S606 # tail does it best
 
 
 @lab.command(epilog="Faults: " + ", ".join(FAULTS))
 @click.argument("name", type=click.Choice(list(FAULTS)), metavar="NAME")
-@click.option("--site", help="Where; else the site that the fault's name speaks of.")
-@click.option("--for", "seconds", type=click.FloatRange(0), help="Heal after so many seconds.")
+@click.option(
+    "--site", type=click.Choice(PLACES), help="Where; else the site that the fault's name speaks of."
+)
+@click.option("--for", "seconds", type=Amount(0, 86_400), help="Heal after so many seconds.")
 @with_globals
 def fault(options: Globals, name: str, *, site: str | None, seconds: float | None) -> None:
     """Break one thing, by hand. `lab heal` mends it."""
@@ -238,8 +256,14 @@ async def _heal(options: Globals) -> None:
 
 @click.command()
 @click.option("--keep", is_flag=True, help="Leave the lab running afterwards.")
-@click.option("--customers", default=5_000, show_default=True, help="How many are told of the outage.")
-@click.option("--base-port", default=DEFAULT_BASE, show_default=True)
+@click.option(
+    "--customers",
+    type=click.IntRange(1, 100_000),
+    default=5_000,
+    show_default=True,
+    help="How many are told of the outage.",
+)
+@click.option("--base-port", type=BasePort(), default=DEFAULT_BASE, show_default=True)
 @with_globals
 def demo(options: Globals, *, keep: bool, customers: int, base_port: int) -> None:
     """Both sites, real traffic, the live site killed in the middle, nothing lost: and the proof."""

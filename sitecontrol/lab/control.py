@@ -30,7 +30,8 @@ def read_lab(directory: Path) -> Plan:
         raise LabUnreachableError(f"no lab in {lab_dir.root}: `sitectl lab up` starts one") from error
     except ValueError as error:
         raise LabUnreachableError(
-            f"{lab_dir.identity_file} cannot be read: `sitectl lab up --fresh` makes the lab anew"
+            f"{lab_dir.identity_file} is damaged: `sitectl lab down` ends what still runs of that lab, and then"
+            " `sitectl lab up --fresh` forgets its data and makes it anew"
         ) from error
     return Plan(lab, lab_dir)
 
@@ -103,9 +104,15 @@ class LabControl:
                     raise LabUnreachableError(f"{url}: {answer.status} {(await answer.text()).strip()}")
                 return dict(await answer.json())
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise LabUnreachableError(
-                f"the lab in {self.plan.directory.root} does not run (or hangs): `sitectl lab up` starts it"
-            ) from error
+            raise LabUnreachableError(self._silence(port)) from error
+
+    def _silence(self, port: int) -> str:
+        if port == self.plan.ports.wan:
+            return (
+                "the WAN emulator does not answer, so no line can be cut or mended: `sitectl lab status` tells "
+                "whether it runs, `sitectl lab logs wan` what it said last"
+            )
+        return f"the lab in {self.plan.directory.root} does not run (or hangs): `sitectl lab up` starts it"
 
     # -- the processes of the system ---------------------------------------------------------------------------
 

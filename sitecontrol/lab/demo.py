@@ -58,7 +58,7 @@ def run_demo(options: Globals, *, keep: bool, customers: int, base_port: int) ->
         print_report(console, findings, plan, took=time.monotonic() - began)
     finally:
         if not keep:
-            bring_down(plan)
+            bring_down(plan.directory)
     if keep:
         console.print(f"The lab still runs: `sitectl lab status --dir {options.lab}`; `lab down` ends it.")
     else:

@@ -22,6 +22,7 @@ class Fault:
     summary: str
     strikes: str  # "live", "hot" or a place: where, when no site is named
     strike: Strike
+    anywhere: bool = False  # also at the witness, which has no more than etcd and a health daemon
 
 
 def other_site(site: str) -> str:
@@ -107,8 +108,11 @@ async def lose_carriers(control: LabControl, site: str) -> None:
         await control.cut(site, of_place(carrier.name))
 
 
+ANYWHERE = frozenset({lose_place, hang_place, isolate, lose_member, lose_etcd})
+
+
 def _fault(name: str, summary: str, strikes: str, strike: Strike) -> Fault:
-    return Fault(name=name, summary=summary, strikes=strikes, strike=strike)
+    return Fault(name=name, summary=summary, strikes=strikes, strike=strike, anywhere=strike in ANYWHERE)
 
 
 FAULTS: dict[str, Fault] = {
@@ -142,20 +146,25 @@ FAULTS: dict[str, Fault] = {
 
 
 async def site_for(control: LabControl, fault: Fault, site: str | None) -> str:
-    """Where a fault strikes. Raises LabRefusedError when that cannot be told."""
+    """Where a fault strikes. Raises LabRefusedError when that cannot be told, or when it cannot strike there."""
     if site is not None:
         if site not in PLACES:
             raise LabRefusedError(f"{site!r} is no place of a lab: use one of {', '.join(PLACES)}")
+        if site not in SITES and not fault.anywhere:
+            raise LabRefusedError(f"{fault.name} strikes sites only: use --site {' or --site '.join(SITES)}")
         return site
     if fault.strikes in PLACES:
         return fault.strikes
     live = (await control.cluster()).get("live_site")
     if live not in SITES:
+        await control.state()  # a lab that does not run has no leader either, and says so itself
         raise LabRefusedError("nobody leads at the moment: name the site with --site")
     return str(live) if fault.strikes == "live" else other_site(str(live))
 
 
 async def heal(control: LabControl) -> None:
     """Mend every line, continue what was stopped, start what was held down."""
-    await control.heal_lines()
-    await control.release()
+    try:
+        await control.heal_lines()
+    finally:  # also when the emulator itself is down
+        await control.release()

@@ -73,14 +73,19 @@ def _postgres_user() -> str:
     )
 
 
+def postgres_roots(lab_dir: Path) -> tuple[Path, Path]:
+    """Where the data of a lab in `lab_dir` may lie: inside, and elsewhere."""
+    digest = hashlib.sha256(os.fsencode(lab_dir)).hexdigest()[:12]
+    return lab_dir / "postgres", Path("/var/tmp") / f"hotsite-{digest}"  # noqa: S108 # ours is checked by _prepare
+
+
 def _postgres_root(lab_dir: Path, user: str | None) -> Path:
-    inside = lab_dir / "postgres"
+    inside, elsewhere = postgres_roots(lab_dir)
     longest = max(len(os.fsencode(inside / site / "socket")) for site in SITES)
     reachable = user is None or _succeeds(user, ["test", "-x", str(lab_dir)])
     if reachable and longest <= SOCKET_DIR_MAX:
         return inside
-    digest = hashlib.sha256(os.fsencode(lab_dir)).hexdigest()[:12]
-    return Path("/var/tmp") / f"hotsite-{digest}"  # noqa: S108 # ours is checked by _prepare
+    return elsewhere
 
 
 def _prepare(root: Path, user: str | None) -> None:

@@ -6,7 +6,7 @@ lab.json              what the lab was made as: options, installation, identity
 accounts.json         the lab's account and its key (mode 600)
 configs/<place>.toml  each place's settings, wan.json the emulator's
 secrets/              passwords and tokens, a file each (mode 600)
-state/<place>/        what agents, dispatchers and health daemons keep
+state/<place>/        what the place's agent keeps
 etcd/<place>/         the members' data
 postgres/<site>/      data and socket, or elsewhere (see `installation`)
 carriers/<name>.jsonl what a simulator received

@@ -8,7 +8,7 @@ directories. Both survive a crash of the supervisor, which no list of children w
 import os
 import signal
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,11 +18,11 @@ MARK = "HOTSITE_LAB_ID"
 POLL = 0.05  # seconds
 
 
-def belongs(process: psutil.Process, lab_id: str, data_dirs: Sequence[Path]) -> bool:
+def belongs(process: psutil.Process, marks: Collection[str], data_dirs: Sequence[Path]) -> bool:
     if is_postgres_of(process, data_dirs):
         return True
     try:
-        return process.environ().get(MARK) == lab_id and process.status() != psutil.STATUS_ZOMBIE
+        return process.environ().get(MARK) in marks and process.status() != psutil.STATUS_ZOMBIE
     except (psutil.Error, OSError):  # gone, or somebody else's
         return False
 
@@ -34,9 +34,34 @@ def is_postgres_of(process: psutil.Process, data_dirs: Sequence[Path]) -> bool:
         return False
 
 
-def processes_of(lab_id: str, data_dirs: Sequence[Path]) -> list[psutil.Process]:
-    """Every living process of the lab, the caller excepted."""
-    return [p for p in psutil.process_iter() if p.pid != os.getpid() and belongs(p, lab_id, data_dirs)]
+def processes_of(marks: Collection[str], data_dirs: Sequence[Path]) -> list[psutil.Process]:
+    """Every living process of the lab, the caller excepted. `marks`: of one lab there is more than one only when
+    its record was lost between two starts.
+    """
+    return [p for p in psutil.process_iter() if p.pid != os.getpid() and belongs(p, marks, data_dirs)]
+
+
+def marks_in(folder: Path) -> tuple[str, ...]:
+    """The marks of running processes that were started with a path in `folder`: whose lab that is, by itself."""
+    found = set()
+    for process in psutil.process_iter():
+        try:
+            mark = process.environ().get(MARK)
+            if (
+                mark
+                and process.pid != os.getpid()
+                and any(_names(word, folder) for word in process.cmdline())
+            ):
+                found.add(mark)
+        except (psutil.Error, OSError):  # gone, or somebody else's
+            continue
+    return tuple(sorted(found))
+
+
+def _names(word: str, folder: Path) -> bool:
+    """Whether an argument is the folder or lies in it: PATH or --option=PATH."""
+    path = Path(word.partition("=")[2] if word.startswith("--") else word)
+    return path.is_absolute() and path.is_relative_to(folder)
 
 
 def postgres_of(data_dir: Path) -> list[psutil.Process]:
@@ -70,9 +95,9 @@ def send_to(pids: Iterable[int], number: signal.Signals) -> None:
             send([psutil.Process(pid)], number)
 
 
-def end(lab_id: str, data_dirs: Sequence[Path], *, within: float) -> int:
+def end(marks: Collection[str], data_dirs: Sequence[Path], *, within: float) -> int:
     """End whatever is left of a lab: ask, then kill. Returns how many there were."""
-    left = processes_of(lab_id, data_dirs)
+    left = processes_of(marks, data_dirs)
     count = len(left)
     send((p for p in left if not is_postgres_of(p, data_dirs)), signal.SIGTERM)
     postmasters = [pid for data_dir in data_dirs if (pid := postmaster_of(data_dir)) is not None]
@@ -80,9 +105,9 @@ def end(lab_id: str, data_dirs: Sequence[Path], *, within: float) -> int:
     deadline = time.monotonic() + within
     while left and time.monotonic() < deadline:
         time.sleep(POLL)
-        left = processes_of(lab_id, data_dirs)
+        left = processes_of(marks, data_dirs)
     while left:
         send(left, signal.SIGKILL)
         time.sleep(POLL)
-        left = processes_of(lab_id, data_dirs)
+        left = processes_of(marks, data_dirs)
     return count

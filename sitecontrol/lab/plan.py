@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from sitecontrol.lab.installation import Installation
 from sitecontrol.lab.layout import LabDir
 from sitecontrol.lab.ports import (
     DEFAULT_BASE,
+    HIGHEST_BASE,
+    LOWEST_BASE,
     MAX_CARRIERS,
     MAX_DISPATCHERS,
     PLACES,
@@ -24,6 +27,8 @@ from sitecontrol.lab.ports import (
     PortPlan,
 )
 from sitecontrol.lab.wan_routes import Route, of_place
+from sitecontrol.settings import Section
+from sitecontrol.settings_forms import Form
 
 LOOPBACK = "127.0.0.1"
 SYSTEM_ID = "hotsite"
@@ -40,10 +45,26 @@ class ExternalCarrier(BaseModel):
     system_id: str = SYSTEM_ID
 
 
+_STAT = "(DELIVRD|EXPIRED|DELETED|UNDELIV|ACCEPTD|UNKNOWN|REJECTD)"
+Outcome = Annotated[
+    str,
+    StringConstraints(pattern=rf"^{_STAT}(=[1-9][0-9]{{0,5}})?(,{_STAT}(=[1-9][0-9]{{0,5}})?)*$"),
+    Form(words="a receipt's outcome, or several with weights, in quotes", example="DELIVRD=9,UNDELIV=1"),
+]
+
+
+class SimulatorOptions(Section):
+    """How the simulated carriers behave from their start on."""
+
+    receipt_delay_ms: Annotated[float, Field(ge=0, le=3_600_000)] = 50.0
+    receipt_outcome: Outcome = "DELIVRD"
+    rate: Annotated[float, Field(gt=0, le=1_000_000)] | None = None  # submits a second; beyond: throttled
+
+
 class LabOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    base_port: int = Field(default=DEFAULT_BASE, ge=1024, le=65_000)
+    base_port: int = Field(default=DEFAULT_BASE, ge=LOWEST_BASE, le=HIGHEST_BASE)
     wan_ms: float = Field(default=35.0, ge=0, le=10_000)
     dispatchers: int = Field(default=2, ge=1, le=MAX_DISPATCHERS)
     simulators: int = Field(default=2, ge=1, le=MAX_CARRIERS)
@@ -51,6 +72,10 @@ class LabOptions(BaseModel):
         default=(), max_length=MAX_CARRIERS
     )  # if any, none is simulated
     restart: bool = True
+    simulator: SimulatorOptions = SimulatorOptions()
+    # What was set for both sites, in the sections of these names; checked where it was read (`lab_file`).
+    failover: dict[str, int | float] = {}
+    dispatcher: dict[str, Any] = {}
 
 
 class Lab(BaseModel):
@@ -231,6 +256,15 @@ class Plan:
     def of_place(self, place: str) -> tuple[Process, ...]:
         return tuple(p for p in self.processes if p.place == place)
 
+    @property
+    def logs(self) -> dict[str, Path]:
+        """Where each process of `lab status` logs, and the supervisor: name -> file."""
+        files = {name: self.directory.log(name) for name in (*(p.name for p in self.processes), "supervisor")}
+        homes = {site: self.lab.installation.data_dir(site) for site in SITES}
+        return files | {
+            f"{site}-postgres": home.with_name("data.conf") / "postgres.log" for site, home in homes.items()
+        }
+
     @cached_property
     def listening(self) -> dict[int, str]:
         """Every port that must be free before the lab starts -> what will listen there."""
@@ -264,12 +298,17 @@ class Plan:
         )
 
     def _simulator(self, carrier: CarrierPlace) -> Process:
+        behaviour = self.lab.options.simulator
         arguments = {
             "--listen": f"{carrier.host}:{carrier.port}",
             "--system-id": carrier.system_id,
             "--password-file": str(self.secret(f"carrier-{carrier.name}")),
             "--log": str(self.directory.carrier_log(carrier.name)),
+            "--receipt-delay-ms": str(behaviour.receipt_delay_ms),
+            "--receipt-outcome": behaviour.receipt_outcome,
         }
+        if behaviour.rate is not None:
+            arguments["--rate"] = str(behaviour.rate)
         flat = tuple(word for pair in arguments.items() for word in pair)
         return Process(
             name=f"carrier-{carrier.name}",

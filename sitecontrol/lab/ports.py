@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 DEFAULT_BASE = 7100
 SPAN = 100
+LOWEST_BASE = 1024  # below that, ports need root
+HIGHEST_BASE = 65_535 - (SPAN - 1)
 MAX_DISPATCHERS = 5  # per site
 MAX_CARRIERS = 4
 

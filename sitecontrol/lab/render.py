@@ -38,6 +38,7 @@ def _templates() -> jinja2.Environment:
     )
     # A JSON string or array of strings is a TOML one, except for the escape of DEL, which JSON does not make.
     environment.filters["toml"] = lambda value: json.dumps(str(value) if isinstance(value, Path) else value)
+    environment.filters["combine"] = lambda first, second: {**first, **second}
     return environment
 
 
@@ -87,8 +88,10 @@ def write_all(plan: Plan, carrier_passwords: Mapping[str, str]) -> None:
         path = plan.secret(f"carrier-{carrier.name}")
         if carrier.simulated:
             _keep_secret(path, secrets.token_hex(SMPP_PASSWORD_MAX // 2))
+        elif carrier.name in carrier_passwords:
+            write_private(path, carrier_passwords[carrier.name])
         else:
-            write_private(path, carrier_passwords.get(carrier.name, CARRIER_PASSWORD))
+            _keep_secret(path, CARRIER_PASSWORD)
     for place in PLACES:
         directory.state(place).mkdir(mode=0o755, exist_ok=True)
         directory.config(place).write_text(place_settings(plan, place))

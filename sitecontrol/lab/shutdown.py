@@ -6,26 +6,25 @@ import signal
 
 import psutil
 
-from sitecontrol.lab import ownership
+from sitecontrol.lab.layout import LabDir
 from sitecontrol.lab.pidfiles import read_pid
-from sitecontrol.lab.plan import Plan
-from sitecontrol.lab.ports import SITES
+from sitecontrol.lab.remains import Remains
 
 SUPERVISOR_WITHIN = 20.0  # seconds for its own orderly end
 STRAGGLERS_WITHIN = 3.0
 
 
-def bring_down(plan: Plan) -> int:
+def bring_down(lab_dir: LabDir) -> int:
     """End the lab. Returns how many processes had to be ended beside the supervisor's own work."""
-    pid = read_pid(plan.directory.supervisor_pidfile)
+    pid = read_pid(lab_dir.supervisor_pidfile)
+    remains = Remains.of(lab_dir)  # while what bears the mark still runs
     if pid is not None:
         os.kill(pid, signal.SIGTERM)
         with contextlib.suppress(
             psutil.TimeoutExpired, psutil.NoSuchProcess
         ):  # what it left is ended below, itself included
             psutil.Process(pid).wait(SUPERVISOR_WITHIN)
-    data_dirs = [plan.lab.installation.data_dir(site) for site in SITES]
-    ended = ownership.end(plan.lab.id, data_dirs, within=STRAGGLERS_WITHIN)
-    for file in (plan.directory.root / "run").glob("*.json"):
+    ended = remains.end(within=STRAGGLERS_WITHIN)
+    for file in (lab_dir.root / "run").glob("*.json"):
         file.unlink(missing_ok=True)
     return ended

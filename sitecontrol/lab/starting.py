@@ -17,7 +17,11 @@ POLL = 0.2
 
 
 def start(options: Globals, plan: Plan, *, foreground: bool) -> None:
-    """Start the supervisor and wait until the lab is whole; ends it again when that fails or is interrupted."""
+    """Start the supervisor and wait until the lab is whole.
+
+    Interrupted, it ends what was started. When the lab does not come up, one in the foreground is ended; a detached
+    one is left as it is, to be looked at, until `lab down`.
+    """
     console = options.console
     if plan.lab.installation.etcd_from_wheel:
         console.print(
@@ -32,11 +36,11 @@ def start(options: Globals, plan: Plan, *, foreground: bool) -> None:
             asyncio.run(_wait_until_up(options, plan, supervisor))
     except KeyboardInterrupt:
         console.print("interrupted: ending what was started")
-        bring_down(plan)
+        bring_down(plan.directory)
         raise
     except LabError as error:
         if foreground:
-            bring_down(plan)
+            bring_down(plan.directory)
         raise Problem(str(error), Exit(error.exit_code)) from error
     _introduce(options, plan)
 

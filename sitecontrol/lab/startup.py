@@ -27,6 +27,7 @@ from sitecontrol.lab.installation import install
 from sitecontrol.lab.layout import LabDir
 from sitecontrol.lab.plan import Kind, Lab, LabOptions, Plan
 from sitecontrol.lab.ports import SITES
+from sitecontrol.lab.remains import Remains
 
 POLL = 0.1  # seconds
 ACCOUNT, PROGRAM, SHORT_CODE = "lab", "lab", "72255"
@@ -57,6 +58,7 @@ def prepare(directory: Path, wanted: Mapping[str, object], carrier_passwords: Ma
     )
     plan = Plan(lab, lab_dir)
     try:
+        refuse_unknown_hosts(plan)
         refuse_if_taken(plan)
     except LabRefusedError:
         if before is None:
@@ -71,14 +73,26 @@ def prepare(directory: Path, wanted: Mapping[str, object], carrier_passwords: Ma
 def refuse_if_running(lab_dir: LabDir) -> None:
     if lab_dir.is_running:
         raise LabRefusedError(f"the lab in {lab_dir.root} is running: `sitectl lab down` ends it")
-    if lab_dir.exists:
-        lab = read_lab(lab_dir.root).lab
-        left = ownership.processes_of(lab.id, [lab.installation.data_dir(site) for site in SITES])
-        if left:
+    if not lab_dir.is_ours:
+        return
+    left = Remains.of(lab_dir).processes()
+    if left:
+        raise LabRefusedError(
+            f"{len(left)} processes of the lab in {lab_dir.root} still run, after a crash: "
+            f"`sitectl lab down --dir {lab_dir.root}` ends them"
+        )
+
+
+def refuse_unknown_hosts(plan: Plan) -> None:
+    """A carrier that has no address would only be waited for."""
+    for carrier in plan.carriers:
+        try:
+            socket.getaddrinfo(carrier.host, carrier.port, type=socket.SOCK_STREAM)
+        except OSError as error:
             raise LabRefusedError(
-                f"{len(left)} processes of the lab in {lab_dir.root} still run, after a crash: "
-                f"`sitectl lab down --dir {lab_dir.root}` ends them"
-            )
+                f"the carrier {carrier.name}: {carrier.host} has no address here ({error.strerror}): "
+                "correct the name, or give its IP address"
+            ) from error
 
 
 def refuse_if_taken(plan: Plan) -> None:
@@ -96,14 +110,14 @@ def refuse_if_taken(plan: Plan) -> None:
 
 
 def remove(directory: Path) -> None:
-    """Forget a lab that does not run: its folder, and its data elsewhere."""
+    """Forget a lab that does not run: its folder, and its data elsewhere; also one whose record is damaged."""
     lab_dir = LabDir.at(directory)
     if not lab_dir.is_ours:
         return
-    if lab_dir.exists:
-        refuse_if_running(lab_dir)
-        with contextlib.suppress(LabUnreachableError):
-            shutil.rmtree(read_lab(directory).lab.installation.postgres_root, ignore_errors=True)
+    refuse_if_running(lab_dir)
+    for root in Remains.of(lab_dir).postgres_roots:
+        if root.exists() and root.stat().st_uid == os.geteuid():
+            shutil.rmtree(root, ignore_errors=True)
     shutil.rmtree(lab_dir.root)
 
 

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from sitecontrol.lab import ownership
 from sitecontrol.lab.control import Json, LabControl
+from sitecontrol.lab.errors import LabUnreachableError
 from sitecontrol.lab.plan import Plan
 from sitecontrol.lab.ports import PLACES, SITES
 
@@ -20,10 +21,19 @@ def accounts_of(plan: Plan) -> list[Json]:
 
 
 async def status_of(control: LabControl) -> Json:
-    """The document of `lab status --json` (interfaces.md)."""
-    plan = control.plan
-    processes = await control.processes()
+    """Asks the supervisor, the agents and the WAN emulator. Only the supervisor must answer."""
+    state = await control.state()
     cluster = await control.cluster()
+    try:
+        lines: list[Json] | None = (await control.lines())["lines"]
+    except LabUnreachableError:
+        lines = None
+    return document(control.plan, state=state, cluster=cluster, lines=lines)
+
+
+def document(plan: Plan, *, state: Json, cluster: Json, lines: list[Json] | None) -> Json:
+    """The document of `lab status --json` (docs/interfaces.md). `lines`: None when nobody tells of them."""
+    processes = {process["name"]: process for process in state["processes"]}
     return {
         "id": plan.lab.id,
         "dir": str(plan.directory.root),
@@ -45,8 +55,8 @@ async def status_of(control: LabControl) -> Json:
         "term": cluster.get("term"),
         "durability": cluster.get("durability"),
         "noc_url": f"http://127.0.0.1:{plan.ports.place(SITES[0]).healthcheck}/",
-        "lines": (await control.lines())["lines"],
-        "supervisor": {"pid": (await control.state())["pid"]},
+        "lines": lines,
+        "supervisor": {"pid": state["pid"]},
         "processes": list(processes.values()),
     }
 
@@ -80,10 +90,12 @@ def _place(plan: Plan, place: str, processes: dict[str, Json], cluster: Json) ->
 def status_table(status: Json) -> Table:
     """The same for people: one row a process."""
     live, durability = status["live_site"] or "nobody", status["durability"] or "unknown"
-    cuts = [f"{line['source']} → {line['destination']}" for line in status["lines"] if line["cut"]]
+    cuts = [f"{line['source']} → {line['destination']}" for line in status["lines"] or () if line["cut"]]
     title = f"live site [bold]{live}[/]  ·  term {status['term']}  ·  durability {durability}"
     if cuts:
         title += f"  ·  [red]cut: {', '.join(cuts)}[/]"
+    if status["lines"] is None:
+        title += "  ·  [yellow]lines unknown: the WAN emulator does not answer[/]"
     table = Table(title=title, title_justify="left", title_style="")
     for column in ("process", "state", "pid", "restarts", "address"):
         table.add_column(column, no_wrap=True)
@@ -110,4 +122,6 @@ def status_table(status: Json) -> Table:
 
 def is_whole(status: Json) -> bool:
     """Whether everything runs and both sites are in step."""
+    if status["lines"] is None:
+        return False
     return status["durability"] == "two-site" and all(p["state"] == "running" for p in status["processes"])

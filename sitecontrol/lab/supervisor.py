@@ -17,24 +17,24 @@ Control, over HTTP on 127.0.0.1 with `Authorization: Bearer <the lab's token>`:
 """
 
 import asyncio
-import hmac
 import os
 import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import psutil
 import structlog
 import uvloop
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sitecontrol.lab import ownership
 from sitecontrol.lab.child import Child
 from sitecontrol.lab.errors import LabError
+from sitecontrol.lab.guard import requiring
 from sitecontrol.lab.layout import LabDir
 from sitecontrol.lab.pidfiles import write_pid
 from sitecontrol.lab.plan import FIRST_WAVE, Kind, Lab, Plan
@@ -60,12 +60,13 @@ class Targets(BaseModel):
     postgres: tuple[str, ...] = ()  # sites
     postmaster_only: bool = False  # leave its backends to find out by themselves
     hold: bool = False  # stay down until released
-    signal: str = "KILL"
+    signal: Literal["KILL", "STOP", "CONT", "TERM", "INT", "QUIT"] = "KILL"
 
 
 class Supervisor:
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, *, head_start: float = HEAD_START) -> None:
         self._plan = plan
+        self._head_start = head_start
         self._data_dirs = [plan.lab.installation.data_dir(site) for site in SITES]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HOTSITE_")}
         environment[ownership.MARK] = plan.lab.id
@@ -115,7 +116,7 @@ class Supervisor:
         """SIGKILL to all of them within a moment, and to whatever they started meanwhile."""
         chosen = [self.children[name] for name in targets.processes]
         for child in chosen:
-            child.hold = targets.hold
+            child.expect_death(hold=targets.hold)
         # Looked up before the first blow, so that all fall together; the agents first, since they restart others.
         pids = self._postgres_pids(targets)
         for child in sorted(chosen, key=lambda child: child.process.kind is not Kind.AGENT):
@@ -140,10 +141,9 @@ class Supervisor:
 
     def release(self) -> None:
         """Everything may run again. A place that was lost starts its agent and etcd first, as a lab does."""
-        loop = asyncio.get_running_loop()
         for child in self.children.values():
             child.send(signal.SIGCONT)
-            loop.call_later(0 if child.process.kind in FIRST_WAVE else HEAD_START, child.release)
+            child.release(after=0 if child.process.kind in FIRST_WAVE else self._head_start)
         ownership.send_to(self._postgres_pids(Targets(postgres=SITES)), signal.SIGCONT)
         log.info("released")
 
@@ -173,7 +173,7 @@ class Supervisor:
         await asyncio.to_thread(self._end_postgres)
         await asyncio.gather(*(child.stop(ETCD_WITHIN) for child in self.children.values()))
         left = await asyncio.to_thread(
-            ownership.end, self._plan.lab.id, self._data_dirs, within=STRAGGLERS_WITHIN
+            ownership.end, [self._plan.lab.id], self._data_dirs, within=STRAGGLERS_WITHIN
         )
         log.info("stopped", stragglers=left)
 
@@ -185,23 +185,24 @@ class Supervisor:
 
 
 def control_app(supervisor: Supervisor, token: str) -> web.Application:
-    @web.middleware
-    async def guard(request: web.Request, handler: Any) -> web.StreamResponse:
-        given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(given.encode(), token.encode()):
-            raise web.HTTPUnauthorized(text="the lab's token is missing or wrong\n")
-        answer: web.StreamResponse = await handler(request)
-        return answer
-
     async def state(_request: web.Request) -> web.Response:
         return web.json_response(supervisor.state())
 
+    async def targets_of(request: web.Request) -> Targets:
+        try:
+            targets = Targets.model_validate_json(await request.read())
+        except ValidationError as error:
+            raise web.HTTPBadRequest(text=f"{error}\n") from error
+        unknown = set(targets.processes) - set(supervisor.children) | set(targets.postgres) - set(SITES)
+        if unknown:
+            raise web.HTTPBadRequest(text=f"nothing here is called {', '.join(sorted(unknown))}\n")
+        return targets
+
     async def kill(request: web.Request) -> web.Response:
-        targets = Targets.model_validate_json(await request.read())
-        return web.json_response({"postgres_pids": await supervisor.kill(targets)})
+        return web.json_response({"postgres_pids": await supervisor.kill(await targets_of(request))})
 
     async def send(request: web.Request) -> web.Response:
-        supervisor.signal(Targets.model_validate_json(await request.read()))
+        supervisor.signal(await targets_of(request))
         return web.json_response({})
 
     async def release(_request: web.Request) -> web.Response:
@@ -212,7 +213,7 @@ def control_app(supervisor: Supervisor, token: str) -> web.Application:
         supervisor.stopped.set()
         return web.json_response({})
 
-    app = web.Application(middlewares=[guard])
+    app = web.Application(middlewares=[requiring(token)])
     app.add_routes(
         [
             web.get("/state", state),

@@ -19,7 +19,6 @@ Control, over HTTP on 127.0.0.1 with `Authorization: Bearer <the lab's token>`:
 
 import asyncio
 import contextlib
-import hmac
 import signal
 import sys
 from pathlib import Path
@@ -32,6 +31,7 @@ import uvloop
 from aiohttp import web
 from pydantic import ValidationError
 
+from sitecontrol.lab.guard import requiring
 from sitecontrol.lab.peer_owner import place_of
 from sitecontrol.lab.pidfiles import read_pid
 from sitecontrol.lab.wan_pipe import Direction, Flow, Side
@@ -195,14 +195,6 @@ class Emulator:
 
 
 def control_app(emulator: Emulator, token: str) -> web.Application:
-    @web.middleware
-    async def guard(request: web.Request, handler: Any) -> web.StreamResponse:
-        given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(given.encode(), token.encode()):
-            raise web.HTTPUnauthorized(text="the lab's token is missing or wrong\n")
-        answer: web.StreamResponse = await handler(request)
-        return answer
-
     async def state(_request: web.Request) -> web.Response:
         return web.json_response(emulator.state())
 
@@ -216,7 +208,7 @@ def control_app(emulator: Emulator, token: str) -> web.Application:
         emulator.heal(frozenset({body["source"], body["destination"]}) if body else None)
         return web.json_response(emulator.state())
 
-    app = web.Application(middlewares=[guard])
+    app = web.Application(middlewares=[requiring(token)])
     app.add_routes([web.get("/state", state), web.post("/cut", cut), web.post("/heal", heal)])
     return app
 

@@ -88,6 +88,8 @@ def test_an_smsc_of_ones_own_replaces_the_simulators_and_brings_its_password(tmp
     settings = rendered(plan, {"mine": "sesame"})["columbus"]
     assert [(c.name, c.system_id) for c in settings.carrier] == [("mine", "me")]
     assert plan.secret("carrier-mine").read_text() == "sesame\n"
+    rendered(plan)  # a later start, at which no password is given
+    assert plan.secret("carrier-mine").read_text() == "sesame\n"
     assert not [p for p in plan.processes if p.name.startswith("carrier-")]
     assert {(r.source, r.target_port) for r in plan.routes if r.service == "smpp"} == {
         (s, 2775) for s in SITES

@@ -58,7 +58,7 @@ def free_base() -> int:
 
 def left_of(folder: Path) -> list[psutil.Process]:
     lab = read_lab(folder).lab
-    return ownership.processes_of(lab.id, [lab.installation.data_dir(site) for site in SITES])
+    return ownership.processes_of([lab.id], [lab.installation.data_dir(site) for site in SITES])
 
 
 def elsewhere() -> set[Path]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
 
 from sitecontrol.lab import ownership
 from sitecontrol.lab.child import Child, ChildState
@@ -19,6 +20,8 @@ from sitecontrol.lab.errors import LabRefusedError
 from sitecontrol.lab.layout import LabDir
 from sitecontrol.lab.pidfiles import read_pid, write_pid
 from sitecontrol.lab.plan import Kind, Process
+from sitecontrol.lab.supervisor import Supervisor, Targets, control_app
+from tests.drills.test_configs import plan_in
 
 SLEEPER = (sys.executable, "-c", "import time; time.sleep(600)")
 STUBBORN = (
@@ -35,10 +38,12 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def running(folder: Path, argv=SLEEPER, *, restart: bool = True) -> AsyncIterator[tuple[Child, str]]:
+async def running(
+    folder: Path, argv=SLEEPER, *, restart: bool = True, kind: Kind = Kind.AGENT
+) -> AsyncIterator[tuple[Child, str]]:
     lab_id = uuid.uuid4().hex
     child = Child(
-        Process(name="sleeper", place="columbus", kind=Kind.AGENT, argv=argv),
+        Process(name="sleeper", place="columbus", kind=kind, argv=argv),
         log_file=folder / "log",
         pidfile=folder / "pid.json",
         environment={**os.environ, ownership.MARK: lab_id},
@@ -63,12 +68,55 @@ async def test_what_dies_is_started_again(tmp_path: Path) -> None:
 
 async def test_what_is_held_stays_down_until_released(tmp_path: Path) -> None:
     async with running(tmp_path) as (child, _):
-        child.hold = True
+        child.expect_death(hold=True)
         child.kill_group()
         await until(lambda: child.state is ChildState.HELD)
         assert child.pid is None
         child.release()
         await until(lambda: child.pid is not None)
+
+
+async def test_a_kill_takes_back_a_release_that_had_yet_to_come(tmp_path: Path) -> None:
+    async with running(tmp_path) as (child, _):
+        child.expect_death(hold=True)
+        child.kill_group()
+        await until(lambda: child.state is ChildState.HELD)
+        child.release(after=0.2)
+        child.expect_death(hold=True)
+        await asyncio.sleep(0.4)  # nothing is to happen: there is no signal to wait on
+        assert child.state is ChildState.HELD
+
+
+async def test_a_kill_that_does_not_hold_leaves_a_coming_release_of_the_dead_alone(tmp_path: Path) -> None:
+    async with running(tmp_path) as (child, _):
+        child.expect_death(hold=True)
+        child.kill_group()
+        await until(lambda: child.state is ChildState.HELD)
+        child.release(after=0.1)
+        child.expect_death(hold=False)
+        await until(lambda: child.pid is not None)
+
+
+async def test_what_waits_to_be_started_again_stays_down_when_a_fault_then_holds_it(tmp_path: Path) -> None:
+    async with running(tmp_path) as (child, _):
+        child.kill_group()
+        await until(lambda: child.state is ChildState.WAITING)
+        child.expect_death(hold=True)
+        await until(lambda: child.state is ChildState.HELD)
+        assert child.pid is None
+
+
+async def test_the_next_fault_stands_though_the_lab_was_healed_a_moment_before(tmp_path: Path) -> None:
+    """The second wave of a heal comes a second later: by then another fault may have struck."""
+    async with running(tmp_path, kind=Kind.DISPATCHER) as (child, _):
+        supervisor = Supervisor(plan_in(tmp_path / "lab"), head_start=0.2)
+        supervisor.children = {"sleeper": child}
+        await supervisor.kill(Targets(processes=("sleeper",), hold=True))
+        await until(lambda: child.state is ChildState.HELD)
+        supervisor.release()
+        await supervisor.kill(Targets(processes=("sleeper",), hold=True))
+        await asyncio.sleep(0.4)  # nothing is to happen
+        assert child.state is ChildState.HELD
 
 
 async def test_without_restart_the_dead_stay_dead(tmp_path: Path) -> None:
@@ -104,9 +152,9 @@ async def test_the_mark_finds_grandchildren_and_nothing_else(tmp_path: Path) -> 
     parent = (sys.executable, "-c", script)
     with subprocess.Popen(SLEEPER) as stranger:  # noqa: ASYNC220 # it only has to be there
         async with running(tmp_path, parent, restart=False) as (child, lab_id):
-            await until(lambda: len(ownership.processes_of(lab_id, [])) == 2)
-            assert await asyncio.to_thread(ownership.end, lab_id, [], within=2) == 2
-            assert ownership.processes_of(lab_id, []) == []
+            await until(lambda: len(ownership.processes_of([lab_id], [])) == 2)
+            assert await asyncio.to_thread(ownership.end, [lab_id], [], within=2) == 2
+            assert ownership.processes_of([lab_id], []) == []
             await until(lambda: child.state is ChildState.DEAD)
         assert stranger.poll() is None
         stranger.kill()
@@ -141,3 +189,25 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(LabRefusedError, match="not a lab"):
         LabDir.at(tmp_path).create()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b'{"processes": ["nobody"]}',
+        b'{"postgres": ["../witness"]}',
+        b'{"signal": "USR1"}',
+        b'{"why": 1}',
+    ],
+)
+async def test_a_fault_that_is_not_understood_is_refused_and_strikes_nobody(
+    tmp_path: Path, body: bytes
+) -> None:
+    supervisor = Supervisor(plan_in(tmp_path / "lab"))
+    async with TestClient(TestServer(control_app(supervisor, "token"))) as client:
+        for path in ("/kill", "/signal"):
+            answer = await client.post(path, data=body, headers={"Authorization": "Bearer token"})
+            assert answer.status == 400
+            assert await answer.text()

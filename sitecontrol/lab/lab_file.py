@@ -1,0 +1,98 @@
+"""A lab described in a file: `sitectl lab up --config configs/lab.toml`. What a flag says goes before it.
+
+Only what the file sets is taken: the rest is as the lab in the folder was made, or the lab's own default. Sections
+that a site's file has, too, mean the same here, for both sites.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints
+
+from sitecontrol.lab.plan import ExternalCarrier, SimulatorOptions
+from sitecontrol.lab.ports import (
+    DEFAULT_BASE,
+    HIGHEST_BASE,
+    LOWEST_BASE,
+    MAX_CARRIERS,
+    MAX_DISPATCHERS,
+)
+from sitecontrol.leadership.timing import check as check_timing
+from sitecontrol.settings import (
+    Address,
+    DispatcherSettings,
+    FailoverSettings,
+    Name,
+    Section,
+    SettingsError,
+    read,
+)
+
+FIXED_IN_A_LAB = ("instances", "consent")  # settings of [dispatcher] that the lab decides itself
+
+
+class LabSection(Section):
+    base_port: Annotated[int, Field(ge=LOWEST_BASE, le=HIGHEST_BASE)] = DEFAULT_BASE  # the first of 100
+    wan_ms: Annotated[float, Field(ge=0, le=10_000)] = 35.0  # round trip between the places
+    dispatchers: Annotated[int, Field(ge=1, le=MAX_DISPATCHERS)] = 2  # per site
+    simulators: Annotated[int, Field(ge=1, le=MAX_CARRIERS)] = 2  # carriers, unless [[carrier]] names some
+    restart: bool = True  # what dies is started again
+
+
+class LabCarrier(Section):
+    """An SMSC that runs already. With one of them, no simulator is started."""
+
+    name: Name
+    address: Address
+    system_id: Annotated[str, StringConstraints(min_length=1, max_length=15)] = "hotsite"
+
+
+class LabFile(Section):
+    lab: LabSection
+    simulator: SimulatorOptions = SimulatorOptions()
+    failover: FailoverSettings = FailoverSettings()
+    dispatcher: DispatcherSettings = DispatcherSettings()
+    carrier: Annotated[tuple[LabCarrier, ...], Field(max_length=MAX_CARRIERS)] = ()
+
+    def options(self) -> dict[str, Any]:
+        """What it sets, as the lab's options."""
+        wanted: dict[str, Any] = self.lab.model_dump(exclude_unset=True)
+        for section in ("simulator", "failover", "dispatcher"):
+            if section in self.model_fields_set:
+                wanted[section] = getattr(self, section).model_dump(mode="json", exclude_unset=True)
+        if self.carrier:
+            wanted["carriers"] = tuple(_carrier(carrier) for carrier in self.carrier)
+        return wanted
+
+
+def _carrier(carrier: LabCarrier) -> ExternalCarrier:
+    host, _, port = carrier.address.rpartition(":")
+    return ExternalCarrier(
+        name=carrier.name, host=host.strip("[]"), port=int(port), system_id=carrier.system_id
+    )
+
+
+def read_lab_file(path: Path) -> LabFile:
+    """Raises SettingsError with one line for each mistake and what would do instead."""
+    found = read(path, LabFile)
+    for name in FIXED_IN_A_LAB:
+        if name in found.dispatcher.model_fields_set:
+            raise SettingsError(f"{path}: dispatcher.{name}: a lab decides that itself; remove it")
+    names = [carrier.name for carrier in found.carrier]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise SettingsError(f"{path}: carrier: two are called {twice!r}; give each a name of its own")
+    try:
+        check_timing(found.failover)
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from error
+    return found
+
+
+def is_lab_file(path: Path) -> bool:
+    """Whether a file describes a lab, and not a place."""
+    try:
+        return "lab" in tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False

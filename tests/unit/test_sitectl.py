@@ -1,0 +1,142 @@
+"""`sitectl` where nothing runs: settings checked, drills listed, arguments refused, and no lab there."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sitecontrol.cli.root import sitectl
+from sitecontrol.cli.session import Exit
+from sitecontrol.drills.stories import DRILLS
+from sitecontrol.lab import render
+from tests.drills.test_configs import CONFIGS, plan_in
+
+
+def call(*words: str, env: dict[str, str] | None = None) -> Result:
+    done = CliRunner().invoke(sitectl, list(words), env={"HOTSITE_LAB": "", "COLUMNS": "200", **(env or {})})
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done
+
+
+# -- config check
+
+
+def test_good_settings_are_said_to_be_in_order() -> None:
+    file = str(CONFIGS / "columbus.toml")
+    assert call("config", "check", file).exit_code == Exit.DONE
+    told = call("config", "check", file, "--json")
+    assert json.loads(told.stdout) == {"file": file, "site": "columbus", "ok": True}
+
+
+def test_an_unknown_setting_is_told_with_its_line_and_the_cure(tmp_path: Path) -> None:
+    file = tmp_path / "columbus.toml"
+    text = (CONFIGS / "columbus.toml").read_text().replace("renew_every =", "renew_evry =")
+    file.write_text(text)
+    line = text[: text.index("renew_evry")].count("\n") + 1
+    for more in ([], ["--json"]):
+        told = call("config", "check", str(file), *more)
+        assert told.exit_code == Exit.REFUSED
+        assert told.stderr == (
+            f"sitectl: {file}:{line}: failover.renew_evry: there is no such setting; did you mean renew_every?\n"
+        )
+        assert told.stdout == ""
+
+
+def test_settings_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+    told = call("config", "check", str(tmp_path / "none.toml"))
+    assert told.exit_code == Exit.REFUSED
+    assert "No such file" in told.stderr
+    assert call("config", "check").exit_code == Exit.USAGE
+
+
+# -- drills
+
+
+def test_every_drill_is_listed() -> None:
+    told = json.loads(call("drill", "list", "--json").stdout)
+    assert [drill["name"] for drill in told] == list(DRILLS)
+    assert all(set(drill) == {"name", "summary", "pause_limit_s", "takes"} for drill in told)
+    table = call("drill", "list").stdout
+    assert all(name in table for name in DRILLS)
+
+
+@pytest.mark.parametrize("words", [["nothing-such"], [], ["swap", "--rate", "0"], ["swap", "--site", "nowhere"],
+                                   ["swap", "--repeat", "0"]])  # fmt: skip
+def test_a_drill_that_cannot_be_is_a_usage_error(words: list[str]) -> None:
+    assert call("drill", "run", *words).exit_code == Exit.USAGE
+
+
+# -- the lab's commands
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A lab that was made and does not run."""
+    plan = plan_in(tmp_path / "lab", base_port=1024)
+    render.write_all(plan, {})
+    plan.directory.log("wan").write_text("one\ntwo\n")
+    return plan.directory.root
+
+
+def test_the_log_of_an_unknown_process_is_refused_with_the_names_there_are(folder: Path) -> None:
+    for name in ("nobody", "../secrets/lab-token"):
+        told = call("lab", "logs", name, "--dir", str(folder))
+        assert told.exit_code == Exit.USAGE
+        for known in ("wan", "columbus-agent", "denver-dispatcher-2", "carrier-aurora", "witness-etcd",
+                      "columbus-postgres", "supervisor"):  # fmt: skip
+            assert known in told.stderr
+
+
+def test_a_process_that_never_ran_has_no_log_yet(folder: Path) -> None:
+    told = call("lab", "logs", "denver-postgres", "--dir", str(folder))
+    assert told.exit_code == Exit.FAILED
+    assert "never started" in told.stderr
+
+
+@pytest.mark.parametrize("words", [["logs"], ["logs", "wan", "-n", "-1"], ["fault"], ["fault", "nothing-such"],
+                                   ["fault", "wan-cut", "--site", "nowhere"], ["fault", "wan-cut", "--for", "nan"],
+                                   ["heal", "now"]])  # fmt: skip
+def test_wrong_arguments_of_the_lab_are_usage_errors(folder: Path, words: list[str]) -> None:
+    assert call("lab", *words, "--dir", str(folder)).exit_code == Exit.USAGE
+
+
+def test_a_fault_of_what_the_witness_does_not_have_is_refused(folder: Path) -> None:
+    told = call("lab", "fault", "postgres-crash", "--site", "witness", "--dir", str(folder))
+    assert told.exit_code == Exit.REFUSED
+    assert "--site columbus or --site denver" in told.stderr
+
+
+LOOKS = (
+    ["lab", "status"], ["lab", "status", "--json"], ["lab", "fault", "wan-cut"], ["lab", "heal", "--json"],
+    ["drill", "run", "swap"],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("words", LOOKS)
+def test_a_lab_that_does_not_run_cannot_be_reached(folder: Path, words: list[str]) -> None:
+    told = call(*words, "--dir", str(folder))
+    assert told.exit_code == Exit.UNREACHABLE
+    assert told.stderr.startswith("sitectl: ")
+    assert told.stdout == ""
+
+
+@pytest.mark.parametrize("words", [*LOOKS, ["lab", "logs", "wan"], ["lab", "down"], ["status"], ["history"]])
+def test_where_there_is_no_lab_the_cure_is_told(tmp_path: Path, words: list[str]) -> None:
+    told = call(*words, "--dir", str(tmp_path))
+    assert told.exit_code == Exit.UNREACHABLE
+    assert "no lab in" in told.stderr
+    assert told.stdout == ""
+
+
+def test_the_folder_of_a_lab_comes_from_the_environment_when_it_is_not_named(tmp_path: Path) -> None:
+    told = call("lab", "status", env={"HOTSITE_LAB": str(tmp_path / "mine")})
+    assert f"no lab in {tmp_path / 'mine'}" in told.stderr
+
+
+def test_a_wrong_command_is_a_usage_error_and_help_tells_the_exit_codes() -> None:
+    assert call("nothing-such").exit_code == Exit.USAGE
+    assert call("status", "--nothing-such").exit_code == Exit.USAGE
+    help_text = call("--help")
+    assert help_text.exit_code == Exit.DONE
+    assert "Exit codes:" in help_text.stdout
