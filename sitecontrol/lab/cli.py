@@ -238,8 +238,14 @@ async def _heal(options: Globals) -> None:
 
 @click.command()
 @click.option("--keep", is_flag=True, help="Leave the lab running afterwards.")
-@click.option("--customers", default=5_000, show_default=True, help="How many are told of the outage.")
-@click.option("--base-port", default=DEFAULT_BASE, show_default=True)
+@click.option(
+    "--customers",
+    type=click.IntRange(min=1),
+    default=5_000,
+    show_default=True,
+    help="How many are told of the outage.",
+)
+@click.option("--base-port", type=click.IntRange(1024, 65_000), default=DEFAULT_BASE, show_default=True)
 @with_globals
 def demo(options: Globals, *, keep: bool, customers: int, base_port: int) -> None:
     """Both sites, real traffic, the live site killed in the middle, nothing lost: and the proof."""

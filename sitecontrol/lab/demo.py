@@ -60,9 +60,12 @@ def run_demo(options: Globals, *, keep: bool, customers: int, base_port: int) ->
         if not keep:
             bring_down(plan)
     if keep:
-        console.print(f"The lab still runs: `sitectl lab status --dir {options.lab}`; `lab down` ends it.")
+        console.print(f"The lab still runs; `sitectl lab down --dir {options.lab}` ends it.")
     else:
-        console.print(f"The lab was ended; its logs are in {plan.directory.root / 'logs'}.")
+        console.print(
+            f"The lab was ended; its logs are in {plan.directory.root / 'logs'}. "
+            "`sitectl demo --keep` leaves it running."
+        )
     return findings.ok
 
 
