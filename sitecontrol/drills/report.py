@@ -34,17 +34,25 @@ def rows_of(outcome: Outcome) -> list[tuple[str, str]]:
     return [
         (
             "longest pause seen by a client",
-            f"{outcome.pause_s:.2f} s (at most {outcome.pause_limit_s:.0f} s)",
+            f"{outcome.pause_s:.2f} s (at most {outcome.pause_limit_s:g} s)",
         ),
         ("first acknowledgement after the fault", _seconds(outcome.first_ack_after_fault_s)),
         ("first text at a carrier after the fault", _seconds(outcome.first_submit_after_fault_s)),
         ("accepted", str(outcome.accepted)),
         ("refused", str(outcome.refused)),
-        ("unanswered (nothing promised)", str(outcome.unanswered)),
+        (
+            "requests without an answer (of these not explained)",
+            f"{outcome.connections_broken} ({outcome.connections_broken_unexpectedly})",
+        ),
+        ("texts without a 2xx from either site", str(outcome.unanswered)),
         ("acknowledged and lost", str(outcome.acknowledged_lost)),
+        ("settled otherwise than delivered", str(outcome.not_delivered)),
         ("listed as in doubt", str(outcome.in_doubt)),
         ("texts received twice", f"{outcome.duplicates_at_carrier} ({outcome.duplicates_declared} declared)"),
-        ("both sites in step again, after healing", _seconds(outcome.two_site_again_s)),
+        (
+            f"both sites in step again, after the {'fault' if outcome.healed_at is None else 'healing'}",
+            _seconds(outcome.two_site_again_s),
+        ),
         ("live site", f"{outcome.live_before} → {outcome.live_after}"),
         ("term", f"{outcome.term_before} → {outcome.term_after}"),
     ]

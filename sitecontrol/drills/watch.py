@@ -16,6 +16,9 @@ class Watch:
 
     control: LabControl
     events: list[tuple[float, str, str]] = field(default_factory=list)
+    whole: list[tuple[float, bool]] = field(
+        default_factory=list
+    )  # from when on two sites were in step, or not
     _known: dict[str, Json] = field(default_factory=dict)
     _silent: dict[str, int] = field(default_factory=dict)
     _task: asyncio.Task[None] | None = None
@@ -36,7 +39,13 @@ class Watch:
             agents = await self.control.agents()
             for site in self.control.plan.sites:
                 self._look(site, agents.get(site))
+            self._look_at_all(agents)
             await asyncio.sleep(EVERY)
+
+    def _look_at_all(self, agents: dict[str, Json]) -> None:
+        whole = any(agent.get("live") and agent.get("durability") == "two-site" for agent in agents.values())
+        if not self.whole or self.whole[-1][1] != whole:
+            self.whole.append((now(), whole))
 
     def _look(self, site: str, agent: Json | None) -> None:
         if agent is None:

@@ -217,7 +217,7 @@ async def _draw(progress: Progress, campaign: Campaign, plan: Plan, customers: i
 async def _settle(progress: Progress, plan: Plan, ledger: Ledger) -> dict[str, Fate]:
     bar = progress.add_task("looked up, and final", total=len(ledger.acknowledged))
     return await Accounting(access_to(plan)).settle(
-        ledger.acks,
+        ledger.ids,
         within=SETTLE_WITHIN,
         progress=lambda settled, total: progress.update(bar, completed=settled, total=total),
     )
