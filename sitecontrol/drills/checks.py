@@ -1,12 +1,13 @@
 """What must hold after a drill, each by its name (failover.md), with a sentence when it does not. Pure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sitecontrol.drills.accounting import Fate, Unanswered
 from sitecontrol.drills.ledger import Ack, Broken, Refusal
 from sitecontrol.drills.measure import Duplicates, Gap, stale_acks, two_sites_in_one_term
 from sitecontrol.drills.stories import Drill, Expect
+from sitecontrol.drills.watch import FENCED, in_words
 
 SETTLING = 0.25  # seconds in which answers given before a cut may still arrive
 SHOWN = 3  # examples in a sentence
@@ -27,6 +28,7 @@ class Evidence:
     unanswered: Sequence[Unanswered]  # what became of the texts for which nobody had a 2xx
     delivers: bool  # the carriers are simulators, which deliver all that they take
     broken: Sequence[Broken]  # requests without an answer, from dispatchers that the story did not kill
+    fencing: Mapping[str, float]  # at the site that was struck: milliseconds until each step
     doubles: Duplicates
     pause: Gap | None
     fault_at: float
@@ -94,6 +96,11 @@ def check(evidence: Evidence) -> tuple[dict[str, bool], list[str]]:
             "cut-site-acknowledges-nothing",
             not spoke,
             f"{evidence.site} acknowledged {len(spoke)} messages while it was cut off",
+        )
+        expect(
+            "cut-site-fences",
+            evidence.fencing.keys() >= FENCED,
+            f"{evidence.site} did not tell of every step of its fencing: {in_words(evidence.fencing) or 'of none'}",
         )
     return held, notes
 

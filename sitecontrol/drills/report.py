@@ -10,6 +10,7 @@ from rich.table import Table
 
 from sitecontrol.drills.outcome import Moment, Outcome
 from sitecontrol.drills.series import series_of
+from sitecontrol.drills.watch import in_words
 
 WIDTH, HEIGHT = 960.0, 220.0  # of the drawing, in its own units
 LEFT, RIGHT, TOP, BOTTOM = 40.0, 12.0, 34.0, 26.0
@@ -32,6 +33,9 @@ def outcome_table(outcome: Outcome) -> Table:
 
 
 def rows_of(outcome: Outcome) -> list[tuple[str, str]]:
+    fencing = (
+        [("fencing, from the last proof on", in_words(outcome.fencing_ms))] if outcome.fencing_ms else []
+    )
     return [
         (
             "longest pause seen by a client",
@@ -54,6 +58,7 @@ def rows_of(outcome: Outcome) -> list[tuple[str, str]]:
             f"both sites in step again, after the {'fault' if outcome.healed_at is None else 'healing'}",
             _seconds(outcome.two_site_again_s),
         ),
+        *fencing,
         ("live site", f"{outcome.live_before} → {outcome.live_after}"),
         ("term", f"{outcome.term_before} → {outcome.term_after}"),
     ]

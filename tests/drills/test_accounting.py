@@ -15,7 +15,7 @@ from sitecontrol.drills.ledger import Ack, Ledger, Text
 from sitecontrol.drills.run import unanswered_texts
 from sitecontrol.drills.stage import Stage
 from sitecontrol.drills.traffic import Access
-from sitecontrol.drills.watch import Watch
+from sitecontrol.drills.watch import Watch, changes
 
 TEXT = Text(reference="r1", to="+12015550100", body="Drill r1")
 NOBODY = Door(site="columbus", url="http://127.0.0.1:1")  # where nothing listens
@@ -165,3 +165,30 @@ def test_production_is_whole_while_the_live_sites_agent_says_two_site() -> None:
     ):
         watch._look_at_all(agents)
     assert [whole for _, whole in watch.whole] == [True, False, True]
+
+
+STEPS = {"decided": 12.0, "connections_ended": 20.5, "postgres_ended": 25.0, "locked_out": 80.0}
+
+
+def agent(**last_ms: float) -> dict:
+    return {"role": "leader", "fencing": {"last_ms": last_ms}}
+
+
+def test_a_fencing_of_this_drill_is_kept_with_its_steps_and_told_once() -> None:
+    watch, old = Watch(Lab()), agent(decided=1.0, postgres_ended=2.0)
+    for word in (old, old, agent(decided=12.0), agent(**STEPS), agent(**STEPS)):
+        watch._look("columbus", word)
+    assert watch.fencing == {"columbus": STEPS}
+    [(_, what, where)] = watch.events
+    assert where == "columbus"
+    assert what.startswith(
+        "fenced: decided 12 ms, connections ended 20 ms, postgres ended 25 ms, locked out 80 ms"
+    )
+
+
+def test_a_fencing_from_before_the_drill_is_not_taken_for_one_of_it() -> None:
+    watch = Watch(Lab())
+    for _ in range(3):
+        watch._look("columbus", agent(**STEPS))
+    assert watch.fencing == {}
+    assert changes(agent(**STEPS), agent(**STEPS)) == []

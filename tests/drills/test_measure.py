@@ -117,6 +117,7 @@ def evidence(name: str = "site-loss", **more) -> Evidence:
         unanswered=[],
         delivers=True,
         broken=[],
+        fencing={"decided": 12.0, "connections_ended": 20.5, "postgres_ended": 25.0, "locked_out": 80.0},
         doubles=Duplicates(copies=0, declared=0, undeclared=()),
         pause=Gap(client="columbus", start=1, end=3),
         fault_at=2,
@@ -196,6 +197,8 @@ def asked_after(*, known: bool = True, fate: Fate | None = None, at_carrier: boo
             {**CALM_SWAP, "refusals": [REFUSAL]},
         ),
         ("no-request-refused", "swap", {**CALM_SWAP, "broken": [broken()]}),
+        ("cut-site-fences", "live-isolated", {"acks": [], "fencing": {}}),
+        ("cut-site-fences", "live-isolated", {"acks": [], "fencing": {"decided": 12.0}}),
         ("cut-site-acknowledges-nothing", "live-isolated", {"acks": [ack(2.5, site="columbus")]}),
     ],
 )

@@ -47,6 +47,7 @@ def outcome(pause: float = 1.0, *, drill: str = "site-loss", **change) -> Outcom
         duplicates_declared=0,
         not_delivered=0,
         two_site_again_s=6.0,
+        fencing_ms={},
         live_before="columbus",
         live_after="denver",
         term_before=1,
@@ -179,6 +180,12 @@ def test_a_shorter_run_is_asked_for_and_says_so(ran) -> None:
 def test_a_run_that_healed_nothing_counts_the_way_back_from_the_fault() -> None:
     assert "both sites in step again, after the healing" in printed(outcome_table(outcome()))
     assert "both sites in step again, after the fault" in printed(outcome_table(outcome(healed_at=None)))
+
+
+def test_the_steps_of_a_fencing_are_shown_when_there_was_one() -> None:
+    assert "fencing" not in printed(outcome_table(outcome()))
+    text = printed(outcome_table(outcome(fencing_ms={"decided": 12.0, "postgres_ended": 25.4})))
+    assert "decided 12 ms, postgres ended 25 ms" in text
 
 
 @pytest.mark.parametrize(
