@@ -1,4 +1,4 @@
-"""The drill's clients and its questions afterwards, against dispatchers that a test plays."""
+"""The drill's clients, its stories and its questions afterwards, against dispatchers and a lab that a test plays."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 from aiohttp import web
 
 from sitecontrol.drills.accounting import Accounting, Fate
@@ -14,6 +15,7 @@ from sitecontrol.drills.client import Client, Door
 from sitecontrol.drills.ledger import Ack, Ledger, Text
 from sitecontrol.drills.run import unanswered_texts
 from sitecontrol.drills.stage import Stage
+from sitecontrol.drills.stories import DRILLS
 from sitecontrol.drills.traffic import Access
 from sitecontrol.drills.watch import Watch, changes
 
@@ -192,3 +194,37 @@ def test_a_fencing_from_before_the_drill_is_not_taken_for_one_of_it() -> None:
         watch._look("columbus", agent(**STEPS))
     assert watch.fencing == {}
     assert changes(agent(**STEPS), agent(**STEPS)) == []
+
+
+class Told(Stage):
+    """A stage that writes down what a story does, and takes no time."""
+
+    def __init__(self, *, quick: bool = False) -> None:
+        lab = Lab()
+        super().__init__(control=lab, watch=Watch(lab), live_before="columbus", term_before=1, quick=quick)
+        self.done: list[str | float] = []
+
+    async def strike(self, name: str, site: str) -> None:
+        self.done.append(name)
+
+    async def steady(self, seconds: float) -> None:
+        self.done.append(seconds)
+
+    async def heal(self) -> None:
+        self.done.append("heal")
+
+
+@pytest.mark.parametrize(("how", "away"), [({}, 60), ({"quick": True}, 15)])
+async def test_all_of_etcd_is_lost_for_a_minute_unless_a_shorter_run_was_asked_for(
+    how: dict, away: float
+) -> None:
+    told = Told(**how)
+    await DRILLS["etcd-quorum-loss"].story(told, "columbus")
+    assert told.done[told.done.index("etcd-loss") :][:3] == ["etcd-loss", away, "heal"]
+
+
+@pytest.mark.parametrize("name", ["postgres-crash", "dispatcher-crash"])
+async def test_what_comes_back_by_itself_is_not_mended(name: str) -> None:
+    told = Told()
+    await DRILLS[name].story(told, "columbus")
+    assert "heal" not in told.done
