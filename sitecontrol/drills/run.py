@@ -170,7 +170,8 @@ def _outcome(
     fault_at = stage.fault_at if stage.fault_at is not None else started
     acknowledged = ledger.acknowledged
     lost = lost_messages(acknowledged, fates, ledger, received)
-    doubtful = frozenset(fate.reference for fate in fates.values() if fate.was_in_doubt)
+    known = [*fates.values(), *(fate for fate in found.values() if fate is not None)]
+    doubtful = frozenset(fate.reference for fate in known if fate.was_in_doubt)
     doubles = measure.duplicates(carriers.copies(received or []), ledger.texts, doubtful)
     unanswered = unanswered_texts(ledger, found, received)
     pause = measure.longest_gap(ledger.acks, traffic.clients, end=ended if unanswered else None)
