@@ -62,7 +62,7 @@ class Agent:
             prefix=settings.prefix,
             facts=self._facts(),
             version=metadata.version("hotsite"),
-            fencing_ms=executor.fencing_ms,
+            fencing_ms=executor.fencing.last_ms,
         )
 
     async def run(self) -> None:
@@ -104,6 +104,7 @@ class Agent:
         self._memory.look(self._clock.now(), self._view.snapshot, pg, self._node, self._keeper.lease.id)
         facts = self._facts()
         self.state.facts = facts
+        self._executor.fencing.look(is_open=facts.open)
         for lane in Lane:
             decision = decide(lane, facts)
             before = self.state.decisions.get(lane)

@@ -12,6 +12,7 @@ import structlog
 
 from replication.errors import NeedsClone
 from sitecontrol.agent.bootstrap import Bootstrapper
+from sitecontrol.agent.fencing import Fencing
 from sitecontrol.agent.own_postgres import OwnPostgres
 from sitecontrol.agent.row import Row
 from sitecontrol.agent.steps import Steps
@@ -121,7 +122,7 @@ class Executor:
         self._clock = clock
         self._settings = settings
         self._checkpoint: asyncio.Task[None] | None = None
-        self.fencing_ms: dict[str, float] = {}
+        self.fencing = Fencing(clock)
         self._sync_written_in: str | None = None  # the boot in which we have written `sync` ourselves
         self._handlers: dict[type[Effect], Callable[[Any, Facts], Awaitable[None]]] = {
             Bootstrap: self._bootstrap,
@@ -239,9 +240,8 @@ class Executor:
 
     async def _fence(self, effect: Fence, facts: Facts) -> None:
         log.warning("fencing", reason=effect.reason)
-        started = self._clock.now()
-        await self._postgres.end_at_once()
-        self.fencing_ms["postgres_ended"] = round((self._clock.now() - started) * 1000, 1)
+        self.fencing.begin(facts)
+        await self._postgres.end_at_once(self.fencing.reached)
         await self._look()
 
     # -- who is in step --------------------------------------------------------------------------------------

@@ -41,8 +41,11 @@ class AgentCollector(Collector):
         for standby in facts.pg.standbys:
             lag.add_metric([standby.name], max(0, facts.pg.received_lsn - standby.flush_lsn))
         yield lag
-        fencing = GaugeMetricFamily("hotsite_fencing_seconds", "How long each step of the last fencing took.",
-                                    labels=["step"])  # fmt: skip
+        fencing = GaugeMetricFamily(
+            "hotsite_fencing_seconds",
+            "When the last fencing reached a step, from the end of the last proof that we led.",
+            labels=["step"],
+        )
         for step, milliseconds in state.fencing_ms.items():
             fencing.add_metric([step], milliseconds / 1000)
         yield fencing

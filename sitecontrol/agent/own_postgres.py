@@ -6,6 +6,7 @@ Wraps `replication.node.Node`, which knows nothing of sites. Each start gets a r
 
 import asyncio
 import secrets as random
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from replication.errors import NeedsClone, NodeError, NotReady
 from replication.node import Node, NodeSettings
 from replication.postmaster import StopMode
 from replication.session import Session, Target
+from sitecontrol.agent.fencing import sessions_ended
 from sitecontrol.agent.monitor import Running
 from sitecontrol.clock import Clock
 from sitecontrol.leadership.facts import PgFacts, PgState
@@ -230,13 +232,25 @@ class OwnPostgres:
             log.warning("shutdown_not_clean", error=str(error))
             await self.end_at_once()
 
-    async def end_at_once(self) -> None:
-        """Immediate stop; whatever is left of its processes is killed."""
+    async def end_at_once(self, reached: Callable[[str], None] = lambda _step: None) -> None:
+        """Immediate stop; whatever is left of its processes is killed. `reached` is told the steps, as in `fencing`."""
+        watching = asyncio.create_task(self._watch_sessions(reached), name="sessions-end")
         try:
             await self._node.stop(StopMode.IMMEDIATE, deadline=FENCE_WITHIN)
         except NodeError:
             await self._node.kill()
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
         self._at_rest = None
+        reached("connections_ended")
+        reached("postgres_ended")
+
+    async def _watch_sessions(self, reached: Callable[[str], None]) -> None:
+        postmaster = self._node.running
+        if postmaster is not None:
+            await sessions_ended(postmaster)
+            reached("connections_ended")
 
     async def rewind(self, leader: str) -> None:
         """Back to the leader's history, then start as its standby. Raises NeedsClone."""

@@ -16,7 +16,7 @@ class AgentState:
     facts: Facts
     version: str
     decisions: dict[Lane, Decision] = field(default_factory=dict)
-    fencing_ms: dict[str, float] = field(default_factory=dict)  # step -> how long the last fencing took
+    fencing_ms: dict[str, float] = field(default_factory=dict)  # step -> when the last fencing reached it
 
     @property
     def serving(self) -> bool:

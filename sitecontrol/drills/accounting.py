@@ -1,18 +1,20 @@
 """After a drill: what became of every acknowledged message, asked one by one, and held against the carriers' logs.
 
-Asked repeatedly, since a text in doubt is settled only after its grace; given up after `within` seconds.
+Asked repeatedly, since a text in doubt is settled only after its grace; given up after `within` seconds. A text that
+nobody acknowledged is looked up by its reference: it may have been accepted by an answer that did not arrive.
 """
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
 
 from sitecontrol.drills.client import Door
-from sitecontrol.drills.ledger import Ack, now
+from sitecontrol.drills.ledger import now
 from sitecontrol.drills.traffic import Access
 
 FINAL = frozenset(
@@ -40,6 +42,24 @@ class Fate:
         return self.state in FINAL
 
 
+@dataclass(frozen=True, kw_only=True)
+class Unanswered:
+    """What was found out about a text for which nobody had a 2xx."""
+
+    reference: str
+    known: bool  # the system could say whether it had been accepted
+    fate: Fate | None  # None: it was not accepted, or that is not known
+    at_carrier: bool
+
+    @property
+    def sentence(self) -> str:
+        if not self.known:
+            return f"{self.reference}: nobody could say whether it was accepted"
+        if self.fate is not None:
+            return f"{self.reference}: accepted as {self.fate.id}, {self.fate.state}"
+        return f"{self.reference}: not accepted, {'but a carrier has it' if self.at_carrier else 'and never sent'}"
+
+
 class Accounting:
     def __init__(self, access: Access) -> None:
         self._headers = {"Authorization": f"Bearer {access.key}"}
@@ -48,18 +68,14 @@ class Accounting:
         self._tries = len(doors)
 
     async def settle(
-        self, acks: Iterable[Ack], *, within: float, progress: Progress = lambda _settled, _all: None
+        self, ids: Mapping[str, str], *, within: float, progress: Progress = lambda _settled, _all: None
     ) -> dict[str, Fate]:
-        """The fate of each message by id; returns as soon as all are final."""
+        """The fate of each message by id (given: its reference by its id); returns as soon as all are final."""
         deadline = now() + within
-        open_ids = {ack.id: ack.reference for ack in acks}
+        open_ids = dict(ids)
         total = len(open_ids)
         fates: dict[str, Fate] = {}
-        timeout = aiohttp.ClientTimeout(total=15.0)
-        connector = aiohttp.TCPConnector(limit=PARALLEL)
-        async with aiohttp.ClientSession(
-            timeout=timeout, connector=connector, headers=self._headers
-        ) as session:
+        async with self._session() as session:
             while open_ids:
                 for fate in await self._round(session, open_ids):
                     fates[fate.id] = fate
@@ -71,6 +87,36 @@ class Accounting:
                 if open_ids:
                     await asyncio.sleep(ROUND_EVERY)
         return fates
+
+    async def find(self, references: Iterable[str], *, within: float) -> dict[str, str | None]:
+        """By reference: the id of the message that was accepted for it, or None when there is none. Left out: those
+        of which nobody could say it in time.
+        """
+        deadline = now() + within
+        still, found = list(references), dict[str, str | None]()
+        async with self._session() as session:
+            while still and now() < deadline:
+                for reference in still:
+                    known, message_id = await self._find(session, reference)
+                    if known:
+                        found[reference] = message_id
+                    if now() > deadline:
+                        break
+                still = [reference for reference in still if reference not in found]
+                if still:
+                    await asyncio.sleep(ROUND_EVERY)
+        return found
+
+    def _session(self) -> aiohttp.ClientSession:
+        timeout = aiohttp.ClientTimeout(total=15.0)
+        connector = aiohttp.TCPConnector(limit=PARALLEL)
+        return aiohttp.ClientSession(timeout=timeout, connector=connector, headers=self._headers)
+
+    async def _find(self, session: aiohttp.ClientSession, reference: str) -> tuple[bool, str | None]:
+        status, body = await self._ask(session, "/v1/messages", reference=reference)
+        if status != HTTPStatus.OK:
+            return False, None
+        return True, next((str(message["id"]) for message in body["messages"]), None)
 
     async def _round(self, session: aiohttp.ClientSession, ids: dict[str, str]) -> list[Fate]:
         queue = iter(tuple(ids.items()))
@@ -84,19 +130,28 @@ class Accounting:
         return found
 
     async def _look_up(self, session: aiohttp.ClientSession, message_id: str, reference: str) -> Fate:
+        status, body = await self._ask(session, f"/v1/messages/{message_id}")
+        if status == HTTPStatus.OK:
+            return fate_of(message_id, reference, body)
+        return _without_answer(
+            message_id, reference, "missing" if status == HTTPStatus.NOT_FOUND else "unread"
+        )
+
+    async def _ask(
+        self, session: aiohttp.ClientSession, path: str, **query: str
+    ) -> tuple[int, dict[str, Any]]:
+        """The first door's answer that tells of it, or that it is not there; status 0: nobody could say."""
         for _ in range(self._tries):
             door: Door = next(self._doors)
             try:
-                async with session.get(f"{door.url}/v1/messages/{message_id}") as response:
+                async with session.get(door.url + path, params=query) as response:
                     body: dict[str, Any] = await response.json(content_type=None)
                     status = response.status
             except (aiohttp.ClientError, TimeoutError, ValueError):
                 continue
-            if status == 200:
-                return fate_of(message_id, reference, body)
-            if status == 404:
-                return _without_answer(message_id, reference, "missing")
-        return _without_answer(message_id, reference, "unread")
+            if status in (HTTPStatus.OK, HTTPStatus.NOT_FOUND):
+                return status, body
+        return 0, {}
 
 
 def fate_of(message_id: str, reference: str, body: dict[str, Any]) -> Fate:

@@ -1,15 +1,18 @@
 """What must hold after a drill, each by its name (failover.md), with a sentence when it does not. Pure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sitecontrol.drills.accounting import Fate
-from sitecontrol.drills.ledger import Ack, Refusal
+from sitecontrol.drills.accounting import Fate, Unanswered
+from sitecontrol.drills.ledger import Ack, Broken, Refusal
 from sitecontrol.drills.measure import Duplicates, Gap, stale_acks, two_sites_in_one_term
 from sitecontrol.drills.stories import Drill, Expect
+from sitecontrol.drills.watch import FENCED, in_words
 
 SETTLING = 0.25  # seconds in which answers given before a cut may still arrive
 SHOWN = 3  # examples in a sentence
+SHOWN_WITH_STATE = 10  # messages that an operator will want to look up
+DELIVERED = "delivered"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +24,11 @@ class Evidence:
     acks: Sequence[Ack]
     refusals: Sequence[Refusal]
     lost: Sequence[str]  # references that were acknowledged and are nowhere
-    fates: Sequence[Fate]
+    fates: Sequence[Fate]  # of what was acknowledged
+    unanswered: Sequence[Unanswered]  # what became of the texts for which nobody had a 2xx
+    delivers: bool  # the carriers are simulators, which deliver all that they take
+    broken: Sequence[Broken]  # requests without an answer, from dispatchers that the story did not kill
+    fencing: Mapping[str, float]  # at the site that was struck: milliseconds until each step
     doubles: Duplicates
     pause: Gap | None
     fault_at: float
@@ -50,12 +57,7 @@ def check(evidence: Evidence) -> tuple[dict[str, bool], list[str]]:
         not evidence.lost,
         f"{len(evidence.lost)} acknowledged messages are lost, as {', '.join(evidence.lost[:SHOWN])}",
     )
-    open_still = [fate.reference for fate in evidence.fates if not fate.final]
-    expect(
-        "all-settled",
-        not open_still,
-        f"{len(open_still)} acknowledged messages are not settled, as {', '.join(open_still[:SHOWN])}",
-    )
+    _check_ends(evidence, expect)
     expect(
         "duplicates-only-declared",
         not evidence.doubles.undeclared,
@@ -77,7 +79,13 @@ def check(evidence: Evidence) -> tuple[dict[str, bool], list[str]]:
     expect("swap-ends", evidence.swap_over, "a swap is still in progress")
     _check_leadership(evidence, expect)
     if drill.nothing_refused:
-        expect("no-request-refused", not evidence.refusals, f"{len(evidence.refusals)} requests were refused")
+        kinds = ", ".join(sorted({one.error for one in evidence.broken}))
+        expect(
+            "no-request-refused",
+            not evidence.refusals and not evidence.broken,
+            f"{len(evidence.refusals)} requests were refused, {len(evidence.broken)} got no answer"
+            + (f" ({kinds})" if kinds else ""),
+        )
     if drill.silent_when_cut:
         spoke = [
             ack
@@ -89,7 +97,60 @@ def check(evidence: Evidence) -> tuple[dict[str, bool], list[str]]:
             not spoke,
             f"{evidence.site} acknowledged {len(spoke)} messages while it was cut off",
         )
+        expect(
+            "cut-site-fences",
+            evidence.fencing.keys() >= FENCED,
+            f"{evidence.site} did not tell of every step of its fencing: {in_words(evidence.fencing) or 'of none'}",
+        )
     return held, notes
+
+
+def _check_ends(evidence: Evidence, expect: Callable[[str, bool, str], None]) -> None:
+    """What must have become of every text, whether its client had an answer or not."""
+    open_still = [fate for fate in evidence.fates if not fate.final]
+    expect(
+        "all-settled",
+        not open_still,
+        f"{len(open_still)} acknowledged messages are not settled: {_states(open_still)}",
+    )
+    if evidence.delivers:
+        # A text in doubt may have been lost on its way out, and then its program may forbid to send it again.
+        ended = [fate for fate in evidence.fates if fate.final and not _ended_well(fate, delivers=True)]
+        expect(
+            "all-delivered",
+            not ended,
+            f"{len(ended)} acknowledged messages were not delivered, by carriers that deliver everything: "
+            f"{_states(ended)}",
+        )
+    # A client asks both sites for longer than any story keeps production away: none may be left without an answer.
+    unanswered = [one.reference for one in evidence.unanswered]
+    expect(
+        "every-text-answered",
+        not unanswered,
+        f"{len(unanswered)} texts had no 2xx from either site in time, as {', '.join(unanswered[:SHOWN])}",
+    )
+    adrift = [one for one in evidence.unanswered if not _accounted_for(one, delivers=evidence.delivers)]
+    expect(
+        "unanswered-accounted-for",
+        not adrift,
+        "; ".join(one.sentence for one in adrift[:SHOWN_WITH_STATE]),
+    )
+
+
+def _ended_well(fate: Fate, *, delivers: bool) -> bool:
+    """Where the carriers deliver everything, only `delivered` is a good end; elsewhere any end is one."""
+    return fate.final and (not delivers or fate.state == DELIVERED or fate.was_in_doubt)
+
+
+def _accounted_for(one: Unanswered, *, delivers: bool) -> bool:
+    """It was accepted, and is a message like any other; or it was not, and then no carrier has it."""
+    if not one.known:
+        return False
+    return not one.at_carrier if one.fate is None else _ended_well(one.fate, delivers=delivers)
+
+
+def _states(fates: Sequence[Fate]) -> str:
+    return ", ".join(f"{fate.id} {fate.state}" for fate in fates[:SHOWN_WITH_STATE])
 
 
 def _check_leadership(evidence: Evidence, expect: Callable[[str, bool, str], None]) -> None:

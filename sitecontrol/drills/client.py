@@ -15,7 +15,7 @@ from typing import Any
 
 import aiohttp
 
-from sitecontrol.drills.ledger import Ack, Ledger, Refusal, Text, now
+from sitecontrol.drills.ledger import Ack, Broken, Ledger, Refusal, Text, now
 
 PATIENCE = 0.5  # seconds of silence before the other site is asked, too
 RETRY_AFTER = 0.05
@@ -38,6 +38,7 @@ class Answer:
     body: dict[str, Any]
     t: float
     wall: float
+    error: str = ""  # why none came
 
 
 class Client:
@@ -95,6 +96,16 @@ class Client:
     def _settles(self, answer: Answer, text: Text, asked_at: float) -> bool:
         """Enter it into the ledger; whether nothing is left to do for this text."""
         if answer.status == 0:
+            self._ledger.break_off(
+                Broken(
+                    client=self.name,
+                    reference=text.reference,
+                    t=answer.t,
+                    site=answer.door.site,
+                    url=answer.door.url,
+                    error=answer.error,
+                )
+            )
             return False
         if answer.status < 300:
             body = answer.body
@@ -129,13 +140,14 @@ class Client:
     async def _post(self, door: Door, text: Text) -> Answer:
         assert self._session is not None, "started before it sends"  # noqa: S101 # ours to keep
         body = {"program": self._program, "to": text.to, "body": text.body, "reference": text.reference}
+        error = ""
         try:
             async with self._session.post(door.url + "/v1/messages", json=body) as response:
                 told: Any = await response.json(content_type=None)
                 status = response.status
-        except (aiohttp.ClientError, TimeoutError, ValueError):
-            told, status = {}, 0
-        return Answer(door=door, status=status, body=told, t=now(), wall=time.time())
+        except (aiohttp.ClientError, TimeoutError, ValueError) as failure:
+            told, status, error = {}, 0, type(failure).__name__
+        return Answer(door=door, status=status, body=told, t=now(), wall=time.time(), error=error)
 
 
 async def _cancel(tasks: set[asyncio.Task[Answer]]) -> None:

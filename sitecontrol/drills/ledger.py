@@ -50,11 +50,24 @@ class Refusal:
     title: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Broken:
+    """A request that got no answer: the connection was refused or broke, or the answer did not come in time."""
+
+    client: str
+    reference: str
+    t: float
+    site: str
+    url: str  # of the dispatcher
+    error: str  # the kind
+
+
 @dataclass
 class Ledger:
     file: Path
     acks: list[Ack] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
+    broken: list[Broken] = field(default_factory=list)
     texts: dict[str, Text] = field(default_factory=dict)  # by reference, whether acknowledged or not
     _disk: IO[bytes] | None = None
 
@@ -77,6 +90,21 @@ class Ledger:
     def refuse(self, refusal: Refusal) -> None:
         self.refusals.append(refusal)
         self._write({"refusal": asdict(refusal)})
+
+    def break_off(self, broken: Broken) -> None:
+        self.broken.append(broken)
+        self._write({"broken": asdict(broken)})
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """Of every acknowledged message: its reference by its id."""
+        return {ack.id: ack.reference for ack in self.acks}
+
+    @property
+    def unanswered(self) -> list[str]:
+        """References of texts for which nobody had a 2xx."""
+        told = {ack.reference for ack in self.acks}
+        return [reference for reference in self.texts if reference not in told]
 
     @property
     def acknowledged(self) -> dict[str, Ack]:

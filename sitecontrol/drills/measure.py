@@ -2,10 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import pairwise
 
-from sitecontrol.drills.ledger import Ack, Text
+from sitecontrol.drills.ledger import Ack, Broken, Text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,28 @@ def longest_gap(acks: Iterable[Ack], clients: Sequence[str], *, end: float | Non
 def first_ack_after(acks: Iterable[Ack], moment: float) -> float | None:
     """Seconds until the first acknowledgement of a text that was first sent after `moment`."""
     return min((ack.t - moment for ack in acks if ack.asked_at >= moment), default=None)
+
+
+def unexpected(broken: Iterable[Broken], *, killed: AbstractSet[str], since: float) -> list[Broken]:
+    """Without those that the story explains: by dispatchers (addresses) that it killed, from then on."""
+    return [one for one in broken if one.url not in killed or one.t < since]
+
+
+def in_step_again(changes: Sequence[tuple[float, bool]], since: Sequence[float]) -> float | None:
+    """Seconds from each moment of `since` until the sites were in step and stayed so: the longest of them. None: they
+    never were. `changes`: in order of time, from when on production was whole (a leader lets its dispatchers in and
+    every commit waits for the other site), or was not.
+    """
+    longest = None
+    for start, end in zip(since, (*since[1:], float("inf")), strict=True):
+        before = next((whole for t, whole in reversed(changes) if t <= start), False)
+        seen = [(start, before), *((t, whole) for t, whole in changes if start < t < end)]
+        back, whole = seen[-1]
+        if whole:
+            longest = max(longest or 0.0, back - start)
+        elif end == float("inf"):
+            return None
+    return longest
 
 
 def stale_acks(acks: Sequence[Ack]) -> list[Ack]:

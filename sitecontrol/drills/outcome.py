@@ -22,7 +22,8 @@ class Outcome:
     site: str  # where the fault struck
     started_at: str  # UTC, ISO 8601
     fault_at: str
-    healed_at: str
+    healed_at: str | None  # None: there was nothing to mend
+    quick: bool  # it was shorter than the fault matrix has it
     rate: float  # texts asked for per second, all clients together
     pause_s: float  # the longest gap between acknowledgements that any client saw
     pause_limit_s: float
@@ -31,13 +32,19 @@ class Outcome:
     first_submit_after_fault_s: float | None  # of such a text, as its carrier received it
     accepted: int  # messages acknowledged
     refused: int  # answers that were neither 2xx nor a broken connection
+    connections_broken: int  # requests without an answer: refused, broken off, or too late
+    connections_broken_unexpectedly: int  # of these, by dispatchers that the story did not kill
     unanswered: int  # texts for which nobody had a 2xx in time: nothing was promised
     acknowledged_lost: int
     not_final: int  # acknowledged, known, but not settled within the time of the accounting
     in_doubt: int  # messages that were listed as in doubt at any time
     duplicates_at_carrier: int
     duplicates_declared: int
-    two_site_again_s: float | None  # from the healing on
+    not_delivered: int  # acknowledged, and settled in another way than `delivered`
+    two_site_again_s: float | None  # from the healing on; from the fault where nothing is healed
+    fencing_ms: dict[
+        str, float
+    ]  # where the fault struck, if it was fenced: until each step, from its last proof on
     live_before: str | None
     live_after: str | None
     term_before: int

@@ -9,6 +9,8 @@ import jinja2
 from rich.table import Table
 
 from sitecontrol.drills.outcome import Moment, Outcome
+from sitecontrol.drills.series import series_of
+from sitecontrol.drills.watch import in_words
 
 WIDTH, HEIGHT = 960.0, 220.0  # of the drawing, in its own units
 LEFT, RIGHT, TOP, BOTTOM = 40.0, 12.0, 34.0, 26.0
@@ -31,43 +33,73 @@ def outcome_table(outcome: Outcome) -> Table:
 
 
 def rows_of(outcome: Outcome) -> list[tuple[str, str]]:
+    fencing = (
+        [("fencing, from the last proof on", in_words(outcome.fencing_ms))] if outcome.fencing_ms else []
+    )
     return [
         (
             "longest pause seen by a client",
-            f"{outcome.pause_s:.2f} s (at most {outcome.pause_limit_s:.0f} s)",
+            f"{outcome.pause_s:.2f} s (at most {outcome.pause_limit_s:g} s)",
         ),
         ("first acknowledgement after the fault", _seconds(outcome.first_ack_after_fault_s)),
         ("first text at a carrier after the fault", _seconds(outcome.first_submit_after_fault_s)),
         ("accepted", str(outcome.accepted)),
         ("refused", str(outcome.refused)),
-        ("unanswered (nothing promised)", str(outcome.unanswered)),
+        (
+            "requests without an answer (of these not explained)",
+            f"{outcome.connections_broken} ({outcome.connections_broken_unexpectedly})",
+        ),
+        ("texts without a 2xx from either site", str(outcome.unanswered)),
         ("acknowledged and lost", str(outcome.acknowledged_lost)),
+        ("settled otherwise than delivered", str(outcome.not_delivered)),
         ("listed as in doubt", str(outcome.in_doubt)),
         ("texts received twice", f"{outcome.duplicates_at_carrier} ({outcome.duplicates_declared} declared)"),
-        ("both sites in step again, after healing", _seconds(outcome.two_site_again_s)),
+        (
+            f"both sites in step again, after the {'fault' if outcome.healed_at is None else 'healing'}",
+            _seconds(outcome.two_site_again_s),
+        ),
+        *fencing,
         ("live site", f"{outcome.live_before} → {outcome.live_after}"),
         ("term", f"{outcome.term_before} → {outcome.term_after}"),
     ]
 
 
 def summary_table(outcomes: Sequence[Outcome]) -> Table:
-    """Several runs side by side: median and largest of each drill."""
+    """Several runs side by side: the pauses of each drill, and what of all its runs together did not hold."""
     table = Table(title="all runs", title_justify="left")
-    for column in ("drill", "runs", "pause: median", "largest", "lost", "twice (declared)", "held"):
+    for column in (
+        "drill",
+        "runs",
+        "pause: median",
+        "smallest",
+        "largest",
+        "at most",
+        "lost",
+        "twice (declared)",
+    ):
         table.add_column(column)
-    for name in dict.fromkeys(outcome.drill for outcome in outcomes):
-        runs = [outcome for outcome in outcomes if outcome.drill == name]
-        pauses = [outcome.pause_s for outcome in runs]
+    table.add_column("held")
+    for series in series_of(outcomes):
+        runs = [outcome for outcome in outcomes if outcome.drill == series.drill]
+        helds = [*(outcome.held for outcome in runs), series.held]
+        broken = dict.fromkeys(name for held in helds for name, holds in held.items() if not holds)
         table.add_row(
-            name,
-            str(len(runs)),
-            f"{statistics.median(pauses):.2f} s",
-            f"{max(pauses):.2f} s",
+            series.drill,
+            str(series.runs),
+            f"{series.pause_median_s:.2f} s",
+            f"{series.pause_min_s:.2f} s",
+            f"{series.pause_max_s:.2f} s",
+            allowed(series.pause_limit_s, series.median_limit_s),
             str(sum(outcome.acknowledged_lost for outcome in runs)),
             f"{sum(o.duplicates_at_carrier for o in runs)} ({sum(o.duplicates_declared for o in runs)})",
-            "[green]yes[/]" if all(outcome.ok for outcome in runs) else "[red]no[/]",
+            f"[red]no: {', '.join(broken)}[/]" if broken else "[green]yes[/]",
         )
     return table
+
+
+def allowed(pause: float, median: float | None) -> str:
+    """The longest pause that a drill allows, and the longest median over several runs."""
+    return f"{pause:g} s" if median is None else f"{pause:g} s, median {median:g} s"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from sitecontrol.drills import carriers, checks, measure
-from sitecontrol.drills.accounting import Accounting, Fate
+from sitecontrol.drills.accounting import Accounting, Fate, Unanswered
 from sitecontrol.drills.ledger import Ack, Ledger, now
 from sitecontrol.drills.outcome import Moment, Outcome
 from sitecontrol.drills.stage import Stage
@@ -19,12 +19,15 @@ from sitecontrol.drills.watch import Watch
 from sitecontrol.lab.control import Json, LabControl
 from sitecontrol.lab.errors import LabRefusedError
 from sitecontrol.lab.faults import other_site
+from sitecontrol.lab.plan import Plan
 from sitecontrol.lab.ports import SITES
 
 WARM_UP = 3.0  # seconds of traffic before the fault, and a random part of a second more
 COOL_DOWN = 2.0  # and after both sites are in step again
 CONVERGE_WITHIN = 90.0
 SETTLE_WITHIN = 60.0
+HELD_AT_MOST = 12.0  # seconds from a client's last try until it is certain whether its text is accepted
+FIND_WITHIN = 30.0
 BUCKET = 0.1
 
 Say = Callable[[str], None]
@@ -38,6 +41,7 @@ class Order:
     site: str | None
     rate: float
     seed: int
+    quick: bool = False
 
 
 async def run_drill(control: LabControl, order: Order, *, say: Say) -> Outcome:
@@ -53,7 +57,13 @@ async def run_drill(control: LabControl, order: Order, *, say: Say) -> Outcome:
     access = access_to(control.plan)
     mark = carriers.mark(control.plan)
     watch = Watch(control)
-    stage = Stage(control=control, watch=watch, live_before=live, term_before=int(cluster["term"]))
+    stage = Stage(
+        control=control,
+        watch=watch,
+        live_before=live,
+        term_before=int(cluster["term"]),
+        quick=order.quick,
+    )
     traffic = Traffic(access, ledger, rate=order.rate, run=run, rng=rng)
     started_wall, started = datetime.now(UTC), now()
     ledger.open()
@@ -63,12 +73,14 @@ async def run_drill(control: LabControl, order: Order, *, say: Say) -> Outcome:
         say("traffic runs")
         await stage.steady(WARM_UP + rng.random())
         say(order.drill.story.__doc__ or order.drill.summary)
-        two_site_at = await _play(stage, order.drill, site)
+        two_site_again = await _play(stage, order.drill, site)
         await stage.steady(COOL_DOWN)
         ended = now()
         await traffic.stop()
         say("asking what became of every message")
-        fates = await Accounting(access).settle(ledger.acks, within=SETTLE_WITHIN)
+        accounting = Accounting(access)
+        fates = await accounting.settle(ledger.ids, within=SETTLE_WITHIN)
+        found = await _look_up_unanswered(accounting, ledger)
         after = await control.cluster()
         swap_over = await stage.no_swap()
     finally:
@@ -82,12 +94,13 @@ async def run_drill(control: LabControl, order: Order, *, say: Say) -> Outcome:
         stage,
         ledger=ledger,
         fates=fates,
-        received=received if carriers.log_files(control.plan) else None,
+        found=found,
+        received=received if delivers(control.plan) else None,
         traffic=traffic,
         started=started,
         started_wall=started_wall,
         ended=ended,
-        two_site_at=two_site_at,
+        two_site_again=two_site_again,
         swap_over=swap_over,
         live_after=after.get("live_site"),
         term_after=int(after.get("term") or 0),
@@ -104,17 +117,36 @@ async def _whole(control: LabControl) -> Json:
     return cluster
 
 
-async def _play(stage: Stage, drill: Drill, site: str) -> float | None:
-    """The story, then the way back; returns when both sites were in step again, if they were."""
+async def _play(stage: Stage, drill: Drill, site: str) -> bool:
+    """The story, then the way back; returns whether both sites came into step again."""
     try:
         await drill.story(stage, site)
     finally:
         if stage.healed_at is None:
-            await stage.heal()
-    again = await stage.until(
+            await stage.tidy()
+    return await stage.until(
         "both sites are in step again", stage.control.is_two_site, within=CONVERGE_WITHIN
     )
-    return now() if again else None
+
+
+async def _look_up_unanswered(accounting: Accounting, ledger: Ledger) -> dict[str, Fate | None]:
+    """What became of the texts for which nobody had a 2xx, by reference: None when it was not accepted. Left out: those
+    of which nobody can say.
+    """
+    if not ledger.unanswered:
+        return {}
+    await asyncio.sleep(HELD_AT_MOST)  # a dispatcher may hold, and then accept, what its client has given up
+    ids = await accounting.find(ledger.unanswered, within=FIND_WITHIN)
+    accepted = {message_id: reference for reference, message_id in ids.items() if message_id is not None}
+    fates = await accounting.settle(accepted, within=SETTLE_WITHIN)
+    return {
+        reference: None if message_id is None else fates[message_id] for reference, message_id in ids.items()
+    }
+
+
+def delivers(plan: Plan) -> bool:
+    """All carriers are the lab's own simulators: they log what they take, and deliver all of it."""
+    return all(carrier.simulated for carrier in plan.carriers)
 
 
 def _outcome(
@@ -124,23 +156,26 @@ def _outcome(
     *,
     ledger: Ledger,
     fates: dict[str, Fate],
+    found: dict[str, Fate | None],
     received: list[carriers.Received] | None,
     traffic: Traffic,
     started: float,
     started_wall: datetime,
     ended: float,
-    two_site_at: float | None,
+    two_site_again: bool,
     swap_over: bool,
     live_after: str | None,
     term_after: int,
 ) -> Outcome:
     fault_at = stage.fault_at if stage.fault_at is not None else started
-    healed_at = stage.healed_at if stage.healed_at is not None else ended
     acknowledged = ledger.acknowledged
     lost = lost_messages(acknowledged, fates, ledger, received)
-    doubtful = frozenset(fate.reference for fate in fates.values() if fate.was_in_doubt)
+    known = [*fates.values(), *(fate for fate in found.values() if fate is not None)]
+    doubtful = frozenset(fate.reference for fate in known if fate.was_in_doubt)
     doubles = measure.duplicates(carriers.copies(received or []), ledger.texts, doubtful)
-    pause = measure.longest_gap(ledger.acks, traffic.clients, end=ended if traffic.unanswered else None)
+    unanswered = unanswered_texts(ledger, found, received)
+    pause = measure.longest_gap(ledger.acks, traffic.clients, end=ended if unanswered else None)
+    broken = measure.unexpected(ledger.broken, killed=stage.killed_doors, since=fault_at)
     held, notes = checks.check(
         checks.Evidence(
             drill=order.drill,
@@ -149,11 +184,15 @@ def _outcome(
             refusals=ledger.refusals,
             lost=lost,
             fates=list(fates.values()),
+            unanswered=unanswered,
+            delivers=received is not None,
+            broken=broken,
+            fencing=stage.watch.fencing.get(site, {}),
             doubles=doubles,
             pause=pause,
             fault_at=fault_at,
-            healed_at=healed_at,
-            two_site_again=two_site_at is not None,
+            healed_at=stage.healed_at if stage.healed_at is not None else ended,
+            two_site_again=two_site_again,
             swap_over=swap_over,
             live_before=stage.live_before,
             live_after=live_after,
@@ -172,7 +211,8 @@ def _outcome(
         site=site,
         started_at=wall(started),
         fault_at=wall(fault_at),
-        healed_at=wall(healed_at),
+        healed_at=None if stage.healed_at is None else wall(stage.healed_at),
+        quick=order.quick,
         rate=order.rate,
         pause_s=round(pause.length, 3) if pause else ended - started,
         pause_limit_s=order.drill.pause_limit,
@@ -181,13 +221,17 @@ def _outcome(
         first_submit_after_fault_s=_first_submit(ledger, received or [], fault_at),
         accepted=len(acknowledged),
         refused=len(ledger.refusals),
-        unanswered=traffic.unanswered,
+        connections_broken=len(ledger.broken),
+        connections_broken_unexpectedly=len(broken),
+        unanswered=len(unanswered),
         acknowledged_lost=len(lost),
         not_final=sum(not fate.final for fate in fates.values()),
+        not_delivered=sum(fate.final and fate.state != checks.DELIVERED for fate in fates.values()),
         in_doubt=len(doubtful),
         duplicates_at_carrier=doubles.copies,
         duplicates_declared=doubles.declared,
-        two_site_again_s=_rounded(two_site_at - healed_at) if two_site_at is not None else None,
+        two_site_again_s=_rounded(measure.in_step_again(stage.watch.whole, stage.back_since)),
+        fencing_ms=dict(stage.watch.fencing.get(site, {})),
         live_before=stage.live_before,
         live_after=live_after,
         term_before=stage.term_before,
@@ -218,6 +262,22 @@ def lost_messages(
         if unknown or (claimed and (text.to.lstrip("+"), text.body) not in (at_carriers or ())):
             lost.append(ack.reference)
     return sorted(lost)
+
+
+def unanswered_texts(
+    ledger: Ledger, found: dict[str, Fate | None], received: list[carriers.Received] | None
+) -> list[Unanswered]:
+    """Every text for which nobody had a 2xx, with what the system and the carriers know of it."""
+    at_carriers = {(r.to.lstrip("+"), r.text) for r in received or ()}
+    return [
+        Unanswered(
+            reference=reference,
+            known=reference in found,
+            fate=found.get(reference),
+            at_carrier=(ledger.texts[reference].to.lstrip("+"), ledger.texts[reference].body) in at_carriers,
+        )
+        for reference in ledger.unanswered
+    ]
 
 
 def _first_submit(ledger: Ledger, received: list[carriers.Received], fault_at: float) -> float | None:

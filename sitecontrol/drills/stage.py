@@ -8,6 +8,7 @@ from sitecontrol.drills.ledger import now
 from sitecontrol.drills.watch import Watch
 from sitecontrol.lab import faults
 from sitecontrol.lab.control import Json, LabControl
+from sitecontrol.lab.ports import SITES
 
 POLL = 0.05  # seconds
 
@@ -22,15 +23,19 @@ class Stage:
     watch: Watch
     live_before: str
     term_before: int
-    fault_at: float | None = None
-    healed_at: float | None = None
+    quick: bool = False  # what a story may do for a shorter time, it does
+    blows: list[float] = field(default_factory=list)  # when it struck, or asked for a swap
+    killed: set[str] = field(default_factory=set)  # processes, by name
+    healed_at: float | None = None  # None: the story mends nothing
     missed: list[str] = field(default_factory=list)  # facts that were waited for in vain
 
     async def strike(self, name: str, site: str) -> None:
-        """One of the lab's faults; the first strike of a story is the moment from which everything counts."""
+        """One of the lab's faults."""
         fault = faults.FAULTS[name]
-        self._begin()
+        self.blows.append(now())
+        before = len(self.control.struck)
         await fault.strike(self.control, site)
+        self.killed.update(self.control.struck[before:])
         self.watch.note(fault.summary, site)
 
     async def heal(self) -> None:
@@ -38,13 +43,37 @@ class Stage:
         self.healed_at = now()
         self.watch.note("everything is mended", "lab", self.healed_at)
 
+    @property
+    def fault_at(self) -> float | None:
+        """The moment from which everything counts."""
+        return self.blows[0] if self.blows else None
+
+    @property
+    def killed_doors(self) -> set[str]:
+        """Addresses of the dispatchers among what was killed."""
+        doors = (door for site in SITES for door in self.control.plan.dispatchers(site))
+        return {f"http://127.0.0.1:{port}" for name, port in doors if name in self.killed}
+
+    @property
+    def back_since(self) -> list[float]:
+        """From when on the way back to two sites counts: the healing; where nothing is healed, each blow."""
+        return self.blows if self.healed_at is None else [self.healed_at]
+
+    def lasting(self, seconds: float, *, quick: float) -> float:
+        """How long something lasts in this run."""
+        return quick if self.quick else seconds
+
+    async def tidy(self) -> None:
+        """Whatever the story left broken is mended: it did not come to its end, or there was nothing to mend."""
+        await faults.heal(self.control)
+
     async def steady(self, seconds: float) -> None:
         """Let the traffic run."""
         await asyncio.sleep(seconds)
 
     async def swap(self, to: str) -> None:
         """Ask for a planned swap, as an operator would, and wait until it is done."""
-        self._begin()
+        self.blows.append(now())
         self.watch.note(f"an operator asks for a swap to {to}", to)
         token = self.control.plan.secret("operator-token").read_text().strip()
         url = self.control.agent_url(to) + "/swap"
@@ -82,7 +111,3 @@ class Stage:
 
     async def is_one_site(self) -> bool:
         return (await self.control.cluster()).get("durability") == "one-site"
-
-    def _begin(self) -> None:
-        if self.fault_at is None:
-            self.fault_at = now()

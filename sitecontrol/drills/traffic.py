@@ -49,7 +49,6 @@ class Traffic:
         self._stopping = asyncio.Event()
         self._schedules: list[asyncio.Task[None]] = []
         self._sending: set[asyncio.Task[bool]] = set()
-        self.unanswered = 0
 
     @property
     def clients(self) -> Sequence[str]:
@@ -66,8 +65,7 @@ class Traffic:
             return
         self._stopping.set()
         await asyncio.gather(*self._schedules)
-        results = await asyncio.gather(*self._sending)
-        self.unanswered += results.count(False)
+        await asyncio.gather(*self._sending)
         for client in self._clients:
             await client.stop()
 
@@ -88,7 +86,7 @@ class Traffic:
     def _sent(self, task: asyncio.Task[bool]) -> None:
         if not self._stopping.is_set():
             self._sending.discard(task)
-            self.unanswered += not task.result()
+            task.result()
 
     def _text(self, client: str, number: int) -> Text:
         reference = f"{self._run}-{client}-{number}"

@@ -40,6 +40,7 @@ class LabControl:
     def __init__(self, plan: Plan, session: aiohttp.ClientSession) -> None:
         self.plan = plan
         self.session = session
+        self.struck: list[str] = []  # processes that were killed or stopped through here, by name
         token = plan.directory.token_file.read_text().strip()
         self._authorization = {"Authorization": f"Bearer {token}"}
 
@@ -67,6 +68,7 @@ class LabControl:
         hold: bool,
         postmaster_only: bool = False,
     ) -> None:
+        self.struck += [p.name for p in processes]
         await self._control(
             "POST",
             self.plan.ports.supervisor,
@@ -80,6 +82,7 @@ class LabControl:
         )
 
     async def signal(self, processes: Sequence[Process], postgres: Sequence[str], name: str) -> None:
+        self.struck += [p.name for p in processes]
         body = {"processes": [p.name for p in processes], "postgres": list(postgres), "signal": name}
         await self._control("POST", self.plan.ports.supervisor, "/signal", body)
 

@@ -60,9 +60,12 @@ def run_demo(options: Globals, *, keep: bool, customers: int, base_port: int) ->
         if not keep:
             bring_down(plan.directory)
     if keep:
-        console.print(f"The lab still runs: `sitectl lab status --dir {options.lab}`; `lab down` ends it.")
+        console.print(f"The lab still runs; `sitectl lab down --dir {options.lab}` ends it.")
     else:
-        console.print(f"The lab was ended; its logs are in {plan.directory.root / 'logs'}.")
+        console.print(
+            f"The lab was ended; its logs are in {plan.directory.root / 'logs'}. "
+            "`sitectl demo --keep` leaves it running."
+        )
     return findings.ok
 
 
@@ -214,7 +217,7 @@ async def _draw(progress: Progress, campaign: Campaign, plan: Plan, customers: i
 async def _settle(progress: Progress, plan: Plan, ledger: Ledger) -> dict[str, Fate]:
     bar = progress.add_task("looked up, and final", total=len(ledger.acknowledged))
     return await Accounting(access_to(plan)).settle(
-        ledger.acks,
+        ledger.ids,
         within=SETTLE_WITHIN,
         progress=lambda settled, total: progress.update(bar, completed=settled, total=total),
     )

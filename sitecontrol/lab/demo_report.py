@@ -33,21 +33,21 @@ class Findings:
     missed: tuple[str, ...]
 
     @property
-    def checks(self) -> list[tuple[str, str, bool]]:
-        """(fact, how much, whether it is as it must be)."""
+    def checks(self) -> list[tuple[str, str, bool | None]]:
+        """(fact, how much, whether it is as it must be); None: it is only told."""
         pause, again = self.pause_s, self.two_site_again_s
         return [
-            ("customers to tell", str(self.customers), True),
+            ("customers to tell", str(self.customers), None),
             ("accepted", str(self.accepted), self.accepted == self.customers and self.unanswered == 0),
             ("delivered", str(self.delivered), self.delivered == self.accepted and self.not_final == 0),
             ("acknowledged and lost", str(self.lost), self.lost == 0),
-            ("listed as in doubt", str(self.in_doubt), True),
+            ("listed as in doubt", str(self.in_doubt), None),
             (
                 "received twice (of these declared)",
                 f"{self.doubles.copies} ({self.doubles.declared})",
                 not self.doubles.undeclared,
             ),
-            ("requests refused", str(self.refused), True),
+            ("requests refused, and repeated until accepted", str(self.refused), None),
             ("in the carriers' own logs", str(self.at_carriers), self.unknown_at_carriers == 0),
             ("accepted, but not in those logs", str(self.missing_at_carriers), self.missing_at_carriers == 0),
             ("acknowledged by a leader of the past", str(self.stale), self.stale == 0),
@@ -66,16 +66,19 @@ class Findings:
 
     @property
     def ok(self) -> bool:
-        return not self.missed and all(holds for _, _, holds in self.checks)
+        return not self.missed and all(holds is not False for _, _, holds in self.checks)
+
+
+VERDICTS = {True: "[green]holds[/]", False: "[bold red]does not hold[/]", None: "[dim]-[/]"}
 
 
 def print_report(console: Console, findings: Findings, plan: Plan, *, took: float) -> None:
     table = Table(title="What became of it", title_justify="left")
-    table.add_column("")
-    table.add_column("", justify="right")
+    table.add_column("what")
+    table.add_column("how much", justify="right")
     table.add_column("check")
     for fact, how_much, holds in findings.checks:
-        table.add_row(fact, how_much, "[green]holds[/]" if holds else "[bold red]does not hold[/]")
+        table.add_row(fact, how_much, VERDICTS[holds])
     console.print(table)
     for sentence in findings.missed:
         console.print(f"[red]{sentence}[/]")

@@ -3,6 +3,7 @@
 import csv
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from sitecontrol.lab.child import PROJECT
 from sitecontrol.lab.errors import LabError, LabRefusedError
 
 SCRIPT = PROJECT / "configs" / "demo" / "make_outages.py"
+COLUMNS = ("account", "name", "phone", "premises", "circuit", "cause", "restored_by")
+ONE_SEGMENT = 160  # characters of the GSM alphabet
 
 
 def make_outages(file: Path, *, customers: int, seed: int) -> None:
@@ -24,20 +27,49 @@ def make_outages(file: Path, *, customers: int, seed: int) -> None:
         check=False,
     )
     if made.returncode != 0:
-        raise LabError(f"{SCRIPT.name}: {made.stderr.strip().splitlines()[-1]}")
+        said = made.stderr.strip().splitlines() or [f"exit status {made.returncode}"]
+        raise LabError(f"{SCRIPT.name}: {said[-1]}")
 
 
 def read_outages(file: Path) -> list[Text]:
-    """A text of at most 160 characters for each customer. The account number makes each of them unique."""
+    """A text of one segment for each customer. The account number makes each of them unique.
+
+    Raises LabError with the line of the first row that is not as it must be: the demo counts every customer.
+    """
+    texts: dict[str, Text] = {}
     with file.open(newline="") as lines:
-        return [_text(row) for row in csv.DictReader(lines)]
+        rows = csv.DictReader(lines)
+        for row in rows:
+            try:
+                text = _text(row)
+            except ValueError as error:
+                raise LabError(f"{file}, line {rows.line_num}: {error}") from error
+            if text.reference in texts:
+                raise LabError(f"{file}, line {rows.line_num}: account {row['account']} is there twice")
+            texts[text.reference] = text
+    if not texts:
+        raise LabError(f"{file}: there is no customer in it")
+    return list(texts.values())
 
 
-def _text(row: dict[str, str]) -> Text:
-    by = datetime.fromisoformat(row["restored_by"]).strftime("%H:%M")
-    first_name = row["name"].split()[0]
+def _text(row: Mapping[str | None, str | None]) -> Text:
+    """Raises ValueError with what is wrong."""
+    given = {column: (row.get(column) or "").strip() for column in COLUMNS}
+    for column, value in given.items():
+        if not value:
+            raise ValueError(f"{column} is missing")
+    if None in row:
+        raise ValueError("there are more columns than the header names")
+    try:
+        by = datetime.fromisoformat(given["restored_by"]).strftime("%H:%M")
+    except ValueError as error:
+        raise ValueError(
+            f"restored_by is no time, as in 2026-03-14T18:30: {given['restored_by']!r}"
+        ) from error
     body = (
-        f"{first_name}, your power at {row['premises']} is out ({row['cause']}, circuit {row['circuit']}). "
-        f"We expect it back by {by}. Account {row['account']}"
+        f"{given['name'].split()[0]}, your power at {given['premises']} is out ({given['cause']}, "
+        f"circuit {given['circuit']}). We expect it back by {by}. Account {given['account']}"
     )
-    return Text(reference=f"outage-{row['account']}", to=row["phone"], body=body[:160])
+    if len(body) > ONE_SEGMENT:
+        raise ValueError(f"the text has {len(body)} characters, one segment has {ONE_SEGMENT}")
+    return Text(reference=f"outage-{given['account']}", to=given["phone"], body=body)

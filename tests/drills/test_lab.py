@@ -112,12 +112,17 @@ def test_another_lab_on_the_same_ports_is_refused_and_told_the_cure(lab: Path, t
 
 @pytest.mark.parametrize("name", DRILLS)
 def test_everything_holds_in_the_drill(name: str, lab: Path, tmp_path: Path) -> None:
-    done = sitectl("drill", "run", name, "--rate", "60", "--json", "--report", str(tmp_path), folder=lab)
+    done = sitectl(
+        "drill", "run", name, "--rate", "60", "--quick", "--json", "--report", str(tmp_path), folder=lab
+    )
     assert done.stdout, done.stderr
     outcome = json.loads(done.stdout)
     assert [note for note in outcome["notes"] if not note.startswith(PAUSE)] == []
     assert all(held for invariant, held in outcome["held"].items() if invariant != PAUSE)
     assert outcome["accepted"] > 0
+    assert outcome["unanswered"] == outcome["not_final"] == 0
+    assert outcome["quick"] is True
+    assert outcome["series"]["runs"] == 1
     assert done.returncode == (0 if outcome["held"].get(PAUSE, True) else 1)
     [page] = tmp_path.glob("*.html")
     assert "<svg" in page.read_text()

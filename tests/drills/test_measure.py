@@ -5,18 +5,20 @@ from dataclasses import replace
 
 import pytest
 
-from sitecontrol.drills.accounting import Fate, fate_of
+from sitecontrol.drills.accounting import Fate, Unanswered, fate_of
 from sitecontrol.drills.carriers import Received
 from sitecontrol.drills.checks import Evidence, check
-from sitecontrol.drills.ledger import Ack, Ledger, Refusal, Text
+from sitecontrol.drills.ledger import Ack, Broken, Ledger, Refusal, Text
 from sitecontrol.drills.measure import (
     Duplicates,
     Gap,
     duplicates,
     first_ack_after,
+    in_step_again,
     longest_gap,
     stale_acks,
     two_sites_in_one_term,
+    unexpected,
 )
 from sitecontrol.drills.run import lost_messages
 from sitecontrol.drills.stories import DRILLS
@@ -112,6 +114,10 @@ def evidence(name: str = "site-loss", **more) -> Evidence:
         refusals=[],
         lost=[],
         fates=[],
+        unanswered=[],
+        delivers=True,
+        broken=[],
+        fencing={"decided": 12.0, "connections_ended": 20.5, "postgres_ended": 25.0, "locked_out": 80.0},
         doubles=Duplicates(copies=0, declared=0, undeclared=()),
         pause=Gap(client="columbus", start=1, end=3),
         fault_at=2,
@@ -134,6 +140,19 @@ def test_a_drill_in_which_everything_holds_has_no_notes() -> None:
 
 
 REFUSAL = Refusal(client="columbus", reference="r", t=1, site="columbus", status=503, title="")
+CALM_SWAP = {"live_after": "columbus", "pause": Gap(client="c", start=0, end=0.4)}
+
+
+def fate(state: str, *, was_in_doubt: bool = False, number: int = 1) -> Fate:
+    return Fate(id=f"id{number}", reference="r", state=state, was_in_doubt=was_in_doubt, attempts=1)
+
+
+def broken(*, url: str = "http://a", t: float = 3) -> Broken:
+    return Broken(client="columbus", reference="r", t=t, site="columbus", url=url, error="ServerDisconnected")
+
+
+def asked_after(*, known: bool = True, fate: Fate | None = None, at_carrier: bool = False) -> Unanswered:
+    return Unanswered(reference="r", known=known, fate=fate, at_carrier=at_carrier)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +162,19 @@ REFUSAL = Refusal(client="columbus", reference="r", t=1, site="columbus", status
         (
             "all-settled",
             "site-loss",
-            {"fates": [Fate(id="i", reference="r", state="in_doubt", was_in_doubt=True, attempts=1)]},
+            {"fates": [fate("in_doubt", was_in_doubt=True)]},
+        ),
+        ("all-settled", "site-loss", {"fates": [fate("submitted")], "delivers": False}),
+        ("all-delivered", "site-loss", {"fates": [fate("delivered"), fate("rejected")]}),
+        (
+            "all-delivered",
+            "carrier-loss",
+            {
+                "live_after": "columbus",
+                "term_after": 1,
+                "pause": Gap(client="c", start=0, end=0.4),
+                "fates": [fate("unknown")],
+            },
         ),
         (
             "duplicates-only-declared",
@@ -163,8 +194,11 @@ REFUSAL = Refusal(client="columbus", reference="r", t=1, site="columbus", status
         (
             "no-request-refused",
             "swap",
-            {"live_after": "columbus", "refusals": [REFUSAL], "pause": Gap(client="c", start=0, end=0.4)},
+            {**CALM_SWAP, "refusals": [REFUSAL]},
         ),
+        ("no-request-refused", "swap", {**CALM_SWAP, "broken": [broken()]}),
+        ("cut-site-fences", "live-isolated", {"acks": [], "fencing": {}}),
+        ("cut-site-fences", "live-isolated", {"acks": [], "fencing": {"decided": 12.0}}),
         ("cut-site-acknowledges-nothing", "live-isolated", {"acks": [ack(2.5, site="columbus")]}),
     ],
 )
@@ -172,3 +206,96 @@ def test_each_invariant_is_noticed_when_it_alone_is_broken(broken: str, drill: s
     held, notes = check(evidence(drill, **change))
     assert [name for name, holds in held.items() if not holds] == [broken]
     assert len(notes) == 1
+
+
+@pytest.mark.parametrize(
+    "state", ["undelivered", "rejected", "expired", "failed", "canceled", "unknown", "suppressed"]
+)
+def test_no_other_end_than_delivered_is_good_enough_where_the_carriers_deliver_everything(state: str) -> None:
+    assert not check(evidence(fates=[fate(state)]))[0]["all-delivered"]
+    assert "all-delivered" not in check(evidence(fates=[fate(state)], delivers=False))[0]
+
+
+def test_a_message_that_was_listed_as_in_doubt_may_end_otherwise() -> None:
+    held, notes = check(evidence(fates=[fate("unknown", was_in_doubt=True)]))
+    assert all(held.values())
+    assert notes == []
+
+
+@pytest.mark.parametrize(("state", "name"), [("queued", "all-settled"), ("expired", "all-delivered")])
+def test_up_to_ten_messages_are_named_with_their_states(state: str, name: str) -> None:
+    _, [note] = check(evidence(fates=[fate(state, number=number) for number in range(12)]))
+    assert note.startswith(f"{name}: 12 ")
+    assert [f"id{number} {state}" in note for number in range(12)] == [True] * 10 + [False] * 2
+
+
+@pytest.mark.parametrize("name", DRILLS)
+def test_no_story_leaves_a_text_unanswered_because_clients_ask_both_sites_for_longer_than_any_lasts(
+    name: str,
+) -> None:
+    held, notes = check(evidence(name, unanswered=[asked_after()]))
+    assert not held["every-text-answered"]
+    assert any(note.startswith("every-text-answered: 1 ") for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("found", "holds"),
+    [
+        (asked_after(), True),
+        (asked_after(fate=fate("delivered"), at_carrier=True), True),
+        (asked_after(fate=fate("unknown", was_in_doubt=True)), True),
+        (asked_after(fate=fate("rejected")), False),
+        (asked_after(fate=fate("queued")), False),
+        (asked_after(fate=fate("missing")), False),
+        (asked_after(at_carrier=True), False),
+        (asked_after(known=False), False),
+    ],
+    ids=[
+        "never accepted",
+        "accepted and delivered",
+        "accepted and in doubt",
+        "accepted and not delivered",
+        "accepted and not settled",
+        "accepted and gone",
+        "never accepted, but sent",
+        "nobody can say",
+    ],
+)
+def test_what_nobody_answered_was_either_accepted_and_delivered_or_never_sent(
+    found: Unanswered,
+    holds: bool,  # noqa: FBT001 # the expected fact
+) -> None:
+    assert check(evidence(unanswered=[found]))[0]["unanswered-accounted-for"] is holds
+
+
+def test_a_broken_connection_is_expected_only_from_what_the_story_killed_and_only_since() -> None:
+    before, killed, other = broken(t=1), broken(t=3), broken(t=3, url="http://b")
+    assert unexpected([before, killed, other], killed={"http://a"}, since=2) == [before, other]
+
+
+CUT = [(0.0, True), (10.5, False), (31.0, True)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "since", "seconds"),
+    [
+        (CUT, [30.0], 1.0),
+        (CUT, [10.0], 21.0),
+        ([(0.0, True)], [10.0], 0.0),
+        ([(0.0, True), (10.5, False)], [10.0], None),
+        ([(0.0, True), (10.2, False), (11.0, True), (20.1, False), (20.6, True)], [10.0, 20.0], 1.0),
+        ([(0.0, True), (10.2, False), (20.6, True)], [10.0, 20.0], 0.6),
+        ([], [10.0], None),
+    ],
+    ids=[
+        "from the healing",
+        "from the fault",
+        "never out of step",
+        "never in step again",
+        "the longer of two",
+        "struck again before it was whole",
+        "never seen",
+    ],
+)
+def test_the_way_back_is_counted_until_the_sites_stay_in_step(changes, since, seconds) -> None:
+    assert in_step_again(changes, since) == (seconds if seconds is None else pytest.approx(seconds))

@@ -10,6 +10,7 @@ from replication.errors import CommitUnknown
 from tests.agents import WRITE, Pair, Site
 
 LEASE_TTL = 8  # an agent must be able to start again within it, on a busy machine
+STEPS = {"decided", "locked_out", "connections_ended", "postgres_ended"}  # of a fencing
 AWAY = 5.0  # seconds that etcd is lost for
 
 
@@ -85,11 +86,15 @@ async def test_a_leader_that_loses_etcd_and_its_standby_acknowledges_nothing_and
                 WRITE, term, pair.number(), timeout=60
             )  # until the leader ends its PostgreSQL
 
+    took: dict[str, float] = {}
+
     async def closed() -> bool:
         """Its PostgreSQL may run again by now, as a leader's does: with every dispatcher locked out."""
         status = await leader.status()
-        return "postgres_ended" in status["fencing"]["last_ms"] and not status["is_open"]
+        took.update(status["fencing"]["last_ms"])
+        return took.keys() >= STEPS and not status["is_open"]
 
     await pair.until(closed, "the leader has ended its PostgreSQL and lets nobody in")
+    assert took["decided"] <= took["connections_ended"] <= took["postgres_ended"]
     await asyncio.to_thread(pair.etcd.heal)
     await pair.until_leads(leader)

@@ -1,5 +1,7 @@
 """The table of decisions: one fact a test, then properties over arbitrary facts."""
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -27,7 +29,7 @@ from sitecontrol.leadership.effects import (
     StartStandby,
 )
 from sitecontrol.leadership.facts import Facts, LeaseFacts, Peer, PgState
-from sitecontrol.records import Desired, Initialize, Phase, Role, Term
+from sitecontrol.records import Desired, Initialize, InStep, Phase, Role, Sync, Term
 from sitecontrol.view import Snapshot
 from tests.unit.leadership_facts import (
     COLUMBUS,
@@ -522,10 +524,66 @@ def test_every_lane_decides_about_any_facts(facts):
         decide(lane, facts)
 
 
+def misses_nothing(facts: Facts) -> bool:
+    """Failover rule 4 (docs/failover.md), told once more from the records: the table asks `Facts.may_lead`, and a
+    test that asked it, too, would hold whatever it says.
+    """
+    if facts.cluster.sync is None:
+        return False
+    named, disk = facts.cluster.sync.record, facts.pg.incarnation
+    if disk is None:
+        return False
+    if (named.leader, named.leader_incarnation) == (facts.node, disk):
+        return True
+    holds = max(facts.pg.received_lsn, facts.pg.replayed_lsn)
+    return any(
+        (must.node, must.incarnation) == (facts.node, disk)
+        and must.timeline <= facts.pg.timeline
+        and must.lsn <= holds
+        for must in named.standbys
+    )
+
+
+def elections() -> Iterator[Facts]:
+    """Nobody leads and nothing but rule 4 is in the way: every place in `sync`, disk and position about its bounds."""
+
+    def place(node: str) -> tuple[InStep]:
+        return (InStep(node=node, incarnation="disk", timeline=2, lsn=500),)
+
+    for base, other in ((at_columbus, DENVER), (at_denver, COLUMBUS)):
+        ours = base().node
+        records = [
+            None,
+            Sync(term=3, leader=other, leader_incarnation="disk"),
+            Sync(term=3, leader=other, leader_incarnation="disk", standbys=place(ours)),
+            Sync(term=3, leader=ours, leader_incarnation="disk"),
+            Sync(term=3, leader=ours, leader_incarnation="disk", standbys=place(other)),
+        ]
+        for record, disk, timeline, received, replayed in itertools.product(
+            records, (None, "disk", "another disk"), (1, 2, 3), (499, 500, 501), (499, 500, 501)
+        ):
+            pg = standby(
+                incarnation=disk,
+                timeline=timeline,
+                received_lsn=received,
+                replayed_lsn=replayed,
+                canary_at=None,
+            )
+            nobody = replace(NOBODY_LEADS, sync=record and entry(record))
+            yield base(cluster=nobody, pg=pg, leader_absent_since=90.0)
+
+
+def test_in_an_election_exactly_the_nodes_that_can_miss_nothing_claim():
+    judged = [(isinstance(effect(facts), Claim), misses_nothing(facts), facts) for facts in elections()]
+    assert {claims for claims, _, _ in judged} == {True, False}
+    for claims, may, facts in judged:
+        assert claims == may, facts
+
+
 @given(any_facts)
 def test_only_a_node_that_can_miss_nothing_claims(facts):
     if isinstance(effect(facts), Claim):
-        assert facts.may_lead
+        assert misses_nothing(facts)
         assert facts.leader is None
         assert facts.etcd_here
         assert facts.lease_safe

@@ -17,7 +17,7 @@ from sitecontrol.agent.state import AgentState
 from sitecontrol.cli.root import sitectl
 from sitecontrol.cli.session import Exit
 from tests.unit.leadership_facts import at_columbus
-from tests.unit.test_json_shapes import DRILL_KEYS, STATUS_KEYS
+from tests.unit.test_json_shapes import DRILL_KEYS, SERIES_KEYS, STATUS_KEYS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "interfaces.md").read_text()
 NAMED = set(re.findall(r"`([^`]+)`", PAGE))
@@ -103,4 +103,5 @@ def test_the_commands_that_are_named_are_those_there_are() -> None:
 
 def test_the_keys_of_a_lab_and_of_a_drill_are_named() -> None:
     assert DRILL_KEYS <= WORDS
+    assert SERIES_KEYS <= WORDS
     assert STATUS_KEYS <= WORDS

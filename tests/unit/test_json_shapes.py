@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sitecontrol.drills.outcome import Moment, Outcome
+from sitecontrol.drills.series import series_of
 from sitecontrol.lab.ports import SITES, WITNESS
 from sitecontrol.lab.status import document
 from tests.drills.test_configs import plan_in
@@ -17,6 +18,7 @@ OUTCOME = Outcome(
     started_at="2026-01-02T03:04:05.000+00:00",
     fault_at="2026-01-02T03:04:08.000+00:00",
     healed_at="2026-01-02T03:04:18.000+00:00",
+    quick=False,
     rate=100.0,
     pause_s=2.1,
     pause_limit_s=5.0,
@@ -25,13 +27,17 @@ OUTCOME = Outcome(
     first_submit_after_fault_s=None,
     accepted=1000,
     refused=0,
+    connections_broken=2,
+    connections_broken_unexpectedly=0,
     unanswered=0,
     acknowledged_lost=0,
     not_final=0,
     in_doubt=3,
     duplicates_at_carrier=1,
     duplicates_declared=1,
+    not_delivered=0,
     two_site_again_s=4.0,
+    fencing_ms={},
     live_before="columbus",
     live_after="denver",
     term_before=1,
@@ -46,7 +52,13 @@ DRILL_KEYS = {
     "duplicates_declared", "two_site_again_s", "live_before", "live_after", "term_before", "term_after", "held",
     "timeline",
     # added
-    "healed_at", "rate", "pause_limit_s", "pause_from_s", "unanswered", "not_final", "acks_per_tenth", "notes", "ok",
+    "healed_at", "quick", "rate", "pause_limit_s", "pause_from_s", "connections_broken",
+    "connections_broken_unexpectedly", "unanswered", "not_final", "not_delivered", "fencing_ms", "acks_per_tenth",
+    "notes", "ok",
+}  # fmt: skip
+
+SERIES_KEYS = {
+    "drill", "runs", "pause_median_s", "pause_min_s", "pause_max_s", "median_limit_s", "pause_limit_s", "held", "ok",
 }  # fmt: skip
 
 STATUS_KEYS = {
@@ -62,6 +74,11 @@ def test_a_drills_json_has_exactly_the_keys_that_are_documented() -> None:
     assert told["timeline"] == [{"t": 0.0, "what": "every process killed", "where": "columbus"}]
     assert told["held"] == {"acked-survives": True}
     assert told["first_submit_after_fault_s"] is None
+
+
+def test_what_is_told_of_all_runs_of_a_drill_has_exactly_the_keys_that_are_documented() -> None:
+    (series,) = series_of([OUTCOME, OUTCOME])
+    assert set(series.as_json()) == SERIES_KEYS
 
 
 def test_a_drill_is_ok_when_every_invariant_held() -> None:

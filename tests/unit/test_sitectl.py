@@ -56,7 +56,9 @@ def test_settings_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
 def test_every_drill_is_listed() -> None:
     told = json.loads(call("drill", "list", "--json").stdout)
     assert [drill["name"] for drill in told] == list(DRILLS)
-    assert all(set(drill) == {"name", "summary", "pause_limit_s", "takes"} for drill in told)
+    assert all(
+        set(drill) == {"name", "summary", "pause_limit_s", "median_limit_s", "takes"} for drill in told
+    )
     table = call("drill", "list").stdout
     assert all(name in table for name in DRILLS)
 

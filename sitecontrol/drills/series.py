@@ -1,0 +1,55 @@
+"""Several runs of one drill taken together: what holds over all of them, and not of any one. Pure."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sitecontrol.drills.outcome import Outcome
+from sitecontrol.drills.stories import DRILLS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """Durations in seconds: of each run, the longest pause that any client saw."""
+
+    drill: str
+    runs: int
+    pause_median_s: float
+    pause_min_s: float
+    pause_max_s: float
+    median_limit_s: float | None  # None: the drill sets none
+    pause_limit_s: float
+    held: dict[str, bool]
+
+    @property
+    def ok(self) -> bool:
+        return all(self.held.values())
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self) | {"ok": self.ok}
+
+
+def series_of(outcomes: Sequence[Outcome]) -> list[Series]:
+    """One for each drill, in the order of their first runs."""
+    names = dict.fromkeys(outcome.drill for outcome in outcomes)
+    return [_series(name, [outcome for outcome in outcomes if outcome.drill == name]) for name in names]
+
+
+def _series(name: str, runs: Sequence[Outcome]) -> Series:
+    drill, pauses = DRILLS[name], [outcome.pause_s for outcome in runs]
+    median = statistics.median(pauses)
+    held = {}
+    if drill.median_limit is not None and len(runs) > 1:  # one run has no median
+        held["median-within-limit"] = median <= drill.median_limit
+    held["pause-within-limit"] = max(pauses) <= drill.pause_limit
+    return Series(
+        drill=name,
+        runs=len(runs),
+        pause_median_s=round(median, 3),
+        pause_min_s=min(pauses),
+        pause_max_s=max(pauses),
+        median_limit_s=drill.median_limit,
+        pause_limit_s=drill.pause_limit,
+        held=held,
+    )
