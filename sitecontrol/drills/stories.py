@@ -186,6 +186,7 @@ DRILLS: dict[str, Drill] = {
             story=etcd_quorum_loss,
             strikes="live",
             pause_limit=1.0,
+            nothing_refused=True,
             takes="120 s",  # --quick: 60 s
         ),
     )

@@ -176,12 +176,14 @@ def agent(**last_ms: float) -> dict:
     return {"role": "leader", "fencing": {"last_ms": last_ms}}
 
 
-def test_a_fencing_of_this_drill_is_kept_with_its_steps_and_told_once() -> None:
+def test_the_first_fencing_of_a_drill_is_kept_with_its_steps_and_each_is_told_once() -> None:
     watch, old = Watch(Lab()), agent(decided=1.0, postgres_ended=2.0)
-    for word in (old, old, agent(decided=12.0), agent(**STEPS), agent(**STEPS)):
+    later = agent(**dict.fromkeys(STEPS, 1.0))  # when it comes back, and sees that another leads
+    for word in (old, old, agent(decided=12.0), agent(**STEPS), agent(**STEPS), later):
         watch._look("columbus", word)
     assert watch.fencing == {"columbus": STEPS}
-    [(_, what, where)] = watch.events
+    [(_, what, where), (_, another, _)] = watch.events
+    assert another.startswith("fenced: decided 1 ms")
     assert where == "columbus"
     assert what.startswith(
         "fenced: decided 12 ms, connections ended 20 ms, postgres ended 25 ms, locked out 80 ms"
