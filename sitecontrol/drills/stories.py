@@ -187,7 +187,7 @@ DRILLS: dict[str, Drill] = {
             strikes="live",
             pause_limit=1.0,
             nothing_refused=True,
-            takes="120 s",  # --quick: 60 s
+            takes="160 s",  # --quick: 60 s
         ),
     )
 }

@@ -1,6 +1,7 @@
 """The drill's clients, its stories and its questions afterwards, against dispatchers and a lab that a test plays."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -58,6 +59,18 @@ async def test_a_text_that_nobody_can_tell_of_is_left_out_and_never_taken_for_no
     async with dispatcher(lambda _request: web.json_response({"title": "no leader"}, status=503)) as door:
         found = await accounting(NOBODY, door).find(["r"], within=0.1)
     assert found == {}
+
+
+async def test_many_messages_that_take_long_to_ask_for_once_are_still_asked_for_again() -> None:
+    states = ["queued", "delivered"]
+
+    def answer(_request: web.Request) -> web.Response:
+        time.sleep(0.15)  # what asking for all of them takes; nothing else runs in this loop
+        return web.json_response({"state": states.pop(0), "events": [], "attempts": 1})
+
+    async with dispatcher(answer) as door:
+        fates = await accounting(door).settle({"m1": "r1"}, within=0.1)
+    assert fates["m1"].state == "delivered"
 
 
 async def test_a_request_without_an_answer_is_kept_and_the_text_goes_to_the_other_site(
