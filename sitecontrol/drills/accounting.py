@@ -1,7 +1,8 @@
 """After a drill: what became of every acknowledged message, asked one by one, and held against the carriers' logs.
 
-Asked repeatedly, since a text in doubt is settled only after its grace; given up after `within` seconds. A text that
-nobody acknowledged is looked up by its reference: it may have been accepted by an answer that did not arrive.
+Asked repeatedly, since a text in doubt is settled only after its grace; given up `within` seconds after all were
+asked for once, which may itself take long. A text that nobody acknowledged is looked up by its reference: it may have
+been accepted by an answer that did not arrive.
 """
 
 import asyncio
@@ -71,7 +72,7 @@ class Accounting:
         self, ids: Mapping[str, str], *, within: float, progress: Progress = lambda _settled, _all: None
     ) -> dict[str, Fate]:
         """The fate of each message by id (given: its reference by its id); returns as soon as all are final."""
-        deadline = now() + within
+        deadline = None
         open_ids = dict(ids)
         total = len(open_ids)
         fates: dict[str, Fate] = {}
@@ -82,6 +83,7 @@ class Accounting:
                     if fate.final:
                         del open_ids[fate.id]
                 progress(total - len(open_ids), total)
+                deadline = deadline or now() + within
                 if now() > deadline:
                     break
                 if open_ids:

@@ -44,7 +44,7 @@ class Outcome:
     two_site_again_s: float | None  # from the healing on; from the fault where nothing is healed
     fencing_ms: dict[
         str, float
-    ]  # where the fault struck, if it was fenced: until each step, from its last proof on
+    ]  # where the fault struck, of its first fencing: until each step, from its last proof on
     live_before: str | None
     live_after: str | None
     term_before: int

@@ -21,7 +21,9 @@ class Watch:
     whole: list[tuple[float, bool]] = field(
         default_factory=list
     )  # from when on two sites were in step, or not
-    fencing: dict[str, Mapping[str, float]] = field(default_factory=dict)  # by site: the last one's steps, ms
+    fencing: dict[str, Mapping[str, float]] = field(
+        default_factory=dict
+    )  # by site: the first one's steps, ms
     _known: dict[str, Json] = field(default_factory=dict)
     _silent: dict[str, int] = field(default_factory=dict)
     _task: asyncio.Task[None] | None = None
@@ -62,7 +64,7 @@ class Watch:
         before = self._known.get(site)
         self._known[site] = agent
         if before is not None:
-            if fenced(before) != fenced(agent):
+            if fenced(before) != fenced(agent) and not self.fencing.get(site, {}).keys() >= FENCED:
                 self.fencing[site] = fenced(agent)
             for what in changes(before, agent):
                 self.note(what, site)

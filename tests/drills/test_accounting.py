@@ -1,6 +1,7 @@
 """The drill's clients, its stories and its questions afterwards, against dispatchers and a lab that a test plays."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -58,6 +59,18 @@ async def test_a_text_that_nobody_can_tell_of_is_left_out_and_never_taken_for_no
     async with dispatcher(lambda _request: web.json_response({"title": "no leader"}, status=503)) as door:
         found = await accounting(NOBODY, door).find(["r"], within=0.1)
     assert found == {}
+
+
+async def test_many_messages_that_take_long_to_ask_for_once_are_still_asked_for_again() -> None:
+    states = ["queued", "delivered"]
+
+    def answer(_request: web.Request) -> web.Response:
+        time.sleep(0.15)  # what asking for all of them takes; nothing else runs in this loop
+        return web.json_response({"state": states.pop(0), "events": [], "attempts": 1})
+
+    async with dispatcher(answer) as door:
+        fates = await accounting(door).settle({"m1": "r1"}, within=0.1)
+    assert fates["m1"].state == "delivered"
 
 
 async def test_a_request_without_an_answer_is_kept_and_the_text_goes_to_the_other_site(
@@ -176,12 +189,14 @@ def agent(**last_ms: float) -> dict:
     return {"role": "leader", "fencing": {"last_ms": last_ms}}
 
 
-def test_a_fencing_of_this_drill_is_kept_with_its_steps_and_told_once() -> None:
+def test_the_first_fencing_of_a_drill_is_kept_with_its_steps_and_each_is_told_once() -> None:
     watch, old = Watch(Lab()), agent(decided=1.0, postgres_ended=2.0)
-    for word in (old, old, agent(decided=12.0), agent(**STEPS), agent(**STEPS)):
+    later = agent(**dict.fromkeys(STEPS, 1.0))  # when it comes back, and sees that another leads
+    for word in (old, old, agent(decided=12.0), agent(**STEPS), agent(**STEPS), later):
         watch._look("columbus", word)
     assert watch.fencing == {"columbus": STEPS}
-    [(_, what, where)] = watch.events
+    [(_, what, where), (_, another, _)] = watch.events
+    assert another.startswith("fenced: decided 1 ms")
     assert where == "columbus"
     assert what.startswith(
         "fenced: decided 12 ms, connections ended 20 ms, postgres ended 25 ms, locked out 80 ms"
