@@ -123,12 +123,14 @@ class Visit(asyncio.Protocol):
     conversation: Conversation = field(default_factory=lambda: Conversation(Role.SMSC))
     enquiries: int = 0
     gone: asyncio.Event = field(default_factory=asyncio.Event)
+    lost_by: Exception | None = None  # None: it was closed in order
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self.carrier.visits.append(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.lost_by = exc
         self.gone.set()
 
     def data_received(self, data: bytes) -> None:

@@ -15,7 +15,9 @@ of the TCP transport beneath, which is why TLS is started on a connection of our
 """
 
 import asyncio
+import socket
 import ssl
+import struct
 from collections.abc import Sequence
 from typing import Final, Protocol, cast
 
@@ -47,6 +49,7 @@ from sitecontrol.clock import Clock
 from sitecontrol.settings import Carrier
 
 CLOSE_WITHIN_S: Final = 1.0
+CLOSE_BY_RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 s
 ASK_BUFFER_EVERY_S: Final = 0.005
 
 
@@ -159,9 +162,16 @@ class Connection(asyncio.Protocol):
         self._send(b"".join(frames))
 
     def abort(self, reason: str) -> None:
-        """Cut it now; what lies in buffers is thrown away."""
+        """Cut it now; what lies in buffers is thrown away, the kernel's too.
+
+        A close would leave them to the kernel, which goes on repeating what the carrier has not confirmed: a text could
+        reach it minutes after its claim has ended, when it was long sent again.
+        """
         self.why = self.why or reason
         if self._transport:
+            sock: socket.socket | None = self._transport.get_extra_info("socket")
+            if sock is not None and not self._transport.is_closing():
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, CLOSE_BY_RESET)
             self._transport.abort()
 
     def close(self, reason: str) -> None:

@@ -594,15 +594,18 @@ async def test_both_ends_may_unbind_at_once(script, caplog):
         assert [record for record in caplog.records if record.name == "asyncio"] == []  # nothing was raised
 
 
-async def test_a_silent_carrier_is_left(script):
+async def test_a_silent_carrier_is_left_by_a_reset_so_that_nothing_written_reaches_it_later(script):
     told = Told()
     script.answers_enquiries = False
     settings = carrier(script.port, enquire_every=0.05, response_timeout=0.1)
     async with linked(settings, told) as link:
         await bound(link)
+        visit = script.visit
         await told.until(lambda: LinkState.DOWN in told.states)
         assert link.counters.disconnects == 1
         assert (await script.take(1))[0].command is Command.ENQUIRE_LINK
+        await within(visit.gone.wait())
+        assert isinstance(visit.lost_by, ConnectionResetError)
 
 
 async def test_the_round_trip_of_enquire_link_is_told(script):
