@@ -33,8 +33,10 @@ COPY replication /source/replication
 COPY sitecontrol /source/sitecontrol
 COPY dispatcher /source/dispatcher
 COPY healthcheck /source/healthcheck
+# Nobody asks in which town a number is: the names of towns are a third of the libraries.
 RUN /opt/hotsite/bin/pip install --no-index --no-deps --no-build-isolation /source \
- && /opt/hotsite/bin/pip uninstall --quiet --yes setuptools pip
+ && /opt/hotsite/bin/pip uninstall --quiet --yes setuptools pip \
+ && rm -r /opt/hotsite/lib/python3*/site-packages/phonenumbers/geodata
 
 # --- what runs ------------------------------------------------------------------------------------------------
 FROM ${BASE}
@@ -46,8 +48,9 @@ RUN mkdir -p /etc/postgresql-common \
  && apt-get update \
  && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
       ca-certificates etcd-server postgresql-15 python3 \
+ && apt-get clean \
  && rm -rf /var/lib/apt/lists/* /usr/lib/*/libLLVM-*.so* /usr/lib/postgresql/15/lib/*llvm* \
- && useradd --system --uid 10001 --home-dir /var/lib/hotsite --shell /usr/sbin/nologin hotsite \
+ && useradd --system --uid 10001 --user-group --home-dir /var/lib/hotsite --shell /usr/sbin/nologin hotsite \
  && install --directory --owner hotsite --group hotsite --mode 700 /var/lib/hotsite /var/lib/etcd
 
 COPY --from=installed /opt/hotsite /opt/hotsite
