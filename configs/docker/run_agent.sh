@@ -4,7 +4,7 @@
 # PostgreSQL is a child of the agent and outlives it. A container ends with its first process, and the kernel then kills
 # what is left in it: were that the agent, each crash of it would be one of the database. So it is started again here,
 # after 0.1 s, and finds its PostgreSQL running. Told to stop, PostgreSQL is shut down clean once the agent has gone:
-# the node returns without a rewind. `docker kill` ends all of it at once, as the loss of the machine would.
+# it recovers nothing at its next start. `docker kill` ends all of it at once, as the loss of the machine would.
 set -u
 settings=$1
 data=$2
