@@ -393,9 +393,11 @@ class MemoryStore:
             self._tell(segment, "No answer and no receipt came: sent once more, it may arrive twice.")
         return len(due[:limit])
 
-    async def release_due(self, term: int, limit: int) -> int:
+    async def release_due(self, term: int, limit: int, *, clock_agrees: bool = True) -> int:
         self._check(term)
         self._unpark()
+        if not clock_agrees:
+            return 0
         now = self._clock.wall()
         moved = 0
         for segment in self._segments.values():
@@ -409,7 +411,7 @@ class MemoryStore:
                 segment.state is State.SUBMITTED
                 and segment.submitted_at is not None
                 and segment.submitted_at <= now - RECEIPT_WAIT
-            ) or (segment.state is State.IN_DOUBT and segment.doubts[segment.attempt] <= now - RECEIPT_WAIT):
+            ) or (segment.state is State.IN_DOUBT and max(segment.doubts.values()) <= now - RECEIPT_WAIT):
                 segment.doubts.clear()
                 self._move(segment, State.UNKNOWN)
             else:

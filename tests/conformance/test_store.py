@@ -651,6 +651,30 @@ async def test_a_late_answer_stops_a_resending_that_has_not_left(stage: Stage) -
     assert await stage.state(claim.message_id) is State.SUBMITTED
 
 
+async def test_a_resending_that_never_left_and_ran_out_of_time_is_unknown_in_the_end(stage: Stage) -> None:
+    claim = await stage.sent(on_doubt=OnDoubt.RESEND, expires_at=stage.now() + 5 * MINUTE)
+    await stage.store.give_up_claims(TERM, [claim.claim_id])
+    await stage.pass_time(MINUTE)
+    await stage.store.resend_doubtful(TERM, 30, 10)
+    [again] = await stage.claim()
+    await stage.store.settle([result(again, SubmitOutcome.QUEUED)])
+    await stage.pass_time(5 * MINUTE)
+    await stage.store.release_due(TERM, 10)
+    assert await stage.state(claim.message_id) is State.IN_DOUBT
+    await stage.pass_time(timedelta(hours=72))
+    await stage.store.release_due(TERM, 10)
+    assert await stage.state(claim.message_id) is State.UNKNOWN
+
+
+async def test_nothing_becomes_due_or_final_while_the_clock_is_not_believed(stage: Stage) -> None:
+    message = stage.message(expires_at=stage.now() + MINUTE)
+    await stage.accept(message)
+    await stage.pass_time(2 * MINUTE)
+    assert await stage.store.release_due(TERM, 10, clock_agrees=False) == 0
+    assert await stage.state(message.id) is State.QUEUED
+    assert await stage.store.release_due(TERM, 10) == 1
+
+
 async def test_both_attempts_taken_is_told_and_either_receipt_counts(stage: Stage) -> None:
     claim = await stage.sent(on_doubt=OnDoubt.RESEND)
     await stage.store.give_up_claims(TERM, [claim.claim_id])

@@ -1,6 +1,7 @@
 """The link over real sockets: what is certain, what is in doubt, and what it does to carriers that misbehave."""
 
 import asyncio
+import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -606,6 +607,18 @@ async def test_a_silent_carrier_is_left_by_a_reset_so_that_nothing_written_reach
         assert (await script.take(1))[0].command is Command.ENQUIRE_LINK
         await within(visit.gone.wait())
         assert isinstance(visit.lost_by, ConnectionResetError)
+
+
+@pytest.mark.parametrize("kind", ["killed", "closed in order"])
+async def test_what_the_kernel_holds_of_a_dispatcher_that_was_killed_never_reaches_the_carrier(script, kind):
+    """A killed process says nothing more; what is asked of the kernel beforehand is all there is."""
+    async with linked(carrier(script.port)) as link:
+        connection = (await bound(link))._connection
+        sock = connection._transport.get_extra_info("socket")
+        if kind == "closed in order":
+            connection.close("a test")
+        linger = struct.unpack("ii", sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8))
+        assert linger == ((1, 0) if kind == "killed" else (0, 0))
 
 
 async def test_the_round_trip_of_enquire_link_is_told(script):

@@ -221,6 +221,18 @@ async def test_a_receipt_committed_beside_its_answer_settles_no_doubt_at_the_sam
     assert await stage.state(doubtful.message_id) is State.IN_DOUBT
 
 
+async def test_a_receipt_is_not_kept_from_its_doubt_by_the_id_of_a_text_to_another_number(
+    stage: Stage,
+) -> None:
+    answered = await stage.sent(to="+12025550199")
+    await stage.store.settle([submitted(answered, "4096")])
+    doubtful = await stage.sent()
+    await stage.store.give_up_claims(TERM, [doubtful.claim_id])
+    await stage.store.receipts([receipt("1000", text=BODY[:20])])  # in hexadecimal, that is 4096
+    assert await stage.state(doubtful.message_id) is State.DELIVERED
+    assert await stage.state(answered.message_id) is State.SUBMITTED
+
+
 async def test_a_text_canceled_while_it_is_being_claimed_has_left(
     stage: Stage, store_database: Target
 ) -> None:
@@ -314,7 +326,7 @@ async def test_an_answer_about_rows_that_were_there_before_ends_in_a_commit_that
 async def test_looking_for_work_in_vain_writes_nothing(stage: Stage, store_database: Target) -> None:
     async with held(store_database) as other:
         await other.fetch("claim", TERM, "columbus-1", 100, 5.0)
-        await other.fetch("release_due", TERM, 100)
+        await other.fetch("release_due", TERM, 100, True)  # noqa: FBT003 # as SQL has it
         await other.fetch("resend_doubtful", TERM, 60.0, 100)
         await other.fetch("open_claims", TERM)
         assert not await other.wrote()

@@ -153,7 +153,7 @@ async def test_nothing_is_released_by_a_leaders_clock_that_disagrees_and_claims_
         await eventually(lambda: bool(bench.queue.open))
         await bench.doubt.start()
         await eventually(lambda: bool(bench.queue.returned))
-        await bench.sites.clock.sleep(0.1)
+        await eventually(lambda: bench.queue.upkeeps > 1)
         assert bench.queue.due == 5
         bench.queue.wrong_clocks = set()
         await eventually(lambda: bench.queue.due == 0)
