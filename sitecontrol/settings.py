@@ -300,6 +300,15 @@ class Settings(Section):
                 ("dispatcher", "consent"),
                 'is for labs only; use consent = "required", or environment = "lab" in [site]',
             )
+        for carrier in self.carrier:
+            # A link that answers nothing is cut after twice its response_timeout; until then the first copy may arrive.
+            silent_for = 2 * carrier.response_timeout
+            if self.dispatcher.doubt_grace <= silent_for:
+                raise Misfit(
+                    ("dispatcher", "doubt_grace"),
+                    f"must be more than twice the response_timeout of carrier {carrier.name!r}, {silent_for:g} s:"
+                    " so long its link may still bring the first copy of a text that is sent again",
+                )
         return self
 
     @property
