@@ -5,7 +5,8 @@ from typing import Final
 
 from aiohttp import web
 
-from dispatcher.http.problem import MEDIA_TYPE, NOT_HTTP, TIMEOUT, TOO_LARGE, Problem
+from dispatcher.http.problem import MEDIA_TYPE, NOT_HTTP, TIMEOUT, TOO_LARGE, FieldError, Problem
+from dispatcher.http.schemas import MAX_SEGMENTS
 
 WITHIN_S: Final = 10.0  # a whole body
 JSON: Final = frozenset({"application/json"})
@@ -36,12 +37,12 @@ async def read(request: web.Request, *, at_most: int) -> bytes:
     """The whole body. Raises Problem when it is too large, late, or broken off."""
     announced = request.content_length
     if announced is not None and announced > at_most:
-        raise too_large(at_most)
+        raise too_large(announced, at_most)
     content = request.content
     if content.is_eof():  # it came with the headers, as nearly every body does: nothing to wait for
         body = content.read_nowait()
         if len(body) > at_most:
-            raise too_large(at_most)
+            raise too_large(len(body), at_most)
         return body
     chunks: list[bytes] = []
     size = 0
@@ -50,7 +51,7 @@ async def read(request: web.Request, *, at_most: int) -> bytes:
             while chunk := await content.readany():
                 size += len(chunk)
                 if size > at_most:
-                    raise too_large(at_most)
+                    raise too_large(None, at_most)
                 chunks.append(chunk)
     except TimeoutError:
         raise Problem(
@@ -61,8 +62,20 @@ async def read(request: web.Request, *, at_most: int) -> bytes:
     return b"".join(chunks)
 
 
-def too_large(at_most: int) -> Problem:
-    return Problem(kind=TOO_LARGE, detail=f"at most {at_most} bytes are taken here", close=True)
+def too_large(size: int | None, at_most: int, *, close: bool = True) -> Problem:
+    """More bytes than are read; `size` is None when nobody said how many. Of all fields only the text can be it."""
+    many = f"more than {at_most}" if size is None else str(size)
+    error = FieldError(
+        field="body",
+        message=f"was not read: the request has {many} bytes, and a text has at most {MAX_SEGMENTS} segments; "
+        "shorten it, or send several",
+    )
+    return Problem(
+        kind=TOO_LARGE,
+        detail=f"{many} bytes were sent, and at most {at_most} are taken here",
+        errors=(error,),
+        close=close,
+    )
 
 
 def broken(error: Exception) -> Problem:

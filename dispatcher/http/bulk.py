@@ -24,7 +24,6 @@ from dispatcher.http.lines import LineCutter, Overlong
 from dispatcher.http.messages import Messages, refused_row, usable
 from dispatcher.http.problem import (
     TIMEOUT,
-    TOO_LARGE,
     TOO_MANY_STREAMS,
     UNAVAILABLE,
     FieldError,
@@ -186,8 +185,7 @@ class LineTaker:
 
     def _sound(self, raw: bytes | Overlong) -> bytes:
         if isinstance(raw, Overlong):
-            detail = f"the line has {raw.size} bytes; at most {self._most_bytes} are taken"
-            raise Problem(kind=TOO_LARGE, detail=detail)
+            raise body.too_large(raw.size, self._most_bytes, close=False)
         if not raw.strip():
             raise invalid(FieldError(field="", message="the line is empty"))
         return raw

@@ -140,11 +140,21 @@ async def test_a_text_that_postgresql_could_not_store_is_refused_with_the_place(
     assert "U+0000 at index 3" in await refused_field(api, "body", body="abc\0def")
 
 
-async def test_a_text_of_two_thousand_segments_is_refused_with_its_size():
-    async with serving(settings(max_body_bytes=1_000_000)) as roomy:
-        assert "makes 2000 segments, and at most 10 are taken" in await refused_field(
-            roomy, "body", body="x" * 153 * 2_000
-        )
+@pytest.mark.parametrize(
+    "body", ["x" * 153 * 2_000, "\u0436" * 67 * 2_000, "\U0001f600" * 33 * 2_000, "{" * 76 * 2_000]
+)
+async def test_a_text_of_two_thousand_segments_is_refused_with_its_size(api, body):
+    told = await refused_field(api, "body", body=body)
+    assert "makes 2000 segments, and at most 10 are taken" in told
+
+
+async def test_a_text_too_long_even_to_be_read_is_refused_by_its_field_and_the_limit(api):
+    problem = await refused(
+        api, json.dumps(text(body="x" * 1_000_000)).encode(), status=413, slug="too-large"
+    )
+    [error] = problem["errors"]
+    assert error["field"] == "body"
+    assert "at most 10 segments" in error["message"]
 
 
 async def test_an_unknown_program_is_refused(api):
