@@ -10,15 +10,13 @@ from rich.table import Table
 
 from sitecontrol.cli.agents import Agents, Answer
 from sitecontrol.cli.session import Exit, Globals, Problem, leave, with_globals
-from sitecontrol.records import Phase
+from sitecontrol.records import SWAP_PHASES, Phase
 
 SWAP_TIMEOUT = 60.0  # seconds; the swap itself rolls back long before
 POLL = 0.1
 
-PHASES = [
-    Phase.REQUESTED, Phase.CHECKED, Phase.HELD, Phase.FLUSHED, Phase.HANDED, Phase.PROMOTED, Phase.OPENED,
-    Phase.FOLLOWING, Phase.IN_STEP,
-]  # fmt: skip
+# The phases whose durations, each from the one before, make up the pause: from held to opened.
+PAUSE = SWAP_PHASES[SWAP_PHASES.index(Phase.HELD) + 1 : SWAP_PHASES.index(Phase.OPENED) + 1]
 
 
 def cluster_table(cluster: dict[str, Any]) -> Table:
@@ -163,7 +161,7 @@ def _tell_end(options: Globals, entry: dict[str, Any], shown: set[str]) -> None:
     if rolled_back:
         raise Problem(f"the swap was rolled back: {entry['reason']}; nothing moved", Exit.REFUSED)
     if not options.as_json:
-        pause = sum(entry["durations_ms"].get(p.value, 0) for p in PHASES[3:7])
+        pause = sum(entry["durations_ms"].get(p.value, 0) for p in PAUSE)
         options.console.print(
             f"Production runs in [bold]{entry['site']}[/], term {entry['term']}; held to opened took {pause} ms."
         )

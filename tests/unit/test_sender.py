@@ -15,8 +15,9 @@ from dispatcher.model import MessageClass, SubmitOutcome
 from dispatcher.smpp.link import Answer
 from sitecontrol.records import Phase
 from sitecontrol.settings import Carrier, DispatcherSettings, Settings
-from tests.unit.fake_nodes import FakeSites, eventually, settings, two_sites
+from tests.unit.fake_nodes import FakeSites, settings, two_sites
 from tests.unit.fake_queue import FakeLink, FakeQueue, claim
+from tests.waiting import eventually
 
 CARRIER = Carrier(name="acme", address="127.0.0.1:1", system_id="hotsite")
 
@@ -164,7 +165,7 @@ async def test_what_is_due_is_worked_off_without_a_pause_while_there_is_more():
     async with sending(FakeLink()) as bench:
         bench.queue.due = 30_000
         await bench.doubt.start()
-        await eventually(lambda: bench.queue.due == 0)  # within 5 s: in single batches it would take 15
+        await eventually(lambda: bench.queue.due == 0, within=5)  # in single batches it would take 15 s
         await bench.doubt.stop()
 
 
