@@ -17,13 +17,11 @@ class Receipts(Tables):
     async def receipts(self, rows: Sequence[Receipt]) -> None:
         self._check_open()
         now = self._clock.wall()
+        parked = {(p.receipt.carrier, p.receipt.carrier_message_id, p.receipt.state) for p in self._parked}
         for row in rows:
-            if row.state in INTERMEDIATE or self._apply(row):
-                continue
             key = (row.carrier, row.carrier_message_id, row.state)
-            if key not in {
-                (p.receipt.carrier, p.receipt.carrier_message_id, p.receipt.state) for p in self._parked
-            }:
+            if row.state not in INTERMEDIATE and not self._apply(row) and key not in parked:
+                parked.add(key)
                 self._parked.append(Parked(number=next(self._numbers), receipt=row, at=now))
         self._settle_doubts()
 

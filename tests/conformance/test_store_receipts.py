@@ -36,6 +36,26 @@ async def test_a_receipt_in_hexadecimal_finds_an_answer_in_decimal(stage: Stage)
     assert await stage.state(claim.message_id) is State.DELIVERED
 
 
+@pytest.mark.parametrize("longest", ["f" * 65, "9" * 65, "Z" * 65], ids=["hexadecimal", "decimal", "text"])
+async def test_a_receipt_finds_its_text_by_the_longest_id_there_is(stage: Stage, longest: str) -> None:
+    claim = await stage.sent()
+    await stage.store.settle([submitted(claim, longest)])
+    await stage.store.receipts([receipt(longest[:64]), receipt(longest.lower())])
+    assert await stage.state(claim.message_id) is State.DELIVERED
+
+
+async def test_ten_thousand_receipts_of_unknown_ids_hide_none_that_is_known_or_will_be(stage: Stage) -> None:
+    await stage.accept(stage.message(), stage.message())
+    answered, unanswered = await stage.claim()
+    await stage.store.settle([submitted(answered, "0af3")])
+    unknown = [receipt(f"unknown-{n}") for n in range(10_000)]
+    await stage.store.receipts([*unknown[:5_000], receipt("0af3"), receipt("77aa"), *unknown[5_000:]])
+    assert await stage.state(answered.message_id) is State.DELIVERED
+    assert await stage.state(unanswered.message_id) is State.SUBMITTING
+    await stage.store.settle([submitted(unanswered, "77aa")])
+    assert await stage.state(unanswered.message_id) is State.DELIVERED
+
+
 async def test_an_id_as_written_wins_over_other_readings(stage: Stage) -> None:
     await stage.accept(stage.message(), stage.message())
     decimal, hexadecimal = await stage.claim()

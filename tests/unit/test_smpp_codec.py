@@ -180,6 +180,19 @@ def test_a_response_without_a_body_is_read(command):
     assert decode(struct.pack(">IIII", 16, command, 8, 42)).status == 8
 
 
+@pytest.mark.parametrize("kind", [SubmitSmResp, DeliverSmResp, DataSmResp])
+def test_a_message_id_is_read_up_to_one_character_more_than_is_written(kind):
+    def frame(characters):
+        return reframed(encode(kind(), 1), cut=1, more=b"f" * characters + b"\0")
+
+    for characters in (64, 65):
+        assert decode(frame(characters)).pdu == kind(message_id="f" * characters)
+    assert refusal(frame(66)) is CommandStatus.ESME_RINVMSGID
+    assert encode(kind(message_id="f" * 64), 1) == frame(64)
+    with pytest.raises(ValueError, match="message_id is longer than 64"):
+        encode(kind(message_id="f" * 65), 1)
+
+
 @given(st.sampled_from(sorted(Command)) | st.integers(0, 0xFFFFFFFF), st.binary(max_size=400))
 @example(Command.SUBMIT_SM, b"")
 @example(Command.DELIVER_SM, b"\0" * 17 + b"\xff")
