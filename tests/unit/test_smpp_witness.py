@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from dispatcher.encoding import MAX_SEGMENTS, choose, count_segments, data_coding, segment_octets
 from dispatcher.model import Encoding
+from dispatcher.smpp.compose import validity_period
 from dispatcher.smpp.pdu import (
     Bind,
     BindMode,
@@ -177,6 +178,19 @@ def test_a_submit_is_that_of_smpplib(addresses, rest, sequence, text):
         sequence=sequence,
         short_message=text,
         **fields,
+    )
+
+
+@given(ADDRESSES, SEQUENCE, st.none() | st.floats(0, 3e6))
+def test_a_submit_with_a_validity_is_that_of_smpplib(addresses, sequence, expires_in_s):
+    written = validity_period(expires_in_s)
+    agree(
+        SubmitSm(**ours(addresses), short_message=b"text", validity_period=written),
+        "submit_sm",
+        sequence=sequence,
+        short_message=b"text",
+        validity_period=written,
+        **addresses,
     )
 
 
