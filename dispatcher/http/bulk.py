@@ -21,7 +21,7 @@ from aiohttp import web
 from dispatcher.http import answers, body, checking
 from dispatcher.http.access import Access
 from dispatcher.http.lines import LineCutter, Overlong
-from dispatcher.http.messages import Messages, refused_row, usable
+from dispatcher.http.messages import Messages, refused_row
 from dispatcher.http.problem import (
     TIMEOUT,
     TOO_MANY_STREAMS,
@@ -195,7 +195,7 @@ class LineTaker:
         if program is None and self._may_look_up:
             self._may_look_up = False
             return await self._messages.program(self._account_id, name)
-        return usable(program, name)
+        return self._messages.usable(program, self._account_id, name)
 
 
 class Reader:
