@@ -45,13 +45,13 @@ class Messages:
         self._site = settings.site.name
         self._durability = settings.dispatcher.durability
         self._carriers = settings.carrier
-        self._most_bytes = settings.dispatcher.max_body_bytes
+        self._bodies = body.Bodies(settings.dispatcher.max_body_bytes)
         self._terms = Terms(any_possible_number=settings.dispatcher.consent == "assumed")
 
     async def send(self, request: web.Request) -> web.Response:
         key = await self._access.caller(request)
         body.check_type(request, body.JSON)
-        asked = checking.read_json(MessageRequest, await body.read(request, at_most=self._most_bytes))
+        asked = checking.read_json(MessageRequest, await self._bodies.read(request))
         program = await self.program(key.account_id, asked.program)
         row = self.compose(asked, program)
         try:
@@ -143,7 +143,7 @@ class Messages:
     async def preview(self, request: web.Request) -> web.Response:
         await self._access.caller(request)
         body.check_type(request, body.JSON)
-        asked = checking.read_json(PreviewRequest, await body.read(request, at_most=self._most_bytes))
+        asked = checking.read_json(PreviewRequest, await self._bodies.read(request))
         if (fault := submission.body_fault(asked.body)) is not None:
             raise invalid(FieldError(field="body", message=fault, value=shorten(asked.body)))
         return answers.json_response(answers.preview(asked.body, self._carriers))

@@ -11,6 +11,7 @@ import pytest
 from dispatcher.http import body, bulk, server
 from dispatcher.http.schemas import ProblemAnswer
 from tests.api_server import KEY, NUMBER, Api, serving, settings, text
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -357,6 +358,29 @@ async def test_a_client_that_asks_first_is_told_to_go_on(api):
         assert b" 100 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
         writer.write(data)
         assert b" 202 " in await asyncio.wait_for(reader.readline(), 5)
+
+
+async def test_large_bodies_share_a_little_room_and_texts_that_are_taken_need_none_of_it(api, monkeypatch):
+    monkeypatch.setattr(body, "LARGE_AT_ONCE", 1)
+    large = json.dumps(text(body="x" * 900_000)).encode()  # more than one read of a socket brings
+
+    async def status_of(data: bytes) -> int:
+        headers = {"Content-Type": "application/json"}
+        async with api.client.post("/v1/messages", data=data, headers=headers) as answer:
+            return answer.status
+
+    async def is_refused() -> bool:
+        return await status_of(large) == 503
+
+    async def is_judged() -> bool:
+        return await status_of(large) == 422
+
+    _, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    async with closing_socket(writer):
+        writer.write(request_head(length=len(large)) + large[:-1])
+        await eventually(is_refused)
+        assert await status_of(json.dumps(text()).encode()) == 202
+    await eventually(is_judged)
 
 
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/bulk", "/v1/preview"])

@@ -81,6 +81,13 @@ async def test_whatever_a_line_holds_the_next_one_is_served(api, line, status, s
     assert second["status"] == 202
 
 
+async def test_a_line_too_long_to_be_read_is_refused_by_its_field(api):
+    [result] = await bulk(api, lines(text(body="x" * 1_000_000)))
+    [error] = result["problem"]["errors"]
+    assert error["field"] == "body"
+    assert "at most 10 segments" in error["message"]
+
+
 async def test_the_last_line_needs_no_line_end(api):
     assert len(await bulk(api, lines(text()) + lines(text()).rstrip())) == 2
 
