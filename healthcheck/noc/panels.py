@@ -14,10 +14,9 @@ from healthcheck.noc.work import links, nodes, queue
 from healthcheck.picture import heirs
 from healthcheck.targets import What
 from healthcheck.traffic import FLOWS
-from sitecontrol.records import HistoryEntry, Phase, ReachState
+from sitecontrol.records import SWAP_PHASES, HistoryEntry, ReachState
 from sitecontrol.settings import PlaceKind
 
-PHASES: list[Phase] = [phase for phase in Phase if phase is not Phase.ROLLED_BACK]
 LOOKS_SHOWN = 10
 SWAPS_SHOWN = 12
 
@@ -82,8 +81,7 @@ def _swap(scene: Scene) -> Panel | None:
         return None
     swap = scene.snapshot.swap.record
     times = {t.phase: t.at for t in swap.times}
-    order: dict[Phase, int] = {phase: number for number, phase in enumerate(PHASES)}
-    reached = order.get(swap.phase, -1)
+    reached = SWAP_PHASES.index(swap.phase) if swap.phase in SWAP_PHASES else -1
     return {
         "id": swap.id,
         "from": swap.from_node,
@@ -95,10 +93,10 @@ def _swap(scene: Scene) -> Panel | None:
         "phases": [
             {
                 "phase": phase.value,
-                "state": "done" if order[phase] < reached else "now" if order[phase] == reached else "ahead",
+                "state": "done" if number < reached else "now" if number == reached else "ahead",
                 "at": iso(times.get(phase)),
             }
-            for phase in PHASES
+            for number, phase in enumerate(SWAP_PHASES)
         ],
     }
 

@@ -1,24 +1,27 @@
-"""`status`, `swap`, `pause`, `resume`, `history`, `node list`: the cluster as operators see and move it."""
+"""`status`, `swap`, `pause`, `resume`, `history`, `node list`: the cluster as operators see and move it.
+
+What people and agents said is shown as it is: in the markup of rich, `[/]` would end a colour, or the command.
+"""
 
 import getpass
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import click
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from sitecontrol.cli.agents import Agents, Answer
 from sitecontrol.cli.session import Exit, Globals, Problem, leave, with_globals
-from sitecontrol.records import Phase
+from sitecontrol.records import SWAP_PHASES, Phase
 
 SWAP_TIMEOUT = 60.0  # seconds; the swap itself rolls back long before
 POLL = 0.1
 
-PHASES = [
-    Phase.REQUESTED, Phase.CHECKED, Phase.HELD, Phase.FLUSHED, Phase.HANDED, Phase.PROMOTED, Phase.OPENED,
-    Phase.FOLLOWING, Phase.IN_STEP,
-]  # fmt: skip
+# The phases whose durations, each from the one before, make up the pause: from held to opened.
+PAUSE = SWAP_PHASES[SWAP_PHASES.index(Phase.HELD) + 1 : SWAP_PHASES.index(Phase.OPENED) + 1]
 
 
 def cluster_table(cluster: dict[str, Any]) -> Table:
@@ -30,7 +33,7 @@ def cluster_table(cluster: dict[str, Any]) -> Table:
     if swap:
         lines.append(f"[cyan]swap to {swap['to_node']}: {swap['phase']}[/]")
     if paused:
-        lines.append(f"[yellow]automatic swaps paused[/] {cluster.get('paused_reason') or ''}")
+        lines.append(f"[yellow]automatic swaps paused[/] {escape(cluster.get('paused_reason') or '')}")
     table = Table(title="  ·  ".join(lines), title_justify="left", title_style="")
     for column in (
         "node",
@@ -55,7 +58,7 @@ def cluster_table(cluster: dict[str, Any]) -> Table:
             "[green]yes[/]" if member.get("ready") else "[red]no[/]",
             str(member.get("timeline", "?")),
             f"{lag} B",
-            "; ".join(member.get("reasons", [])),
+            escape("; ".join(member.get("reasons", []))),
         )
     return table
 
@@ -163,7 +166,7 @@ def _tell_end(options: Globals, entry: dict[str, Any], shown: set[str]) -> None:
     if rolled_back:
         raise Problem(f"the swap was rolled back: {entry['reason']}; nothing moved", Exit.REFUSED)
     if not options.as_json:
-        pause = sum(entry["durations_ms"].get(p.value, 0) for p in PHASES[3:7])
+        pause = sum(entry["durations_ms"].get(p.value, 0) for p in PAUSE)
         options.console.print(
             f"Production runs in [bold]{entry['site']}[/], term {entry['term']}; held to opened took {pause} ms."
         )
@@ -205,15 +208,19 @@ def history(options: Globals, term: int | None) -> None:
     if options.as_json:
         options.emit(chosen)
         return
+    options.console.print(history_table(chosen))
+
+
+def history_table(entries: Sequence[dict[str, Any]]) -> Table:
     table = Table()
     for column in ("term", "when (UTC)", "what", "live site", "by", "reason", "phases (ms)"):
         table.add_column(column)
-    for e in chosen:
+    for e in entries:
         steps = "  ".join(f"{name} {ms}" for name, ms in e.get("durations_ms", {}).items())
         when = str(e.get("at", ""))[:19].replace("T", " ")
         cells = (e.get("kind"), e.get("site"), e.get("by"), e.get("reason"))
-        table.add_row(str(e.get("term")), when, *(str(c) for c in cells), steps)
-    options.console.print(table)
+        table.add_row(str(e.get("term")), when, *(escape(str(c)) for c in cells), escape(steps))
+    return table
 
 
 @click.group()

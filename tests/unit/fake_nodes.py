@@ -16,15 +16,7 @@ from sitecontrol.etcd.memory_store import MemoryStore as EtcdData
 from sitecontrol.records import Leader, Phase, Swap
 from sitecontrol.settings import Settings
 from sitecontrol.view import ClusterView
-
-WITHIN_S = 5.0
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    """Wait until the condition holds; it is looked at again after every turn of the loop."""
-    async with asyncio.timeout(WITHIN_S):
-        while not condition():  # noqa: ASYNC110 # conditions of many kinds, and no event for each
-            await asyncio.sleep(0.002)
+from tests.waiting import eventually
 
 
 def settings(here: str = "columbus", **dispatcher: object) -> Settings:

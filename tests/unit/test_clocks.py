@@ -10,7 +10,8 @@ from dispatcher.clocks import AGREE_WITHIN_S, FORGET_S, OLD_S, Clocks, Reading, 
 from sitecontrol.clock import SystemClock
 from sitecontrol.records import Member, Observation, Role
 from sitecontrol.view import ClusterView, Entry, Snapshot
-from tests.unit.fake_nodes import eventually, settings, two_sites
+from tests.unit.fake_nodes import settings, two_sites
+from tests.waiting import eventually
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
