@@ -20,13 +20,15 @@ FIRST_BASE = 17_100
 WITHIN = 280.0  # seconds; the longest drill, on a busy machine
 
 
-def free_base() -> int:
-    """Where a lab's ports may begin. None free is a failure: a skipped drill looks like one that held."""
+def free_base(*, above: int = 0) -> int:
+    """Where the ports of a lab may begin, beyond those of one that begins at `above`. None free is a failure: a skipped
+    drill looks like one that held.
+    """
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     stretch = (FIRST - FIRST_BASE) // SPAN // workers * SPAN
     first = FIRST_BASE + worker * stretch
-    return ports.free_base(first, first + stretch)
+    return ports.free_base(max(first, above + SPAN), first + stretch)
 
 
 def environment(**more: str) -> dict[str, str]:
