@@ -23,7 +23,7 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 setup" >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || test -x $(BIN)/pip \
+	@$(PYTHON) -c 'import ensurepip; ensurepip.version()' 2>/dev/null || test -x $(BIN)/pip \
 	  || { echo "$(PYTHON) cannot make a virtual environment: apt install python3-venv (once, by root)," \
 	            "or make PYTHON=/path/to/a/complete/python setup" >&2; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); } \

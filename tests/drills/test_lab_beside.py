@@ -35,6 +35,12 @@ pytestmark = [pytest.mark.drill, pytest.mark.timeout(300)]
 
 ORDINARY = "nobody"
 SMALL = ("--dispatchers", "1", "--simulators", "1")
+# What runs in the background may have been told to ignore it, and would pass that on.
+LISTENING_TO_CTRL_C = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
 WITHIN = 60.0  # seconds for a text, on a machine that does much else
 
 
@@ -85,7 +91,7 @@ def second_in_the_foreground(
         if namespaces.closed_to_others():
             command = namespaces.within(namespaces.opened(home.with_name("aside")), command)
     with subprocess.Popen(
-        command,
+        [sys.executable, "-c", LISTENING_TO_CTRL_C, *command],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -93,7 +99,6 @@ def second_in_the_foreground(
         env=environment(HOME=str(home)),
         cwd="/",
         start_new_session=True,  # a terminal's Ctrl-C goes to a process group
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 # a test run in the background ignores it
     ) as process:
         try:
             yield process

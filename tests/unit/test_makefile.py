@@ -34,7 +34,7 @@ def test_without_ensurepip_the_package_is_named_and_no_environment_is_left(tmp_p
     assert done.returncode != 0
     assert "apt install python3-venv" in done.stderr
     assert not (tmp_path / ".venv").exists()
-    assert "venv" not in (tmp_path / "calls").read_text().replace("import ensurepip", "")
+    assert "venv" not in (tmp_path / "calls").read_text()
 
 
 def test_an_environment_that_was_not_finished_is_removed(tmp_path: Path) -> None:
