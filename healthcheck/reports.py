@@ -93,7 +93,6 @@ class AgentReport(Report):
     decision: Maybe[DecisionReport] = None
     ready: Maybe[bool] = None
     reasons: Some[Line] = ()
-    if_lost: Maybe[Line] = None  # what would happen if the live site died now, when the agent offers it
 
 
 class LinkReport(Report):

@@ -51,10 +51,9 @@ def overview(scene: Scene) -> Panel:
 
 
 def _if_lost(scene: Scene) -> Panel:
-    """What would happen if the live site died now: in the agent's words if it has any, else by `sync`."""
+    """What would happen if the live site died now, by `sync`."""
     found = heirs(scene.settings, scene.snapshot)
     heir = next((h for h in found if h.could), None)
-    leader = scene.agent(scene.live.node) if scene.live.node else None
     if not scene.etcd_answers:
         sentence = "Nobody can take over while etcd does not answer."
     elif heir is not None:
@@ -68,7 +67,7 @@ def _if_lost(scene: Scene) -> Panel:
     sync = scene.snapshot.sync.record if scene.snapshot.sync else None
     return {
         "site": scene.settings.site_of(sync.leader) if sync else scene.live.site,
-        "sentence": (leader.if_lost if leader else None) or sentence,
+        "sentence": sentence,
         "covered": heir is not None and scene.etcd_answers,
         "heirs": [
             {"node": h.node, "site": h.site, "could": h.could, "reasons": list(h.reasons)} for h in found

@@ -3,6 +3,7 @@
 What people and agents said is shown as it is: in the markup of rich, `[/]` would end a colour, or the command.
 """
 
+import contextlib
 import getpass
 import time
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from sitecontrol.cli.agents import Agents, Answer
+from sitecontrol.cli.agents import Agents, Answer, OutcomeUnknown, Unreachable
 from sitecontrol.cli.session import Exit, Globals, Problem, leave, with_globals
 from sitecontrol.records import SWAP_PHASES, Phase
 
@@ -97,7 +98,10 @@ def swap(options: Globals, *, target: str, reason: str, dry_run: bool) -> None:
     body = {"to": target, "reason": reason, "by": getpass.getuser(), "dry_run": dry_run}
     if not dry_run and not options.yes and not _confirmed(target):
         raise Problem("not confirmed; nothing was changed (--yes goes on without asking)", Exit.REFUSED)
-    answer = agents.post("/swap", body)
+    try:
+        answer = agents.post("/swap", body, changes=not dry_run)
+    except OutcomeUnknown as error:
+        raise OutcomeUnknown(f"{error.message}; {_what_is_seen(agents)}") from error
     if answer.status >= 400:
         if options.as_json:
             options.emit(answer.body)
@@ -119,27 +123,45 @@ def _confirmed(target: str) -> bool:
     return bool(typed == target)
 
 
+def _what_is_seen(agents: Agents) -> str:
+    """After a swap was asked for without an answer: whether one runs, and whose. None seen is not none coming."""
+    try:
+        current = agents.get("/cluster").get("swap")
+    except Unreachable:
+        return "no agent tells at the moment whether a swap runs: see `sitectl status` before you ask again"
+    if current is None:
+        return (
+            "no swap is seen, but it may still begin, or be over already: see `sitectl status` and"
+            " `sitectl history` before you ask again"
+        )
+    return (
+        f"swap {current['id']} to {current['to_node']} is in progress ({current['phase']}), asked for by"
+        f" {current['by']}: `sitectl status --watch` follows it"
+    )
+
+
 def _refusal(answer: Answer) -> Problem:
-    """What an agent's problem document means for the exit code."""
-    told = f"{answer.body.get('title')}: {answer.body.get('detail')}"
-    return Problem(told, Exit.UNREACHABLE if answer.status >= 500 else Exit.REFUSED)
+    return Problem(f"{answer.body.get('title')}: {answer.body.get('detail')}", Exit.REFUSED)
 
 
 def _follow(options: Globals, agents: Agents, swap_id: str) -> None:
-    """Show the phases as they pass, until the history tells how the swap ended."""
+    """Show the phases as they pass, until the history tells how the swap ended. Silence is no end."""
     shown: set[str] = set()
     deadline = time.monotonic() + (options.timeout or SWAP_TIMEOUT)
     while time.monotonic() < deadline:
-        current = agents.get("/cluster").get("swap")
-        if current is None or current["id"] != swap_id:
-            entry = _ended(agents, swap_id)
-            if entry is not None:
-                _tell_end(options, entry, shown)
-                return
-        else:
-            _tell_phases(options, current["times"], shown)
+        with contextlib.suppress(Unreachable):
+            current = agents.get("/cluster").get("swap")
+            if current is None or current["id"] != swap_id:
+                entry = _ended(agents, swap_id)
+                if entry is not None:
+                    _tell_end(options, entry, shown)
+                    return
+            else:
+                _tell_phases(options, current["times"], shown)
         time.sleep(POLL)
-    raise Problem("the swap has not ended yet; `sitectl status` tells how far it is", Exit.TIMED_OUT)
+    raise Problem(
+        f"the end of swap {swap_id} was not seen; `sitectl status` tells how far it is", Exit.TIMED_OUT
+    )
 
 
 def _ended(agents: Agents, swap_id: str) -> dict[str, Any] | None:
@@ -189,7 +211,12 @@ def resume(options: Globals, *, reason: str) -> None:
 
 
 def _want(options: Globals, path: str, reason: str, done: str) -> None:
-    answer = Agents(options).post(path, {"reason": reason, "by": getpass.getuser()})
+    try:
+        answer = Agents(options).post(path, {"reason": reason, "by": getpass.getuser()})
+    except OutcomeUnknown as error:
+        raise OutcomeUnknown(
+            f"{error.message}; `sitectl status` tells what holds; asking again is safe"
+        ) from error
     if answer.status != 200:
         raise _refusal(answer)
     if options.as_json:

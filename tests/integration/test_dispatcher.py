@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from dispatcher.accounts import add_account
-from dispatcher.process import CannotListen, Dispatcher, instance
+from dispatcher.process import Dispatcher, instance
 from dispatcher.simulator.faults import Faults
 from dispatcher.simulator.server import Esme
 from dispatcher.simulator.smsc import Smsc
@@ -271,7 +271,7 @@ async def test_an_address_in_use_is_named(store_database: Target, tmp_path: Path
     )
     etcd = MemoryEtcd(EtcdData(SystemClock()))
     host, _, port = instance(chosen, NAME).listen.rpartition(":")
-    with socket.create_server((host, int(port))), pytest.raises(CannotListen, match=port):
+    with socket.create_server((host, int(port))), pytest.raises(SettingsError, match=port):
         await Dispatcher(chosen, secrets, NAME, etcd, SystemClock()).run(asyncio.Event())
     await etcd.aclose()
 

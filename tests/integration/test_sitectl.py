@@ -3,18 +3,17 @@
 import asyncio
 import json
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sitecontrol.cli import SITECTL
 from sitecontrol.cli.session import Exit
 from tests.agents import Pair, clean_environment
 from tests.etcd import free_ports
 
-SITECTL = (sys.executable, "-c", "from sitecontrol.cli import main; main()")
 CLUSTER_KEYS = {
     "live_site", "leader", "term", "durability", "sync", "swap", "members", "dispatchers", "paused", "paused_reason",
     "told_by", "etcd_reached",

@@ -87,7 +87,6 @@ def hostile_scene() -> Scene:
     agent = report_of_agent("columbus-a", leads=True) | {
         "role": HOSTILE,
         "reasons": [HOSTILE],
-        "if_lost": HOSTILE,
         "decision": {"rule": HOSTILE, "sentence": HOSTILE},
     }
     dispatcher = {
@@ -191,12 +190,6 @@ def test_a_bad_record_in_etcd_is_shown_and_not_believed() -> None:
 def test_a_swap_under_way_shows_which_phases_are_done() -> None:
     swap = overview(STAGES["swap"].scene())["swap"]
     assert [p["state"] for p in swap["phases"]][:4] == ["done", "done", "now", "ahead"]
-
-
-def test_the_agents_own_words_for_the_worst_case_are_preferred() -> None:
-    agent = report_of_agent("columbus-a", leads=True) | {"if_lost": "Denver leads within 2 s."}
-    told = overview(Stage(reports={"agent/columbus-a": agent}).scene())["if_lost"]
-    assert told["sentence"] == "Denver leads within 2 s."
 
 
 def test_the_map_draws_a_line_for_each_direction() -> None:
