@@ -18,6 +18,7 @@ from sitecontrol.leadership.effects import (
     HandOver,
     Join,
     Leave,
+    MoveEtcdLeader,
     Narrow,
     Open,
     Promote,
@@ -453,6 +454,30 @@ def test_after_a_rollback_the_old_leader_starts_again_however_long_it_was_down()
 def test_a_swap_whose_leader_died_is_ended_by_the_next_one():
     facts = at_denver(cluster=replace(DENVER_LEADS, swap=entry(swap(Phase.HELD))))
     assert isinstance(effect(facts, Lane.SWAP), RollBack)
+
+
+# -- upkeep ------------------------------------------------------------------------------------------------------
+
+
+def test_an_open_leader_moves_etcds_own_leader_out_of_its_site():
+    facts = at_columbus(etcd_leader_here=True, etcd_leader_target=7)
+    assert effect(facts, Lane.UPKEEP) == MoveEtcdLeader(member_id=7)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"etcd_leader_here": False},
+        {"etcd_leader_target": None},
+        {"pg": primary(open_term=None)},
+        {"cluster": NOBODY_LEADS},
+        {"cluster": DENVER_LEADS},
+    ],
+    ids=["it is elsewhere", "there is no other member", "not open yet", "nobody leads", "another leads"],
+)
+def test_etcds_own_leader_stays_where_it_is(change):
+    facts = replace(at_columbus(etcd_leader_here=True, etcd_leader_target=7), **change)
+    assert effect(facts, Lane.UPKEEP) is None
 
 
 # -- properties --------------------------------------------------------------------------------------------------
