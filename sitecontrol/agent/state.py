@@ -138,6 +138,7 @@ class AgentState:
             "paused": desired.paused if desired else False,
             "paused_reason": desired.paused_reason if desired else "",
             "told_by": f.node,
+            "decision": self._decision(Lane.POSTGRES),
             "etcd_reached": f.etcd_here,
         }
 

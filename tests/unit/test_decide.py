@@ -446,6 +446,14 @@ def test_a_swap_past_its_deadline_is_rolled_back_even_when_it_could_be_handed_ov
     assert isinstance(effect(facts, Lane.SWAP), RollBack)
 
 
+@pytest.mark.parametrize("phase", [Phase.REQUESTED, Phase.CHECKED, Phase.HELD])
+def test_one_deadline_covers_every_phase_before_the_hand_over(phase: Phase):
+    facts = at_columbus(cluster=swapping(phase), held_at=99.0)
+    limit = facts.settings.swap_deadline
+    assert not isinstance(effect(replace(facts, swap_seen_at=100.0 - limit), Lane.SWAP), RollBack)
+    assert isinstance(effect(replace(facts, swap_seen_at=99.9 - limit), Lane.SWAP), RollBack)
+
+
 def test_after_a_rollback_the_old_leader_starts_again_however_long_it_was_down():
     facts = at_columbus(pg=replace(SHUT_DOWN, down_since=90.0), swap_ended_at=99.9)
     assert isinstance(effect(facts), StartPrimary)
