@@ -94,6 +94,8 @@ class AgentState:
                         "streaming": s.streaming,
                         "lag_bytes": max(0, f.pg.received_lsn - s.flush_lsn),
                         "replay_lag_bytes": max(0, f.pg.received_lsn - s.replay_lsn),
+                        "lag_s": round(s.flush_lag_s, 3),
+                        "replay_lag_s": None if s.replay_lag_s is None else round(s.replay_lag_s, 3),
                     }
                     for s in f.pg.standbys
                 ],
