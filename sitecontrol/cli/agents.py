@@ -1,6 +1,10 @@
-"""Asking the agents: plain HTTP to every node's agent that the settings name, the leader's first."""
+"""Asking the agents: HTTP to every node's agent that the settings name, the preferred site's first.
+
+Whose certificates are trusted outside a lab is said by `security.ca_file` of the same settings.
+"""
 
 import json
+import ssl
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -10,6 +14,7 @@ from typing import Any
 from sitecontrol.cli.session import Exit, Globals, Problem
 from sitecontrol.lab.layout import LabDir
 from sitecontrol.settings import Node, Secrets, Settings, SettingsError, load
+from sitecontrol.tls import client_context
 
 DEFAULT_TIMEOUT = 5.0
 OPERATOR_PLACE = "columbus"  # in a lab, the operator looks from there
@@ -40,13 +45,13 @@ def settings_of(options: Globals) -> Settings:
         raise Problem(str(error), Exit.USAGE) from error
 
 
-def _request(url: str, *, body: Any, token: str | None, timeout: float) -> Answer:
+def _request(url: str, *, body: Any, token: str | None, timeout: float, tls: ssl.SSLContext) -> Answer:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data=data, method="GET" if data is None else "POST")  # noqa: S310 # http(s) by the settings' rule
     if token is not None:
         request.add_header("Authorization", f"Bearer {token}")
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as response:  # noqa: S310 # as above
+        with urllib.request.urlopen(request, timeout=timeout, context=tls) as response:  # noqa: S310 # as above
             return Answer(status=response.status, body=json.load(response))
     except urllib.error.HTTPError as error:
         return Answer(status=error.code, body=json.load(error))
@@ -56,6 +61,11 @@ class Agents:
     def __init__(self, options: Globals) -> None:
         self.settings = settings_of(options)
         self._timeout = options.timeout or DEFAULT_TIMEOUT
+        self._distrusted: str | None = None  # an agent whose certificate was not accepted
+        try:
+            self._tls = client_context(self.settings.security)
+        except SettingsError as error:
+            raise Problem(str(error), Exit.USAGE) from error
 
     @property
     def nodes(self) -> list[tuple[str, Node]]:
@@ -66,9 +76,20 @@ class Agents:
     def get_from(self, node: Node, path: str) -> Answer | None:
         """One agent's answer, or None when it cannot be reached."""
         try:
-            return _request(node.agent.rstrip("/") + path, body=None, token=None, timeout=self._timeout)
+            return self._ask(node, path)
         except (OSError, ValueError):
             return None
+
+    def _ask(self, node: Node, path: str, *, body: Any = None, token: str | None = None) -> Answer:
+        url = node.agent.rstrip("/") + path
+        try:
+            return _request(url, body=body, token=token, timeout=self._timeout, tls=self._tls)
+        except urllib.error.URLError as error:
+            if isinstance(error.reason, ssl.SSLCertVerificationError):
+                self._distrusted = (
+                    f"the certificate of {node.agent} is refused: {error.reason.verify_message}"
+                )
+            raise
 
     def get(self, path: str) -> dict[str, Any]:
         """The first answer of any agent, one that reaches etcd before one that does not."""
@@ -92,12 +113,17 @@ class Agents:
             raise Problem(str(error), Exit.USAGE) from error
         for _, node in self.nodes:
             try:
-                return _request(node.agent.rstrip("/") + path, body=body, token=token, timeout=self._timeout)
+                return self._ask(node, path, body=body, token=token)
             except (OSError, ValueError):
                 continue
         raise self._unreachable()
 
     def _unreachable(self) -> Problem:
+        if self._distrusted is not None:
+            return Problem(
+                f"{self._distrusted}; name the authority that signed it with security.ca_file in the settings",
+                Exit.UNREACHABLE,
+            )
         asked = ", ".join(node.agent for _, node in self.nodes)
         return Problem(
             f"no agent answers (asked {asked}): is the system running? `sitectl lab status` tells for a lab",
