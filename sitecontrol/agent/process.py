@@ -59,7 +59,9 @@ async def run_agent(settings: Settings) -> None:
     if settings.replication is None or settings.agent is None or settings.site.node is None:
         raise SettingsError("an agent needs site.node, [replication] and [agent]; the witness runs no agent")
     check_timing(settings.failover)
-    client_context(settings.security)  # a file that cannot be used is refused here, not when it is first needed
+    client_context(
+        settings.security
+    )  # a file that cannot be used is refused here, not when it is first needed
     configure(f"agent {settings.site.node}")
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

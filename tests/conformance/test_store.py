@@ -95,9 +95,12 @@ async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
             earlier = f"update hotsite.{table} set {column} = {column} - $1::interval"  # noqa: S608 (names from above)
             await superuser.execute(earlier, duration)
 
+    async def lead(term: int) -> None:
+        await superuser.execute("update control.leadership set term = $1", term)
+
     store = PostgresStore(await Session.connect(as_role(database, "hotsite_dispatch"), timeout=5))
     mine, other = [p for p in await store.programs(TERM) if p.id in {a.program_id for a in programs}]
-    yield Stage(store, TERM, mine, other, pass_time, lambda: datetime.now(UTC))
+    yield Stage(store, TERM, mine, other, pass_time, lambda: datetime.now(UTC), lead)
     await check_books(superuser)
     await superuser.close()
     await store.aclose()
@@ -134,7 +137,10 @@ def in_memory() -> Stage:
     async def pass_time(duration: timedelta) -> None:
         clock.time += duration
 
-    return Stage(store, TERM, mine, other, pass_time, clock.wall)
+    async def lead(term: int) -> None:
+        store.lead(term)
+
+    return Stage(store, TERM, mine, other, pass_time, clock.wall, lead)
 
 
 async def check_books(superuser: "asyncpg.Connection[asyncpg.Record]") -> None:
@@ -191,6 +197,32 @@ async def test_every_method_with_a_term_refuses_another(stage: Stage) -> None:
     ):
         with pytest.raises(NotLeader):
             await attempt
+
+
+async def test_answers_and_receipts_of_an_older_terms_claims_pass_and_nothing_else_of_it_does(
+    stage: Stage,
+) -> None:
+    """They are true whoever leads: what was sent was sent (failover rule 8)."""
+    assert stage.lead is not None
+    answered, receipted = await stage.sent(), await stage.sent()
+    await stage.store.settle([submitted(receipted, "77")])
+    queued = stage.message()
+    await stage.accept(queued)
+    await stage.lead(TERM + 1)
+    await stage.store.settle([submitted(answered, "78")])
+    await stage.store.receipts([receipt("77")])
+    for refused in (
+        stage.claim(),
+        stage.accept(stage.message()),
+        stage.store.give_up_claims(TERM, [answered.claim_id]),
+        stage.store.return_claims(TERM, "columbus-1", [answered.claim_id]),
+    ):
+        with pytest.raises(NotLeader):
+            await refused
+    stage.term = TERM + 1
+    assert await stage.state(answered.message_id) is State.SUBMITTED
+    assert await stage.state(receipted.message_id) is State.DELIVERED
+    assert [claim.message_id for claim in await stage.claim()] == [queued.id]
 
 
 async def test_open_in_its_own_term_only(stage: Stage) -> None:

@@ -130,6 +130,7 @@ async def test_what_a_rewind_brings_along_from_the_source_does_not_count(nodes: 
     await execute(b, "checkpoint")
     await a.rewind_from(rewind_target(b), timeline=2)
     assert "nowhere" in (a.settings.data_dir / "postgresql.auto.conf").read_text()
+    assert not (a.settings.data_dir / "standby.signal").exists()  # by itself it would start as a primary
     await follow(a, b)
     async with aclosing(await a.session()) as session:
         seen = await position.look(session, timeout=SOON)
