@@ -273,6 +273,15 @@ class SecuritySettings(Section):
 
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
+    ca_file: Path | None = None  # an authority to trust beside the system's, for agents and health daemons
+
+    @model_validator(mode="after")
+    def _both(self) -> Self:
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            names = ("tls_key_file", "tls_cert_file")
+            given, other = names if self.tls_cert_file is None else names[::-1]
+            raise Misfit((given,), f"is of use only together with {other}; set both or neither")
+        return self
 
 
 class Settings(Section):

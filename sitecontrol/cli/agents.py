@@ -1,10 +1,13 @@
-"""Asking the agents: plain HTTP to every node's agent that the settings name, the preferred site's first.
+"""Asking the agents: HTTP to every node's agent that the settings name, the preferred site's first.
+
+Whose certificates are trusted outside a lab is said by `security.ca_file` of the same settings.
 
 Looking may be repeated anywhere. An act may not: an agent that heard it and gave no answer may yet carry it out, so
 another one is asked only when no connection came about, and nothing can have been heard.
 """
 
 import json
+import ssl
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
@@ -14,6 +17,7 @@ from urllib.parse import urlsplit
 from sitecontrol.cli.session import Exit, Globals, Problem
 from sitecontrol.lab.layout import LabDir
 from sitecontrol.settings import Node, Secrets, Settings, SettingsError, load
+from sitecontrol.tls import client_context
 
 DEFAULT_TIMEOUT = 5.0
 OPERATOR_PLACE = "columbus"  # in a lab, the operator looks from there
@@ -63,11 +67,15 @@ class OutcomeUnknown(Problem):
         super().__init__(told, Exit.TIMED_OUT)
 
 
-def _request(url: str, *, body: Any, token: str | None, timeout: float) -> Answer:
+def _request(url: str, *, body: Any, token: str | None, timeout: float, tls: ssl.SSLContext) -> Answer:
     """Raises NotAsked or NoAnswer. `timeout` is for each step: the connection, then every wait for bytes."""
     parts = urlsplit(url)
-    kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=timeout)
+    host = parts.hostname or ""
+    connection = (
+        HTTPSConnection(host, parts.port, timeout=timeout, context=tls)
+        if parts.scheme == "https"
+        else HTTPConnection(host, parts.port, timeout=timeout)
+    )
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     try:
         connection.connect()
@@ -91,6 +99,11 @@ class Agents:
     def __init__(self, options: Globals) -> None:
         self.settings = settings_of(options)
         self._timeout = options.timeout or DEFAULT_TIMEOUT
+        self._distrusted: str | None = None  # an agent whose certificate was not accepted
+        try:
+            self._tls = client_context(self.settings.security)
+        except SettingsError as error:
+            raise Problem(str(error), Exit.USAGE) from error
 
     @property
     def nodes(self) -> list[tuple[str, Node]]:
@@ -101,9 +114,19 @@ class Agents:
     def get_from(self, node: Node, path: str) -> Answer | None:
         """One agent's answer, or None when there is none."""
         try:
-            return _request(node.agent.rstrip("/") + path, body=None, token=None, timeout=self._timeout)
+            return self._ask(node, path)
         except (NotAsked, NoAnswer):
             return None
+
+    def _ask(self, node: Node, path: str, *, body: Any = None, token: str | None = None) -> Answer:
+        url = node.agent.rstrip("/") + path
+        try:
+            return _request(url, body=body, token=token, timeout=self._timeout, tls=self._tls)
+        except NotAsked as error:
+            refused = error.__cause__
+            if isinstance(refused, ssl.SSLCertVerificationError):
+                self._distrusted = f"the certificate of {node.agent} is refused: {refused.verify_message}"
+            raise
 
     def get(self, path: str) -> dict[str, Any]:
         """The first answer of any agent, one that reaches etcd before one that does not. Raises Unreachable."""
@@ -129,9 +152,7 @@ class Agents:
             raise Problem(str(error), Exit.USAGE) from error
         for _, node in self.nodes:
             try:
-                answer = _request(
-                    node.agent.rstrip("/") + path, body=body, token=token, timeout=self._timeout
-                )
+                answer = self._ask(node, path, body=body, token=token)
             except NotAsked:
                 continue
             except NoAnswer as error:
@@ -147,6 +168,11 @@ class Agents:
         raise self._unreachable()
 
     def _unreachable(self) -> Unreachable:
+        if self._distrusted is not None:
+            return Unreachable(
+                f"{self._distrusted}; name the authority that signed it with security.ca_file in the settings",
+                Exit.UNREACHABLE,
+            )
         asked = ", ".join(node.agent for _, node in self.nodes)
         return Unreachable(
             f"no agent answers (asked {asked}): is the system running? `sitectl lab status` tells for a lab",

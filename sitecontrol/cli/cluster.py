@@ -35,7 +35,15 @@ def cluster_table(cluster: dict[str, Any]) -> Table:
         lines.append(f"[cyan]swap to {swap['to_node']}: {swap['phase']}[/]")
     if paused:
         lines.append(f"[yellow]automatic swaps paused[/] {escape(cluster.get('paused_reason') or '')}")
-    table = Table(title="  ·  ".join(lines), title_justify="left", title_style="")
+    decision = cluster.get("decision") or {}
+    table = Table(
+        title="  ·  ".join(lines),
+        title_justify="left",
+        title_style="",
+        caption=escape(f"{cluster.get('told_by')}: {decision['sentence']}") if decision else None,
+        caption_justify="left",
+        caption_style="dim",
+    )
     for column in (
         "node",
         "site",

@@ -69,9 +69,12 @@ async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
             earlier = f"update hotsite.{table} set {column} = {column} - $1::interval"  # noqa: S608 (names from above)
             await superuser.execute(earlier, duration)
 
+    async def lead(term: int) -> None:
+        await superuser.execute("update control.leadership set term = $1", term)
+
     store = PostgresStore(await Session.connect(as_role(database, "hotsite_dispatch"), timeout=5))
     mine, other = [p for p in await store.programs(TERM) if p.id in {a.program_id for a in programs}]
-    yield Stage(store, TERM, mine, other, pass_time, lambda: datetime.now(UTC))
+    yield Stage(store, TERM, mine, other, pass_time, lambda: datetime.now(UTC), lead)
     await check_books(superuser)
     await superuser.close()
     await store.aclose()
@@ -108,7 +111,10 @@ def in_memory() -> Stage:
     async def pass_time(duration: timedelta) -> None:
         clock.time += duration
 
-    return Stage(store, TERM, mine, other, pass_time, clock.wall)
+    async def lead(term: int) -> None:
+        store.lead(term)
+
+    return Stage(store, TERM, mine, other, pass_time, clock.wall, lead)
 
 
 async def check_books(superuser: "asyncpg.Connection[asyncpg.Record]") -> None:

@@ -2,7 +2,10 @@
 
 from datetime import timedelta
 
+import pytest
+
 from dispatcher.model import MessageClass, State, SubmitOutcome
+from dispatcher.store import NotLeader
 from tests.message_scenes import BODY, CARRIER, CUSTOMER, SHORT_CODE, Stage, receipt, result, submitted
 from tests.message_store import TERM
 
@@ -105,3 +108,29 @@ async def test_a_message_is_delivered_when_all_its_segments_are(stage: Stage) ->
     assert await stage.state(first.message_id) is State.SUBMITTED
     await stage.store.receipts([receipt("0af4")])
     assert await stage.state(first.message_id) is State.DELIVERED
+
+
+async def test_answers_and_receipts_of_an_older_terms_claims_pass_and_nothing_else_of_it_does(
+    stage: Stage,
+) -> None:
+    """They are true whoever leads: what was sent was sent (failover rule 8)."""
+    assert stage.lead is not None
+    answered, receipted = await stage.sent(), await stage.sent()
+    await stage.store.settle([submitted(receipted, "77")])
+    queued = stage.message()
+    await stage.accept(queued)
+    await stage.lead(TERM + 1)
+    await stage.store.settle([submitted(answered, "78")])
+    await stage.store.receipts([receipt("77")])
+    for refused in (
+        stage.claim(),
+        stage.accept(stage.message()),
+        stage.store.give_up_claims(TERM, [answered.claim_id]),
+        stage.store.return_claims(TERM, "columbus-1", [answered.claim_id]),
+    ):
+        with pytest.raises(NotLeader):
+            await refused
+    stage.term = TERM + 1
+    assert await stage.state(answered.message_id) is State.SUBMITTED
+    assert await stage.state(receipted.message_id) is State.DELIVERED
+    assert [claim.message_id for claim in await stage.claim()] == [queued.id]

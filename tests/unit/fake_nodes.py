@@ -44,6 +44,7 @@ class FakeNode:
         self.reachable = True
         self.silent = False  # sockets are open, nothing comes back
         self.canary_age_s = 0.0
+        self.asked = 0  # how often whether it is open
         self.connections: list[FakeConnection] = []
 
     @property
@@ -81,6 +82,7 @@ class FakeConnection:
 
     async def is_open(self, term: int, canary_max_age_s: float | None = None) -> bool:
         async def work() -> bool:
+            self.node.asked += 1
             fresh = canary_max_age_s is None or self.node.canary_age_s <= canary_max_age_s
             return self.node.term == term and fresh
 

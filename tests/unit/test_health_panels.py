@@ -131,7 +131,15 @@ def test_each_node_is_said_with_its_role_its_timeline_how_far_it_is_behind_and_w
 ):
     nodes = table("nodes", Stage())
     assert nodes["columbus-a"][1:] == ["leader", "up", "up 2 ms", "moving", "3", DASH, "in step"]
-    assert nodes["denver-a"][1:] == ["standby", "up", "up 18 ms", "moving", "3", "2.0 KiB", "in step"]
+    assert nodes["denver-a"][1:] == [
+        "standby",
+        "up",
+        "up 18 ms",
+        "moving",
+        "3",
+        "2.0 KiB flush 35 ms, replay 1.5 s",
+        "in step",
+    ]
 
 
 def test_a_node_out_of_step_says_what_is_in_its_way() -> None:

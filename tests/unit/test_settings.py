@@ -208,6 +208,16 @@ def test_half_of_a_certificates_settings_is_refused(file: Path, added: str, mess
     assert line.startswith(message)
 
 
+@pytest.mark.parametrize(
+    ("given", "other"), [("tls_cert_file", "tls_key_file"), ("tls_key_file", "tls_cert_file")]
+)
+def test_half_of_a_servers_certificate_is_refused_and_not_taken_for_none(
+    file: Path, given: str, other: str
+) -> None:
+    (line,) = mistakes(file, GOOD + f'[security]\n{given} = "/c"\n')
+    assert line.startswith(f'22: security.{given} = "/c": is of use only together with {other}')
+
+
 def test_a_long_value_is_cut_short(file: Path) -> None:
     (line,) = mistakes(file, changed('name = "witness"', f'name = "{"w" * 5_000}"'))
     assert len(line) < 300
