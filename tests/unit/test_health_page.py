@@ -195,7 +195,7 @@ def test_a_swap_under_way_shows_which_phases_are_done() -> None:
 def test_how_far_a_standby_is_behind_is_shown_in_bytes_and_in_seconds_by_the_leaders_word() -> None:
     body = rendered(Stage(history=HISTORY).scene())["nodes"]
     assert "2.0 KiB" in body
-    assert "35 ms, to be read 1.5 s" in body
+    assert "flush 35 ms, replay 1.5 s" in body
 
 
 def test_without_the_leaders_word_a_standbys_own_is_shown_and_no_seconds() -> None:
@@ -203,7 +203,7 @@ def test_without_the_leaders_word_a_standbys_own_is_shown_and_no_seconds() -> No
     leader["postgres"]["standbys"] = []
     body = rendered(Stage(reports={"agent/columbus-a": leader}).scene())["nodes"]
     assert "0 B" in body
-    assert "to be read" not in body
+    assert "replay" not in body
 
 
 def test_the_map_draws_a_line_for_each_direction() -> None:
