@@ -1,4 +1,5 @@
-# `make` alone tells what there is. Everything works without root and without PostgreSQL or etcd installed.
+# `make` alone tells what there is. Everything works without root and without PostgreSQL or etcd installed; Debian and
+# Ubuntu keep a part of Python that is needed in the package python3-venv.
 
 PYTHON ?= python3
 VENV   := .venv
@@ -17,12 +18,16 @@ help:
 
 setup: $(STAMP)
 
-# The stamp is newer than what it was made from: a second `make setup` does nothing.
+# The stamp is newer than what it was made from: a second `make setup` does nothing. A .venv without pip is one that
+# was not finished, and is made anew.
 $(STAMP): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 setup" >&2; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
-	  || { echo "python3-venv is missing: apt install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip; ensurepip.version()' 2>/dev/null || test -x $(BIN)/pip \
+	  || { echo "$(PYTHON) cannot make a virtual environment: apt install python3-venv (once, by root)," \
+	            "or make PYTHON=/path/to/a/complete/python setup" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); } \
+	  || { rm -rf $(VENV); echo "$(VENV) could not be made; what is said above tells why" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@

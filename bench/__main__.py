@@ -18,6 +18,7 @@ from bench import limits, report
 from bench.goals import ANSWER_FAR, ANSWER_HERE, BULK, SINGLES_FAR, SINGLES_HERE, verdicts
 from bench.lab import BenchError, running_lab
 from bench.measure import Bench, Result
+from sitecontrol.lab.errors import LabError
 
 LIMIT_S = 5.0
 WIDTH = 160  # of the report in a file
@@ -79,7 +80,7 @@ def main(seconds: float, only: tuple[str, ...], file: Path | None) -> None:
     )
     try:
         results, most = uvloop.run(run(only or KINDS, seconds))
-    except BenchError as error:
+    except (BenchError, LabError) as error:
         console.print(f"[red]{error}[/]")
         sys.exit(1)
     report.show(console, results, most)

@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,11 +14,11 @@ from typing import Any
 import orjson
 
 from bench.processes import kinds_of
+from sitecontrol.cli import SITECTL
 from sitecontrol.lab.control import read_lab
+from sitecontrol.lab.ports import free_base
 
-SITECTL = (sys.executable, "-c", "from sitecontrol.cli.root import main; main()")
-PORTS = 100
-FIRST_BASE = 20_100
+BASES = (20_100, 30_000)  # of labs
 UP_WITHIN = 180.0  # seconds; a busy machine takes longer than the fifteen of an idle one
 READ_BYTES = 1 << 20
 
@@ -102,7 +100,15 @@ def running_lab(*, wan_ms: float) -> Iterator[Lab]:
     with TemporaryDirectory(prefix="hotsite-bench-", ignore_cleanup_errors=True) as temporary:
         Path(temporary).chmod(0o755)  # PostgreSQL may run as another user
         folder = Path(temporary) / "lab"
-        options = ["--base-port", str(free_base()), "--wan-ms", str(wan_ms), "--simulators", "1", "--detach"]
+        options = [
+            "--base-port",
+            str(free_base(*BASES)),
+            "--wan-ms",
+            str(wan_ms),
+            "--simulators",
+            "1",
+            "--detach",
+        ]
         try:
             _sitectl(folder, "up", *options, "--timeout", str(UP_WITHIN))
             status = json.loads(_sitectl(folder, "status", "--json", check=False))
@@ -111,24 +117,6 @@ def running_lab(*, wan_ms: float) -> Iterator[Lab]:
             yield Lab(folder=folder, status=status)
         finally:
             _sitectl(folder, "down", "--purge", check=False)
-
-
-def free_base() -> int:
-    """The first of a hundred free ports."""
-    for base in range(FIRST_BASE, 30_000, PORTS):
-        if all(_is_free(port) for port in range(base, base + PORTS)):
-            return base
-    raise BenchError("no hundred free ports in a row")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def _sitectl(folder: Path, *words: str, check: bool = True) -> str:

@@ -13,8 +13,9 @@ import asyncpg
 import orjson
 from aiohttp import web
 
-from bench.lab import BenchError, Lab, free_base
+from bench.lab import BASES, BenchError, Lab
 from bench.load import closed_loop
+from sitecontrol.lab.ports import free_base
 
 CLIENTS = 64
 TPS = re.compile(r"^tps = ([\d.]+)", re.MULTILINE)
@@ -23,7 +24,7 @@ COMMIT = "insert into hotsite.bench_commit (body) values (repeat('x', 200));\n"
 
 async def bare_http(seconds: float) -> float:
     """Requests a second of an aiohttp handler that reads JSON, answers JSON and does nothing else."""
-    port = free_base()
+    port = free_base(*BASES)
     async with _bare_server(port):
         body = orjson.dumps({"to": "+12125550100", "body": "Power is back.", "reference": "bare"})
         tally = await closed_loop([("127.0.0.1", port)], CLIENTS, seconds, lambda: body, "none")

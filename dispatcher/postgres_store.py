@@ -255,8 +255,8 @@ class PostgresStore:
     async def resend_doubtful(self, term: int, grace_s: float, limit: int) -> int:
         return await self._count("resend_doubtful", term, grace_s, limit)
 
-    async def release_due(self, term: int, limit: int) -> int:
-        return await self._count("release_due", term, limit)
+    async def release_due(self, term: int, limit: int, *, clock_agrees: bool = True) -> int:
+        return await self._count("release_due", term, limit, clock_agrees)
 
     async def counts(self, term: int) -> QueueCounts:
         [row] = await self._read("counts", term)

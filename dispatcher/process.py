@@ -36,11 +36,7 @@ log = structlog.get_logger()
 CLOSE_WITHIN_S = 0.3  # for connections that are not needed any more
 
 
-class CannotListen(DispatcherError):  # it says what is the case
-    """The address for HTTP cannot be had."""
-
-
-class Defect(DispatcherError):  # same
+class Defect(DispatcherError):  # it says what is the case
     """A part of the dispatcher died; the log says which, and how."""
 
 
@@ -131,14 +127,14 @@ class Dispatcher:
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Run until `stop` is set. Raises CannotListen, or Defect when a part died."""
+        """Run until `stop` is set. Raises SettingsError when it cannot listen, or Defect when a part died."""
         host, _, port = self._instance.listen.rpartition(":")
         try:
             runner = await serve(self._app, host.strip("[]"), int(port))
         except OSError as error:
-            raise CannotListen(
-                f"cannot listen on {self._instance.listen}: {error.strerror or error};"
-                " is another dispatcher running there? Change `listen` of this instance, or stop the other"
+            raise SettingsError(
+                f"dispatcher.instances: {self._instance.name}: listen = {self._instance.listen!r}:"
+                f" {error.strerror or error}; free the port or choose another"
             ) from error
         self._following.spawn(self._view.run(), "follow")
         await self._leadership.start()

@@ -112,8 +112,12 @@ class Store(Protocol):
         """Segments in doubt longer than the grace, whose program resends, once: queued again as a new attempt."""
         ...
 
-    async def release_due(self, term: int, limit: int) -> int:
-        """`scheduled` whose time has come → `queued`; `queued` past `expires_at` → `expired`. Returns how many."""
+    async def release_due(self, term: int, limit: int, *, clock_agrees: bool = True) -> int:
+        """`scheduled` whose time has come → `queued`; `queued` past `expires_at` → `expired`. Returns how many.
+
+        None while the leader's clock does not agree with the others'. Upkeep that depends on no clock is done all
+        the same.
+        """
         ...
 
     async def counts(self, term: int) -> QueueCounts: ...

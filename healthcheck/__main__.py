@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import ssl
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from sitecontrol.clock import SystemClock
 from sitecontrol.etcd.connect import connect
 from sitecontrol.logging import configure
 from sitecontrol.settings import HealthSettings, Secrets, SecuritySettings, Settings, SettingsError, load
+from sitecontrol.tls import server_context
 
 log = structlog.get_logger()
 
@@ -66,27 +66,14 @@ async def run(settings: Settings, health: HealthSettings) -> None:
 
 
 async def listen(runner: web.AppRunner, address: str, security: SecuritySettings) -> None:
+    """With TLS when the settings name a certificate; the page changes nothing, so plain HTTP is allowed."""
     host, port = host_port(address)
     try:
-        await web.TCPSite(runner, host, port, ssl_context=tls_context(security)).start()
+        await web.TCPSite(runner, host, port, ssl_context=server_context(security)).start()
     except OSError as error:
         raise SettingsError(
             f"healthcheck.listen = {address!r}: {error.strerror}; free the port or choose another"
         ) from error
-
-
-def tls_context(security: SecuritySettings) -> ssl.SSLContext | None:
-    """TLS when the settings name a certificate; the page changes nothing, so plain HTTP is allowed."""
-    if security.tls_cert_file is None or security.tls_key_file is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(security.tls_cert_file, security.tls_key_file)
-    except (OSError, ssl.SSLError) as error:
-        raise SettingsError(
-            f"security.tls_cert_file = {str(security.tls_cert_file)!r}: {error}; name a PEM certificate and its key"
-        ) from error
-    return context
 
 
 async def _until_stopped(daemon: Daemon, stop: asyncio.Event) -> None:

@@ -23,6 +23,7 @@ from sitecontrol.clock import Clock
 from sitecontrol.etcd.api import Etcd
 from sitecontrol.records import Observation
 from sitecontrol.settings import HealthSettings, PlaceKind, Secrets, Settings
+from sitecontrol.tls import client_context
 from sitecontrol.view import ClusterView
 
 ETCD_SILENT = 3.0  # seconds without a linearizable read, after which what etcd said is called old
@@ -41,7 +42,13 @@ class Daemon:
         self.view = ClusterView(etcd, settings.prefix, clock)
         self.board = Board(targets, clock)
         self._catalog = Catalog(
-            {t.kind for t in targets}, self.board, etcd, secrets, clock, settings.failover.canary_max_age
+            {t.kind for t in targets},
+            self.board,
+            etcd,
+            secrets,
+            clock,
+            settings.failover.canary_max_age,
+            client_context(settings.security),
         )
         self._scheduler = Scheduler(targets, self._catalog.probes, self.board, clock)
         self._publisher = Publisher(etcd, f"{settings.prefix}observations/{settings.site.name}", clock)

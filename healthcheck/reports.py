@@ -65,6 +65,9 @@ class StandbyReport(Report):
     name: Maybe[Line] = None
     streaming: Maybe[bool] = None
     lag_bytes: Maybe[Count] = None  # of the leader's log, not yet on the standby's disk
+    lag_s: Maybe[Seconds] = None  # until a commit is on its disk
+    replay_lag_bytes: Maybe[Count] = None
+    replay_lag_s: Maybe[Seconds] = None  # until it can be read there, which a promotion would wait for
 
 
 class PostgresReport(Report):
@@ -93,7 +96,6 @@ class AgentReport(Report):
     decision: Maybe[DecisionReport] = None
     ready: Maybe[bool] = None
     reasons: Some[Line] = ()
-    if_lost: Maybe[Line] = None  # what would happen if the live site died now, when the agent offers it
 
 
 class LinkReport(Report):

@@ -43,7 +43,8 @@ class Streaming:
     flushed: int
     replayed: int
     behind: int  # bytes that the primary has on disk and the standby has not
-    flush_lag_s: float | None  # None: nothing to measure by
+    # Measured with each answer of the standby: of a silent one they stay as they were. None: nothing to measure by.
+    flush_lag_s: float | None
     replay_lag_s: float | None
     place: int  # in synchronous_standby_names as its walsender has read it; 0: not waited for
 

@@ -134,6 +134,10 @@ class Phase(StrEnum):
     ROLLED_BACK = "rolled back"  # ended before the hand-over; nothing moved
 
 
+# The way of a swap that succeeds.
+SWAP_PHASES: tuple[Phase, ...] = tuple(phase for phase in Phase if phase is not Phase.ROLLED_BACK)
+
+
 class PhaseTime(Record):
     phase: Phase
     at: datetime

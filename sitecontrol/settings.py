@@ -205,8 +205,9 @@ class DispatcherSettings(Section):
     claim_for: Seconds = 5.0  # how long a claim lasts, from before its BEGIN
     claim_max: Annotated[int, Field(ge=1, le=10_000)] = 500
     doubt_grace: Seconds = 60.0  # before a text in doubt whose program says so is sent again
-    max_body_bytes: Annotated[int, Field(ge=1_000)] = 64_000
-    max_bulk_line_bytes: Annotated[int, Field(ge=1_000)] = 64_000
+    # Room for 2,000 segments however JSON writes them: a text that is far too long is told so as a text (422).
+    max_body_bytes: Annotated[int, Field(ge=1_000)] = 1_000_000
+    max_bulk_line_bytes: Annotated[int, Field(ge=1_000)] = 1_000_000
     max_connections: Annotated[int, Field(ge=1)] | None = None  # else 4,000, or as many as open files allow
     max_connections_per_source: Annotated[int, Field(ge=1)] = 1_000  # an IPv6 /64 is one source
     uncapped_sources: tuple[Network, ...] = ()  # load balancers: only max_connections bounds them
@@ -272,6 +273,15 @@ class SecuritySettings(Section):
 
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
+    ca_file: Path | None = None  # an authority to trust beside the system's, for agents and health daemons
+
+    @model_validator(mode="after")
+    def _both(self) -> Self:
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            names = ("tls_key_file", "tls_cert_file")
+            given, other = names if self.tls_cert_file is None else names[::-1]
+            raise Misfit((given,), f"is of use only together with {other}; set both or neither")
+        return self
 
 
 class Settings(Section):
@@ -300,6 +310,15 @@ class Settings(Section):
                 ("dispatcher", "consent"),
                 'is for labs only; use consent = "required", or environment = "lab" in [site]',
             )
+        for carrier in self.carrier:
+            # A link that answers nothing is cut after twice its response_timeout; until then the first copy may arrive.
+            silent_for = 2 * carrier.response_timeout
+            if self.dispatcher.doubt_grace <= silent_for:
+                raise Misfit(
+                    ("dispatcher", "doubt_grace"),
+                    f"must be more than twice the response_timeout of carrier {carrier.name!r}, {silent_for:g} s:"
+                    " so long its link may still bring the first copy of a text that is sent again",
+                )
         return self
 
     @property

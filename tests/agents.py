@@ -87,6 +87,13 @@ etcd_member = "{site}"
 nodes = [{{ name = "{site}-a", postgres = "127.0.0.1:{postgres}", agent = "http://127.0.0.1:{agent}" }}]
 """
 
+WITNESS = """
+[[place]]
+name = "witness"
+kind = "witness"
+etcd_member = "witness"
+"""
+
 TABLE = """
 create table if not exists public.acknowledged (id bigint primary key, term bigint not null)
 """
@@ -451,6 +458,7 @@ def render(folder: Path, cluster: str, endpoints: Sequence[str], *, lease_ttl: i
                 lease_ttl=lease_ttl,
             )
             + places
+            + WITNESS
         )
         made.append(
             Site(

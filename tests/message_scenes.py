@@ -40,6 +40,7 @@ class Stage:
     other: Program  # of another account
     pass_time: Callable[[timedelta], Awaitable[None]]
     now: Callable[[], datetime]
+    lead: Callable[[int], Awaitable[None]] | None = None  # have the store's server lead another term
 
     async def accept(self, *rows: NewMessage) -> None:
         await self.store.accept(self.term, rows)

@@ -2,7 +2,7 @@
 
 Not from the kernel: between its telling a free port and our server's listening there, any connection of this
 machine may be given that very port as its own end. These lie below the range that connections get theirs from, and
-each worker of a parallel run has its own stretch. Labs have theirs below (`tests.drills.test_lab`).
+each worker of a parallel run has its own stretch. Labs have theirs below (`tests.labs`).
 """
 
 import itertools

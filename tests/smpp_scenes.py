@@ -167,7 +167,7 @@ class ScriptedCarrier:
 
     def __init__(self) -> None:
         self.visits: list[Visit] = []
-        self.received: asyncio.Queue[Received] = asyncio.Queue()  # all but binds and enquiries
+        self.received: asyncio.Queue[Received] = asyncio.Queue()  # all that is not answered by itself
         self.enquired_twice = asyncio.Event()
         self.answers_binds = True
         self.answers_enquiries = True

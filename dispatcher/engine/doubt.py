@@ -9,7 +9,8 @@ Rules:
   of its segments can have been written. The identity in a claim is unique to one life of a process, so the
   claims of a predecessor by the same name are waited out like anybody's.
 * A leader whose wall clock disagrees with both other places expires nothing and releases nothing until it agrees
-  again (`clocks`). Claims are ended all the same: their lengths are counted on our own clock.
+  again (`clocks`). Claims are ended all the same, by lengths that are counted on our own clock, and so is the upkeep
+  that depends on none.
 * Claims are given up by dispatchers that may send; that several do it at once is harmless. One's own lost
   claims are returned from either site: the leader may have moved with their answers on the way.
 """
@@ -105,13 +106,16 @@ class Doubt:
             await self._clock.sleep(EVERY_S)
             if not self._leadership.gate.open:
                 continue
-            try:
-                await self._end_claims()
-                await self._work_off_what_is_due()
-            except Unavailable:
-                continue
-            except asyncpg.PostgresError as error:
-                log.error("doubt_failed", error=str(error))  # noqa: TRY400 # the database's words say it
+            for work in (
+                self._end_claims,
+                self._work_off_what_is_due,
+            ):  # neither waits for the other to succeed
+                try:
+                    await work()
+                except Unavailable:
+                    pass
+                except asyncpg.PostgresError as error:
+                    log.error("doubt_failed", error=str(error))  # noqa: TRY400 # the database's words say it
             self._sender.forget_old_claims()
 
     async def _end_claims(self) -> None:
@@ -144,14 +148,17 @@ class Doubt:
     async def _work_off_what_is_due(self) -> None:
         """Batch by batch, without a pause while there is more: a whole campaign may expire in one moment."""
         for _ in range(BATCHES_AT_ONCE):
-            if not self._sender.may_send or not self._clock_agrees(self._leadership.gate.node):
+            if not self._sender.may_send:
                 return
             released = await self._leadership.run(self._queue_due, lane=Lane.CLAIM, hold_for=0.0)
             if released < BATCH_MAX:
                 return
 
     async def _queue_due(self, store: Store, term: int) -> int:
-        released = await store.release_due(term, BATCH_MAX)
+        agrees = self._clock_agrees(self._leadership.gate.node)
+        released = await store.release_due(term, BATCH_MAX, clock_agrees=agrees)
+        if not agrees:
+            return released
         resent = await store.resend_doubtful(term, self._settings.doubt_grace, BATCH_MAX)
         if resent:
             log.warning("resent_after_doubt", segments=resent, term=term)

@@ -251,9 +251,11 @@ class Sender:
 
     def _compose(self, carrier: Carrier, items: Sequence[Claimed]) -> list[tuple[Claimed, SubmitSm]]:
         made = []
+        now = self._clock.now()
         for item in items:
+            left = None if item.expires == inf else item.expires - now
             try:
-                made.append((item, compose(item.claim, carrier.long_text)))
+                made.append((item, compose(item.claim, carrier.long_text, expires_in_s=left)))
             except ValueError as error:
                 self._cannot_be_made(item, error)
         return made

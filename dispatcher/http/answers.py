@@ -10,7 +10,15 @@ import orjson
 from aiohttp import web
 
 from dispatcher import encoding
-from dispatcher.http.problem import CONFLICT, CONTENT_TYPE, ONE_SITE, UNAVAILABLE, Problem
+from dispatcher.http.problem import (
+    CONFLICT,
+    CONTENT_TYPE,
+    ONE_SITE,
+    UNAVAILABLE,
+    FieldError,
+    Problem,
+    shorten,
+)
 from dispatcher.http.schemas import CLASS_NAMES, MAX_SEGMENTS
 from dispatcher.intake import Acknowledgement
 from dispatcher.leadership import Unavailable
@@ -58,9 +66,12 @@ def unavailable(reason: Unavailable) -> Problem:
 def acknowledgement(row: NewMessage, told: Acknowledgement, durability: Durability) -> dict[str, Any]:
     """What both a single request and a line of a bulk are told. Raises Problem when it is no acceptance."""
     if told.verdict is Verdict.CONFLICT:
-        raise Problem(
-            kind=CONFLICT, detail=f"the reference {row.reference!r} stands for a message with other content"
+        detail = f"the reference {row.reference!r} stands for message {told.id}, which has other content"
+        message = (
+            "was used for other content; give a new message a new reference, or repeat the first as it was"
         )
+        error = FieldError(field="reference", message=message, value=shorten(row.reference))
+        raise Problem(kind=CONFLICT, detail=detail, errors=(error,))
     if durability is Durability.STRICT and told.durability is not StoredDurability.TWO_SITE:
         raise Problem(
             kind=ONE_SITE,

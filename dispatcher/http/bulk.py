@@ -21,10 +21,9 @@ from aiohttp import web
 from dispatcher.http import answers, body, checking
 from dispatcher.http.access import Access
 from dispatcher.http.lines import LineCutter, Overlong
-from dispatcher.http.messages import Messages, refused_row, usable
+from dispatcher.http.messages import Messages, refused_row
 from dispatcher.http.problem import (
     TIMEOUT,
-    TOO_LARGE,
     TOO_MANY_STREAMS,
     UNAVAILABLE,
     FieldError,
@@ -186,8 +185,7 @@ class LineTaker:
 
     def _sound(self, raw: bytes | Overlong) -> bytes:
         if isinstance(raw, Overlong):
-            detail = f"the line has {raw.size} bytes; at most {self._most_bytes} are taken"
-            raise Problem(kind=TOO_LARGE, detail=detail)
+            raise body.too_large(raw.size, self._most_bytes, close=False)
         if not raw.strip():
             raise invalid(FieldError(field="", message="the line is empty"))
         return raw
@@ -197,7 +195,7 @@ class LineTaker:
         if program is None and self._may_look_up:
             self._may_look_up = False
             return await self._messages.program(self._account_id, name)
-        return usable(program, name)
+        return self._messages.usable(program, self._account_id, name)
 
 
 class Reader:

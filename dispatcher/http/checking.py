@@ -21,6 +21,18 @@ TOLD: Final = 50  # wrong fields: a body has room for thousands of unknown ones,
 NOT_HERE: Final[Mapping[str, str]] = {
     "template": "templates are not served yet: send the finished text in `body`",
     "vars": "templates are not served yet: send the finished text in `body`",
+    "from": "is not chosen here: a text goes out under its program's short code",
+    "sender": "is not chosen here: a text goes out under its program's short code",
+}
+# What they call the fields that are here.
+ALSO_CALLED: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("text", "message", "content", "short_message"), "body"),
+    **dict.fromkeys(("recipient", "destination", "phone", "phone_number", "number", "msisdn"), "to"),
+    **dict.fromkeys(("idempotency_key", "external_id", "client_ref", "id"), "reference"),
+    **dict.fromkeys(("schedule_at", "scheduled_at", "schedule_time"), "send_at"),
+    **dict.fromkeys(("ttl", "validity", "validity_period", "valid_until"), "expires_at"),
+    "priority": "class",
+    "campaign": "program",
 }
 
 # pydantic's error types in our words; {…} are filled from the error's context.
@@ -99,6 +111,8 @@ def _problem(model: type[BaseModel], details: list[ErrorDetails]) -> Problem:
     first = details[0]
     if first["type"] == "json_invalid":
         why = str(first.get("ctx", {}).get("error", "it cannot be read"))
+        if first["input"] in {"", b""}:
+            why = f"the body is empty; a JSON object is expected ({why})"
         return Problem(kind=MALFORMED, detail=why, errors=(FieldError(field="", message=why),))
     return invalid(
         *(_field_error(model, detail) for detail in islice(details, TOLD)), more=max(0, len(details) - TOLD)
@@ -108,21 +122,29 @@ def _problem(model: type[BaseModel], details: list[ErrorDetails]) -> Problem:
 def _field_error(model: type[BaseModel], detail: ErrorDetails) -> FieldError:
     name = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "missing":
-        return FieldError(field=name, message=WORDS["missing"])
+        return FieldError(field=name, message=_missing(model, name))
     if detail["type"] == "extra_forbidden":
         return FieldError(field=shorten(name), message=_unknown(model, name), value=shorten(detail["input"]))
     return FieldError(field=name, message=_words(detail), value=shorten(detail["input"]))
 
 
 def _unknown(model: type[BaseModel], name: str) -> str:
-    if name in NOT_HERE:
-        return NOT_HERE[name]
-    close = get_close_matches(name[:100], field_names(model), n=1)
+    known, said = field_names(model), name[:100].lower()
+    if said in NOT_HERE and "to" in known:
+        return NOT_HERE[said]
+    meant = ALSO_CALLED.get(said)
+    close = [meant] if meant in known else get_close_matches(said, known, n=1)
     return (
         f"is not a field of this request; did you mean `{close[0]}`?"
         if close
-        else (f"is not a field of this request; it has {', '.join(field_names(model))}")
+        else (f"is not a field of this request; it has {', '.join(known)}")
     )
+
+
+def _missing(model: type[BaseModel], name: str) -> str:
+    """With what belongs there, in the words of the description."""
+    told = {field.alias or key: field.description for key, field in model.model_fields.items()}.get(name)
+    return f"{WORDS['missing']}: {told[0].lower()}{told[1:].rstrip('.')}" if told else WORDS["missing"]
 
 
 def _words(detail: ErrorDetails) -> str:

@@ -36,16 +36,22 @@ RETRY_AFTER_S: Final = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """Keys by their SHA-256, programs by account and name."""
+    """Keys by their SHA-256, programs by account and name, and the names of those in use by account."""
 
     keys: dict[bytes, ApiKey]
     programs: dict[tuple[int, str], Program]
+    names: dict[int, list[str]]
 
 
 def draw(keys: Sequence[ApiKey], programs: Sequence[Program]) -> Picture:
+    names: dict[int, list[str]] = {}
+    for program in sorted(programs, key=lambda program: program.name):
+        if program.enabled:
+            names.setdefault(program.account_id, []).append(program.name)
     return Picture(
         keys={key.secret_hash: key for key in keys},
         programs={(program.account_id, program.name): program for program in programs},
+        names=names,
     )
 
 
@@ -55,7 +61,7 @@ class Directory:
         self._clock = clock
         self._hold_for = hold_for
         self._tasks = Tasks("directory")
-        self._picture = Picture(keys={}, programs={})
+        self._picture = Picture(keys={}, programs={}, names={})
         self._asked = asyncio.Event()
         self._next: asyncio.Future[bool] | None = None
         self._stopped = False
@@ -86,6 +92,10 @@ class Directory:
 
     def program(self, account_id: int, name: str) -> Program | None:
         return self._picture.programs.get((account_id, name))
+
+    def program_names(self, account_id: int) -> list[str]:
+        """Those that the account may send under now, in the order of the alphabet."""
+        return self._picture.names.get(account_id, [])
 
     async def refreshed(self) -> None:
         """Return after a reading that began after this call. Raises Unavailable when none succeeds in time."""

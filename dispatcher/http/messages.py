@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from typing import Final
 from uuid import UUID
 
 from aiohttp import web
@@ -19,6 +20,8 @@ from dispatcher.store import Store
 from dispatcher.uuid7 import Ids
 from sitecontrol.clock import Clock
 from sitecontrol.settings import Settings
+
+PROGRAMS_TOLD: Final = 10
 
 
 class Messages:
@@ -42,13 +45,13 @@ class Messages:
         self._site = settings.site.name
         self._durability = settings.dispatcher.durability
         self._carriers = settings.carrier
-        self._most_bytes = settings.dispatcher.max_body_bytes
+        self._bodies = body.Bodies(settings.dispatcher.max_body_bytes)
         self._terms = Terms(any_possible_number=settings.dispatcher.consent == "assumed")
 
     async def send(self, request: web.Request) -> web.Response:
         key = await self._access.caller(request)
         body.check_type(request, body.JSON)
-        asked = checking.read_json(MessageRequest, await body.read(request, at_most=self._most_bytes))
+        asked = checking.read_json(MessageRequest, await self._bodies.read(request))
         program = await self.program(key.account_id, asked.program)
         row = self.compose(asked, program)
         try:
@@ -63,10 +66,20 @@ class Messages:
         if known is None:
             await self._directory.refreshed()
             known = self.known_program(account_id, name)
-        return usable(known, name)
+        return self.usable(known, account_id, name)
 
     def known_program(self, account_id: int, name: str) -> Program | None:
         return self._directory.program(account_id, name)
+
+    def usable(self, program: Program | None, account_id: int, name: str) -> Program:
+        """The program, if texts may be sent under it. Raises Problem."""
+        if program is not None and program.enabled:
+            return program
+        names = self._directory.program_names(account_id)
+        others = ", ".join(names[:PROGRAMS_TOLD]) + (", …" if len(names) > PROGRAMS_TOLD else "")
+        why = "is no program of this account" if program is None else "is switched off"
+        message = f"{why}; what it may send under: {others or 'none'}"
+        raise invalid(FieldError(field="program", message=message, value=shorten(name)))
 
     def compose(self, asked: MessageRequest, program: Program) -> NewMessage:
         return submission.compose(
@@ -130,7 +143,7 @@ class Messages:
     async def preview(self, request: web.Request) -> web.Response:
         await self._access.caller(request)
         body.check_type(request, body.JSON)
-        asked = checking.read_json(PreviewRequest, await body.read(request, at_most=self._most_bytes))
+        asked = checking.read_json(PreviewRequest, await self._bodies.read(request))
         if (fault := submission.body_fault(asked.body)) is not None:
             raise invalid(FieldError(field="body", message=fault, value=shorten(asked.body)))
         return answers.json_response(answers.preview(asked.body, self._carriers))
@@ -149,16 +162,6 @@ def check(query: ListQuery) -> None:
     ]
     if errors:
         raise invalid(*errors)
-
-
-def usable(program: Program | None, name: str) -> Program:
-    if program is None:
-        raise invalid(
-            FieldError(field="program", message="is no program of this account", value=shorten(name))
-        )
-    if not program.enabled:
-        raise invalid(FieldError(field="program", message="is switched off", value=shorten(name)))
-    return program
 
 
 def refused_row(refused: RowRefused) -> Problem:
@@ -187,5 +190,9 @@ def cursor_id(cursor: str) -> UUID:
         return UUID(bytes=base64.urlsafe_b64decode(cursor + "=="))
     except (ValueError, binascii.Error):
         raise invalid(
-            FieldError(field="cursor", message="is not one that was given out here", value=shorten(cursor))
+            FieldError(
+                field="cursor",
+                message="is not one that was given out here; send the `next_cursor` of the page before, or none",
+                value=shorten(cursor),
+            )
         ) from None

@@ -50,6 +50,8 @@ def _looked_up(number: str, *, any_possible: bool) -> str | None:
         parsed = phonenumbers.parse(number)
     except phonenumbers.NumberParseException:
         return "begins with a country code that does not exist"
+    if (meant := phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)) != number:
+        return f"has a prefix that is dialled within its country only; did you mean {meant}?"
     if not phonenumbers.is_possible_number(parsed):
         return f"does not have as many digits as a number of country code {parsed.country_code} has"
     if not any_possible and not phonenumbers.is_valid_number(parsed):
@@ -64,6 +66,7 @@ def _suggestion(number: str) -> str:
         parsed = phonenumbers.parse(number, _GUESS_REGION)
     except phonenumbers.NumberParseException:
         return ""
-    if not phonenumbers.is_possible_number(parsed):
+    meant = phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
+    if not phonenumbers.is_possible_number(parsed) or _E164.fullmatch(meant) is None:
         return ""
-    return f"; did you mean {phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)}?"
+    return f"; did you mean {meant}?"

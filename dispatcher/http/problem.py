@@ -4,8 +4,10 @@
 that is wrong, in `errors`, not only the first.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 from dispatcher.store import DispatcherError
@@ -192,6 +194,15 @@ def invalid(*errors: FieldError, more: int = 0) -> Problem:
 
 
 def shorten(value: object) -> str:
-    """A refused value as it is shown back to its sender."""
-    text = value if isinstance(value, str) else repr(value)
+    """A refused value as it is shown back to its sender: a text as it is, anything else as JSON writes it."""
+    text = value if isinstance(value, str) else _as_json(value)
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}… ({len(text)} characters)"
+
+
+def _as_json(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError, RecursionError):  # it did not come from JSON
+        return repr(value)

@@ -41,14 +41,17 @@ def _in_utc(time: datetime) -> datetime:
     return time
 
 
-def _no_number(value: object) -> object:
-    """In a query everything is text, and pydantic takes a number for the seconds since 1970: 20260131 is none."""
-    if isinstance(value, str) and ":" not in value and value.count("-") < 2:
+def _is_said_as_a_time(value: object) -> object:
+    """Pydantic takes a number, also in quotes, for the seconds since 1970: 20260131 is none."""
+    if not isinstance(value, datetime) and not (isinstance(value, str) and ":" in value):
         raise PydanticCustomError("datetime_parsing", "a number is no time")
     return value
 
 
-Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+# Not strict, for a query and a validator hand it text; what else is no time is refused before.
+Instant = Annotated[
+    AwareDatetime, AfterValidator(_in_utc), Field(strict=False), BeforeValidator(_is_said_as_a_time)
+]
 Reference = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 ProgramName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 
@@ -102,8 +105,8 @@ class ListQuery(Shape):
         strict=False,
     )
     to: str | None = Field(default=None, description="To this number (E.164).")
-    since: Annotated[Instant, BeforeValidator(_no_number)] | None = Field(
-        default=None, description="Accepted at or after this time (RFC 3339, with zone).", strict=False
+    since: Instant | None = Field(
+        default=None, description="Accepted at or after this time (RFC 3339, with zone)."
     )
     limit: int = Field(default=50, ge=1, le=MAX_PAGE, description="At most so many.", strict=False)
     cursor: str | None = Field(

@@ -19,6 +19,8 @@ import socket
 import ssl
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Final, Protocol, cast
 
 from dispatcher.smpp.conversation import Conversation
@@ -49,7 +51,8 @@ from sitecontrol.clock import Clock
 from sitecontrol.settings import Carrier
 
 CLOSE_WITHIN_S: Final = 1.0
-CLOSE_BY_RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 s
+RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, for 0 s
+ORDERLY: Final = struct.pack("ii", 0, 0)
 ASK_BUFFER_EVERY_S: Final = 0.005
 
 
@@ -162,29 +165,37 @@ class Connection(asyncio.Protocol):
         self._send(b"".join(frames))
 
     def abort(self, reason: str) -> None:
-        """Cut it now; what lies in buffers is thrown away, the kernel's too.
-
-        A close would leave them to the kernel, which goes on repeating what the carrier has not confirmed: a text could
-        reach it minutes after its claim has ended, when it was long sent again.
-        """
+        """Cut it now; what lies in buffers is thrown away, the kernel's too."""
         self.why = self.why or reason
         if self._transport:
-            sock: socket.socket | None = self._transport.get_extra_info("socket")
-            if sock is not None and not self._transport.is_closing():
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, CLOSE_BY_RESET)
+            self._end_by(RESET)
             self._transport.abort()
 
     def close(self, reason: str) -> None:
         """Close after what is in the buffer; after `CLOSE_WITHIN_S` in any case."""
         self.why = self.why or reason
         if self._transport:
+            self._end_by(ORDERLY)
             self._transport.close()
-            self._timers.after("close", CLOSE_WITHIN_S, self._transport.abort)
+            self._timers.after("close", CLOSE_WITHIN_S, partial(self.abort, "it would not close"))
+
+    def _end_by(self, linger: bytes) -> None:
+        """What the kernel does when the socket goes, whoever lets it go.
+
+        In order means that it goes on repeating what the carrier has not confirmed: a text could reach it minutes
+        after its claim has ended and it was sent again, also when this very process was killed. So a connection ends
+        by a reset, unless it is closed on purpose.
+        """
+        sock: socket.socket | None = self._transport.get_extra_info("socket") if self._transport else None
+        if sock is not None:
+            with suppress(OSError, ValueError):  # it is gone already
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
     # -- what asyncio tells ----------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._end_by(RESET)
         if self._beneath is None:
             self._transport.set_write_buffer_limits(high=0)
 

@@ -39,6 +39,8 @@ _HEADER: Final = struct.Struct(">IIII")
 _TLV: Final = struct.Struct(">HH")
 _RESPONSE_BIT: Final = 0x80000000
 _COMMANDS: Final = {int(command): command for command in Command}
+# Section 5.2.23 says 65 with the NUL. Who counts it beside them is read as well: receipts will name that id.
+_ID_SIZE: Final = 66
 
 
 class MalformedError(Exception):
@@ -236,7 +238,7 @@ def _read_data_sm(body: _Body, _command: Command) -> DataSm:
 
 
 def _message_id(body: _Body) -> str:
-    return "" if body.is_empty else body.text(65, "message_id", CommandStatus.ESME_RINVMSGID)
+    return "" if body.is_empty else body.text(_ID_SIZE, "message_id", CommandStatus.ESME_RINVMSGID)
 
 
 def _read_data_sm_resp(body: _Body, _command: Command) -> DataSmResp:

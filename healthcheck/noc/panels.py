@@ -14,10 +14,9 @@ from healthcheck.noc.work import links, nodes, queue
 from healthcheck.picture import heirs
 from healthcheck.targets import What
 from healthcheck.traffic import FLOWS
-from sitecontrol.records import HistoryEntry, Phase, ReachState
+from sitecontrol.records import SWAP_PHASES, HistoryEntry, ReachState
 from sitecontrol.settings import PlaceKind
 
-PHASES: list[Phase] = [phase for phase in Phase if phase is not Phase.ROLLED_BACK]
 LOOKS_SHOWN = 10
 SWAPS_SHOWN = 12
 
@@ -52,10 +51,9 @@ def overview(scene: Scene) -> Panel:
 
 
 def _if_lost(scene: Scene) -> Panel:
-    """What would happen if the live site died now: in the agent's words if it has any, else by `sync`."""
+    """What would happen if the live site died now, by `sync`."""
     found = heirs(scene.settings, scene.snapshot)
     heir = next((h for h in found if h.could), None)
-    leader = scene.agent(scene.live.node) if scene.live.node else None
     if not scene.etcd_answers:
         sentence = "Nobody can take over while etcd does not answer."
     elif heir is not None:
@@ -69,7 +67,7 @@ def _if_lost(scene: Scene) -> Panel:
     sync = scene.snapshot.sync.record if scene.snapshot.sync else None
     return {
         "site": scene.settings.site_of(sync.leader) if sync else scene.live.site,
-        "sentence": (leader.if_lost if leader else None) or sentence,
+        "sentence": sentence,
         "covered": heir is not None and scene.etcd_answers,
         "heirs": [
             {"node": h.node, "site": h.site, "could": h.could, "reasons": list(h.reasons)} for h in found
@@ -82,8 +80,7 @@ def _swap(scene: Scene) -> Panel | None:
         return None
     swap = scene.snapshot.swap.record
     times = {t.phase: t.at for t in swap.times}
-    order: dict[Phase, int] = {phase: number for number, phase in enumerate(PHASES)}
-    reached = order.get(swap.phase, -1)
+    reached = SWAP_PHASES.index(swap.phase) if swap.phase in SWAP_PHASES else -1
     return {
         "id": swap.id,
         "from": swap.from_node,
@@ -95,10 +92,10 @@ def _swap(scene: Scene) -> Panel | None:
         "phases": [
             {
                 "phase": phase.value,
-                "state": "done" if order[phase] < reached else "now" if order[phase] == reached else "ahead",
+                "state": "done" if number < reached else "now" if number == reached else "ahead",
                 "at": iso(times.get(phase)),
             }
-            for phase in PHASES
+            for number, phase in enumerate(SWAP_PHASES)
         ],
     }
 

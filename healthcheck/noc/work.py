@@ -3,7 +3,7 @@
 from healthcheck.noc.plain import Panel, brief, now, rounded
 from healthcheck.noc.scene import Scene
 from healthcheck.probes.smpp import is_bound, links_of
-from healthcheck.reports import AgentReport, DispatcherReport, QueueReport
+from healthcheck.reports import AgentReport, DispatcherReport, QueueReport, StandbyReport
 from healthcheck.targets import ANY_CARRIER, What, carriers_of
 from healthcheck.traffic import FLOWS
 
@@ -25,6 +25,7 @@ def _node(scene: Scene, site: str, node: str) -> Panel:
     member = entry.record if entry else None
     sync = scene.snapshot.sync.record if scene.snapshot.sync else None
     canary = scene.row(f"{What.CANARY}/{node}")
+    told = _told_by_leader(scene, node)
     role = (agent.role if agent else None) or (member.role.value if member else None)
     return {
         "node": node,
@@ -34,7 +35,10 @@ def _node(scene: Scene, site: str, node: str) -> Panel:
         "in_step": sync is not None and (node == sync.leader or node in {s.node for s in sync.standbys}),
         "timeline": (agent.postgres.timeline if agent and agent.postgres else None)
         or (member.timeline if member else None),
-        "lag_bytes": _lag(scene, node, agent),
+        "lag_bytes": told.lag_bytes if told and told.lag_bytes is not None else _own_lag(agent),
+        "lag_s": told.lag_s if told else None,
+        "replay_lag_bytes": told.replay_lag_bytes if told else None,
+        "replay_lag_s": told.replay_lag_s if told else None,
         "canary_age_s": canary.last.evidence.get("age_s") if canary and canary.last else None,
         "ready": agent.ready if agent and agent.ready is not None else member.ready if member else None,
         "reasons": list((agent.reasons if agent else ()) or (member.reasons if member else ())),
@@ -45,12 +49,16 @@ def _node(scene: Scene, site: str, node: str) -> Panel:
     }
 
 
-def _lag(scene: Scene, node: str, agent: AgentReport | None) -> int | None:
-    """How much of the leader's log is not yet on this node's disk: the leader knows; else its own word."""
+def _told_by_leader(scene: Scene, node: str) -> StandbyReport | None:
+    """How much of the leader's log is not yet on this node's disk: the leader knows."""
     leader = scene.agent(scene.live.node) if scene.live.node else None
     standbys = leader.postgres.standbys if leader and leader.postgres else ()
-    told = next((s.lag_bytes for s in standbys if s.name == node), None)
-    return told if told is not None else agent.postgres.lag_bytes if agent and agent.postgres else None
+    return next((standby for standby in standbys if standby.name == node), None)
+
+
+def _own_lag(agent: AgentReport | None) -> int | None:
+    """A node's own word, when no leader tells of it."""
+    return agent.postgres.lag_bytes if agent and agent.postgres else None
 
 
 def links(scene: Scene) -> Panel:

@@ -1,5 +1,6 @@
 """One probe for each kind, with what it needs: sessions, the monitor's password, the etcd client."""
 
+import ssl
 from collections.abc import Collection
 
 from healthcheck.board import Board
@@ -28,8 +29,9 @@ class Catalog:
         secrets: Secrets,
         clock: Clock,
         canary_max_age: float,
+        tls: ssl.SSLContext,
     ) -> None:
-        self._http = HttpProbe()
+        self._http = HttpProbe(tls)
         self._postgres = PostgresProbe(lambda: secrets.get("postgres-monitor"))
         self.probes: dict[Kind, Probe] = {
             Kind.HTTP: self._http,
@@ -39,7 +41,7 @@ class Catalog:
             Kind.MEMBER: MemberProbe(board.latest),
             Kind.SMPP: LinkProbe(board.latest),
             Kind.TCP: TcpProbe(),
-            Kind.TLS: TlsProbe(),
+            Kind.TLS: TlsProbe(tls),
             Kind.ICMP: IcmpProbe(),
         }
         if Kind.DNS in kinds:

@@ -4,6 +4,7 @@ One session with kept connections for all HTTP targets. Redirects are not follow
 points elsewhere is not healthy. Bodies are read up to a bound.
 """
 
+import ssl
 import time
 
 import aiohttp
@@ -17,7 +18,10 @@ REPORTING = {What.AGENT, What.DISPATCHER}  # these answer /status with a JSON ob
 
 
 class HttpProbe:
-    def __init__(self) -> None:
+    """`tls` says whose certificates are trusted; None: those that the system trusts."""
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls or ssl.create_default_context()
         self._session: aiohttp.ClientSession | None = None
 
     async def __call__(self, target: Target, deadline: float) -> Result:
@@ -51,7 +55,9 @@ class HttpProbe:
         """Made at the first look, because a session belongs to a running loop."""
         if self._session is None or self._session.closed:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30, ttl_dns_cache=60),
+                connector=aiohttp.TCPConnector(
+                    limit=0, keepalive_timeout=30, ttl_dns_cache=60, ssl=self._tls
+                ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": "hotsite-healthcheck"},
                 auto_decompress=False,

@@ -12,7 +12,7 @@ CERTIFICATE_LEFT_DAYS = 7  # below this the look is bad: the certificate must be
 
 
 class TlsProbe:
-    """`context` is for tests, which have an authority of their own."""
+    """`context` says whose certificates are trusted; None: those that the system trusts."""
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
         self._context = context or ssl.create_default_context()

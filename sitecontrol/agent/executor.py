@@ -240,8 +240,10 @@ class Executor:
 
     async def _fence(self, effect: Fence, facts: Facts) -> None:
         log.warning("fencing", reason=effect.reason)
-        self.fencing.begin(facts)
-        await self._postgres.end_at_once(self.fencing.reached)
+        try:
+            self.fencing.begin(facts)
+        finally:  # whatever becomes of the measuring
+            await self._postgres.end_at_once(self.fencing.reached)
         await self._look()
 
     # -- who is in step --------------------------------------------------------------------------------------

@@ -35,12 +35,7 @@ class AgentCollector(Collector):
         for known in PgState:
             pg.add_metric([known.value], float(facts.pg.state is known))
         yield pg
-        lag = GaugeMetricFamily(
-            "hotsite_standby_lag_bytes", "Not yet flushed by a standby.", labels=["standby"]
-        )
-        for standby in facts.pg.standbys:
-            lag.add_metric([standby.name], max(0, facts.pg.received_lsn - standby.flush_lsn))
-        yield lag
+        yield from self._lags()
         fencing = GaugeMetricFamily(
             "hotsite_fencing_seconds",
             "When the last fencing reached a step, from the end of the last proof that we led.",
@@ -49,6 +44,25 @@ class AgentCollector(Collector):
         for step, milliseconds in state.fencing_ms.items():
             fencing.add_metric([step], milliseconds / 1000)
         yield fencing
+
+    def _lags(self) -> Iterable[GaugeMetricFamily]:
+        """How far each standby is behind, by the leader's word."""
+
+        def family(name: str, text: str) -> GaugeMetricFamily:
+            return GaugeMetricFamily(name, text, labels=["standby"])
+
+        pg = self._state.facts.pg
+        flush = family("hotsite_standby_lag_bytes", "Not yet flushed by a standby.")
+        flush_s = family("hotsite_standby_lag_seconds", "Until a standby has flushed a commit.")
+        replay = family("hotsite_standby_replay_lag_bytes", "Not yet replayed by a standby.")
+        replay_s = family("hotsite_standby_replay_lag_seconds", "Until a standby has replayed a commit.")
+        for standby in pg.standbys:
+            flush.add_metric([standby.name], max(0, pg.received_lsn - standby.flush_lsn))
+            flush_s.add_metric([standby.name], standby.flush_lag_s)
+            replay.add_metric([standby.name], max(0, pg.received_lsn - standby.replay_lsn))
+            if standby.replay_lag_s is not None:
+                replay_s.add_metric([standby.name], standby.replay_lag_s)
+        yield from (flush, flush_s, replay, replay_s)
 
     def _one(self, name: str, text: str, value: float) -> GaugeMetricFamily:
         return GaugeMetricFamily(name, text, value=float(value))

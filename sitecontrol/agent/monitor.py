@@ -173,6 +173,8 @@ class Monitor:
         moved = before is None or flush > before.flush_lsn or flush >= min(lsn, self.facts.received_lsn)
         moved_at = now if moved or before is None else before.moved_at
         still = 0 if moved or before is None else before.still + 1
+        # PostgreSQL measures with each answer of the standby: of one that is silent it goes on telling the last figure.
+        measured = float(told["flush_lag"] or 0.0)
         return StandbyFacts(
             name=name,
             streaming=bool(told["streaming"]),
@@ -180,6 +182,8 @@ class Monitor:
             replay_lsn=int(told["replay"]),
             moved_at=moved_at,
             still=still,
+            flush_lag_s=max(measured, now - moved_at),
+            replay_lag_s=told["replay_lag"],
         )
 
     async def _canary_forever(self) -> None:

@@ -73,6 +73,8 @@ class Neighbours:
         while True:
             await self._clock.sleep(ETCD_EVERY)
             if not facts().lead:
+                # What was seen in an earlier term must not move anything at the beginning of the next.
+                self.etcd_leader_here, self.etcd_leader_target = False, None
                 continue
             try:
                 members = await self._etcd.members()

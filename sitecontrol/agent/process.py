@@ -29,7 +29,8 @@ from sitecontrol.clock import SystemClock
 from sitecontrol.etcd.connect import connect
 from sitecontrol.leadership.timing import check as check_timing
 from sitecontrol.logging import configure
-from sitecontrol.settings import Environment, Secrets, SecuritySettings, Settings, SettingsError
+from sitecontrol.settings import Environment, Secrets, Settings, SettingsError
+from sitecontrol.tls import client_context, server_context
 from sitecontrol.view import ClusterView
 
 log = structlog.get_logger()
@@ -44,19 +45,12 @@ def split_address(address: str) -> tuple[str, int]:
 
 def tls_context(settings: Settings) -> ssl.SSLContext | None:
     """TLS for the agent's API; outside a lab there is no way around it."""
-    security: SecuritySettings = settings.security
-    if security.tls_cert_file is None or security.tls_key_file is None:
-        if settings.site.environment is Environment.LAB:
-            return None
+    context = server_context(settings.security)
+    if context is None and settings.site.environment is not Environment.LAB:
         raise SettingsError(
             "security.tls_cert_file and security.tls_key_file: missing; outside a lab the agent speaks TLS only."
             " Name a certificate and its key (PEM)"
         )
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(security.tls_cert_file, security.tls_key_file)
-    except (OSError, ssl.SSLError) as error:
-        raise SettingsError(f"security.tls_cert_file = {str(security.tls_cert_file)!r}: {error}") from error
     return context
 
 
@@ -65,6 +59,9 @@ async def run_agent(settings: Settings) -> None:
     if settings.replication is None or settings.agent is None or settings.site.node is None:
         raise SettingsError("an agent needs site.node, [replication] and [agent]; the witness runs no agent")
     check_timing(settings.failover)
+    client_context(
+        settings.security
+    )  # a file that cannot be used is refused here, not when it is first needed
     configure(f"agent {settings.site.node}")
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -164,7 +161,10 @@ async def _run(
 
 async def other_with_data(settings: Settings, own: str) -> str | None:
     """A configured node whose agent says that it has data; those that do not answer are not known to have any."""
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=CONNECT_WITHIN)) as client:
+    async with aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(total=CONNECT_WITHIN),
+        connector=aiohttp.TCPConnector(ssl=client_context(settings.security)),
+    ) as client:
         for other in (n for place in settings.place for n in place.nodes if n.name != own):
             with contextlib.suppress(aiohttp.ClientError, TimeoutError, ValueError):
                 async with client.get(f"{other.agent.rstrip('/')}/status") as answer:

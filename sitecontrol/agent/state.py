@@ -20,11 +20,16 @@ class AgentState:
 
     @property
     def serving(self) -> bool:
-        """We are the live site: open, not contradicted by etcd, and with a canary that still commits."""
+        """We are the live site: open, and named by etcd a moment ago; without its word, with a canary that commits.
+
+        The dispatchers judge alike (`dispatcher.gate`), so that a load balancer hears one answer from all of a site.
+        """
         f = self.facts
-        contradicted = f.leader is not None and not f.lead and f.leader.record.node != f.node
+        named = f.leader is not None and f.leader.record.node == f.node
+        contradicted = f.leader is not None and not named
+        proved = (named and f.etcd_here) or f.canary_fresh
         closing = f.swap_leaves_us and f.in_phase(Phase.HELD)
-        return f.open and f.canary_fresh and not contradicted and not closing
+        return f.open and proved and not contradicted and not closing
 
     @property
     def role(self) -> Role:
@@ -53,6 +58,8 @@ class AgentState:
                 reasons.append("PostgreSQL does not stream from the leader")
         elif not self.serving:
             reasons.append(f"PostgreSQL is {f.pg.state.value}: {sentence}")
+        elif not f.canary_fresh:
+            reasons.append("no canary has committed for a while: commits wait, or are about to begin again")
         if f.follow_failed_since is not None:
             reasons.append("the leader cannot be followed")
         return reasons
@@ -87,6 +94,8 @@ class AgentState:
                         "streaming": s.streaming,
                         "lag_bytes": max(0, f.pg.received_lsn - s.flush_lsn),
                         "replay_lag_bytes": max(0, f.pg.received_lsn - s.replay_lsn),
+                        "lag_s": round(s.flush_lag_s, 3),
+                        "replay_lag_s": None if s.replay_lag_s is None else round(s.replay_lag_s, 3),
                     }
                     for s in f.pg.standbys
                 ],
@@ -131,6 +140,7 @@ class AgentState:
             "paused": desired.paused if desired else False,
             "paused_reason": desired.paused_reason if desired else "",
             "told_by": f.node,
+            "decision": self._decision(Lane.POSTGRES),
             "etcd_reached": f.etcd_here,
         }
 

@@ -1,15 +1,23 @@
-"""Asking the agents: plain HTTP to every node's agent that the settings name, the leader's first."""
+"""Asking the agents: HTTP to every node's agent that the settings name, the preferred site's first.
+
+Whose certificates are trusted outside a lab is said by `security.ca_file` of the same settings.
+
+Looking may be repeated anywhere. An act may not: an agent that heard it and gave no answer may yet carry it out, so
+another one is asked only when no connection came about, and nothing can have been heard.
+"""
 
 import json
-import urllib.error
-import urllib.request
+import ssl
 from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from sitecontrol.cli.session import Exit, Globals, Problem
 from sitecontrol.lab.layout import LabDir
 from sitecontrol.settings import Node, Secrets, Settings, SettingsError, load
+from sitecontrol.tls import client_context
 
 DEFAULT_TIMEOUT = 5.0
 OPERATOR_PLACE = "columbus"  # in a lab, the operator looks from there
@@ -40,22 +48,62 @@ def settings_of(options: Globals) -> Settings:
         raise Problem(str(error), Exit.USAGE) from error
 
 
-def _request(url: str, *, body: Any, token: str | None, timeout: float) -> Answer:
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data=data, method="GET" if data is None else "POST")  # noqa: S310 # http(s) by the settings' rule
-    if token is not None:
-        request.add_header("Authorization", f"Bearer {token}")
+class NotAsked(Exception):
+    """No connection came about: the agent heard nothing."""
+
+
+class NoAnswer(Exception):
+    """The agent was asked, or may have been, and gave no answer that can be read."""
+
+
+class Unreachable(Problem):
+    """No agent answers, and none was asked for a change."""
+
+
+class OutcomeUnknown(Problem):
+    """An agent may be carrying out what it was asked for."""
+
+    def __init__(self, told: str) -> None:
+        super().__init__(told, Exit.TIMED_OUT)
+
+
+def _request(url: str, *, body: Any, token: str | None, timeout: float, tls: ssl.SSLContext) -> Answer:
+    """Raises NotAsked or NoAnswer. `timeout` is for each step: the connection, then every wait for bytes."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    connection = (
+        HTTPSConnection(host, parts.port, timeout=timeout, context=tls)
+        if parts.scheme == "https"
+        else HTTPConnection(host, parts.port, timeout=timeout)
+    )
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as response:  # noqa: S310 # as above
-            return Answer(status=response.status, body=json.load(response))
-    except urllib.error.HTTPError as error:
-        return Answer(status=error.code, body=json.load(error))
+        connection.connect()
+    except (OSError, ValueError) as error:  # the latter: a name that none can have
+        raise NotAsked(str(error)) from error
+    try:
+        if body is None:
+            connection.request("GET", parts.path, headers=headers)
+        else:
+            headers["Content-Type"] = "application/json"
+            connection.request("POST", parts.path, json.dumps(body), headers)
+        answer = connection.getresponse()
+        return Answer(status=answer.status, body=dict(json.load(answer)))
+    except (OSError, HTTPException, ValueError, TypeError) as error:
+        raise NoAnswer(str(error) or type(error).__name__) from error
+    finally:
+        connection.close()
 
 
 class Agents:
     def __init__(self, options: Globals) -> None:
         self.settings = settings_of(options)
         self._timeout = options.timeout or DEFAULT_TIMEOUT
+        self._distrusted: str | None = None  # an agent whose certificate was not accepted
+        try:
+            self._tls = client_context(self.settings.security)
+        except SettingsError as error:
+            raise Problem(str(error), Exit.USAGE) from error
 
     @property
     def nodes(self) -> list[tuple[str, Node]]:
@@ -64,14 +112,24 @@ class Agents:
         return [(place.name, node) for place in places for node in place.nodes]
 
     def get_from(self, node: Node, path: str) -> Answer | None:
-        """One agent's answer, or None when it cannot be reached."""
+        """One agent's answer, or None when there is none."""
         try:
-            return _request(node.agent.rstrip("/") + path, body=None, token=None, timeout=self._timeout)
-        except (OSError, ValueError):
+            return self._ask(node, path)
+        except (NotAsked, NoAnswer):
             return None
 
+    def _ask(self, node: Node, path: str, *, body: Any = None, token: str | None = None) -> Answer:
+        url = node.agent.rstrip("/") + path
+        try:
+            return _request(url, body=body, token=token, timeout=self._timeout, tls=self._tls)
+        except NotAsked as error:
+            refused = error.__cause__
+            if isinstance(refused, ssl.SSLCertVerificationError):
+                self._distrusted = f"the certificate of {node.agent} is refused: {refused.verify_message}"
+            raise
+
     def get(self, path: str) -> dict[str, Any]:
-        """The first answer of any agent, one that reaches etcd before one that does not."""
+        """The first answer of any agent, one that reaches etcd before one that does not. Raises Unreachable."""
         fallback: dict[str, Any] | None = None
         for _, node in self.nodes:
             answer = self.get_from(node, path)
@@ -83,8 +141,10 @@ class Agents:
             return fallback
         raise self._unreachable()
 
-    def post(self, path: str, body: dict[str, Any]) -> Answer:
-        """Ask the first agent that answers to act. An answer of any status ends the search."""
+    def post(self, path: str, body: dict[str, Any], *, changes: bool = True) -> Answer:
+        """Ask the first agent that can be reached to act. What `changes` nothing is asked of the next one, too, when
+        no answer comes. Raises Unreachable, or OutcomeUnknown when it may be carried out.
+        """
         secrets = Secrets.of(self.settings)
         try:
             token = secrets.get("operator-token")
@@ -92,14 +152,29 @@ class Agents:
             raise Problem(str(error), Exit.USAGE) from error
         for _, node in self.nodes:
             try:
-                return _request(node.agent.rstrip("/") + path, body=body, token=token, timeout=self._timeout)
-            except (OSError, ValueError):
+                answer = self._ask(node, path, body=body, token=token)
+            except NotAsked:
                 continue
+            except NoAnswer as error:
+                if changes:
+                    told = f"the agent of {node.name} was asked and gave no answer ({error})"
+                    raise OutcomeUnknown(told) from error
+                continue
+            if answer.status < 500:
+                return answer
+            if changes:
+                told = f"the agent of {node.name} does not know the outcome ({answer.body.get('detail')})"
+                raise OutcomeUnknown(told)
         raise self._unreachable()
 
-    def _unreachable(self) -> Problem:
+    def _unreachable(self) -> Unreachable:
+        if self._distrusted is not None:
+            return Unreachable(
+                f"{self._distrusted}; name the authority that signed it with security.ca_file in the settings",
+                Exit.UNREACHABLE,
+            )
         asked = ", ".join(node.agent for _, node in self.nodes)
-        return Problem(
+        return Unreachable(
             f"no agent answers (asked {asked}): is the system running? `sitectl lab status` tells for a lab",
             Exit.UNREACHABLE,
         )

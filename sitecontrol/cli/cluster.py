@@ -1,24 +1,28 @@
-"""`status`, `swap`, `pause`, `resume`, `history`, `node list`: the cluster as operators see and move it."""
+"""`status`, `swap`, `pause`, `resume`, `history`, `node list`: the cluster as operators see and move it.
 
+What people and agents said is shown as it is: in the markup of rich, `[/]` would end a colour, or the command.
+"""
+
+import contextlib
 import getpass
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import click
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
-from sitecontrol.cli.agents import Agents, Answer
+from sitecontrol.cli.agents import Agents, Answer, OutcomeUnknown, Unreachable
 from sitecontrol.cli.session import Exit, Globals, Problem, leave, with_globals
-from sitecontrol.records import Phase
+from sitecontrol.records import SWAP_PHASES, Phase
 
 SWAP_TIMEOUT = 60.0  # seconds; the swap itself rolls back long before
 POLL = 0.1
 
-PHASES = [
-    Phase.REQUESTED, Phase.CHECKED, Phase.HELD, Phase.FLUSHED, Phase.HANDED, Phase.PROMOTED, Phase.OPENED,
-    Phase.FOLLOWING, Phase.IN_STEP,
-]  # fmt: skip
+# The phases whose durations, each from the one before, make up the pause: from held to opened.
+PAUSE = SWAP_PHASES[SWAP_PHASES.index(Phase.HELD) + 1 : SWAP_PHASES.index(Phase.OPENED) + 1]
 
 
 def cluster_table(cluster: dict[str, Any]) -> Table:
@@ -30,8 +34,16 @@ def cluster_table(cluster: dict[str, Any]) -> Table:
     if swap:
         lines.append(f"[cyan]swap to {swap['to_node']}: {swap['phase']}[/]")
     if paused:
-        lines.append(f"[yellow]automatic swaps paused[/] {cluster.get('paused_reason') or ''}")
-    table = Table(title="  ·  ".join(lines), title_justify="left", title_style="")
+        lines.append(f"[yellow]automatic swaps paused[/] {escape(cluster.get('paused_reason') or '')}")
+    decision = cluster.get("decision") or {}
+    table = Table(
+        title="  ·  ".join(lines),
+        title_justify="left",
+        title_style="",
+        caption=escape(f"{cluster.get('told_by')}: {decision['sentence']}") if decision else None,
+        caption_justify="left",
+        caption_style="dim",
+    )
     for column in (
         "node",
         "site",
@@ -55,7 +67,7 @@ def cluster_table(cluster: dict[str, Any]) -> Table:
             "[green]yes[/]" if member.get("ready") else "[red]no[/]",
             str(member.get("timeline", "?")),
             f"{lag} B",
-            "; ".join(member.get("reasons", [])),
+            escape("; ".join(member.get("reasons", []))),
         )
     return table
 
@@ -94,7 +106,10 @@ def swap(options: Globals, *, target: str, reason: str, dry_run: bool) -> None:
     body = {"to": target, "reason": reason, "by": getpass.getuser(), "dry_run": dry_run}
     if not dry_run and not options.yes and not _confirmed(target):
         raise Problem("not confirmed; nothing was changed (--yes goes on without asking)", Exit.REFUSED)
-    answer = agents.post("/swap", body)
+    try:
+        answer = agents.post("/swap", body, changes=not dry_run)
+    except OutcomeUnknown as error:
+        raise OutcomeUnknown(f"{error.message}; {_what_is_seen(agents)}") from error
     if answer.status >= 400:
         if options.as_json:
             options.emit(answer.body)
@@ -116,27 +131,45 @@ def _confirmed(target: str) -> bool:
     return bool(typed == target)
 
 
+def _what_is_seen(agents: Agents) -> str:
+    """After a swap was asked for without an answer: whether one runs, and whose. None seen is not none coming."""
+    try:
+        current = agents.get("/cluster").get("swap")
+    except Unreachable:
+        return "no agent tells at the moment whether a swap runs: see `sitectl status` before you ask again"
+    if current is None:
+        return (
+            "no swap is seen, but it may still begin, or be over already: see `sitectl status` and"
+            " `sitectl history` before you ask again"
+        )
+    return (
+        f"swap {current['id']} to {current['to_node']} is in progress ({current['phase']}), asked for by"
+        f" {current['by']}: `sitectl status --watch` follows it"
+    )
+
+
 def _refusal(answer: Answer) -> Problem:
-    """What an agent's problem document means for the exit code."""
-    told = f"{answer.body.get('title')}: {answer.body.get('detail')}"
-    return Problem(told, Exit.UNREACHABLE if answer.status >= 500 else Exit.REFUSED)
+    return Problem(f"{answer.body.get('title')}: {answer.body.get('detail')}", Exit.REFUSED)
 
 
 def _follow(options: Globals, agents: Agents, swap_id: str) -> None:
-    """Show the phases as they pass, until the history tells how the swap ended."""
+    """Show the phases as they pass, until the history tells how the swap ended. Silence is no end."""
     shown: set[str] = set()
     deadline = time.monotonic() + (options.timeout or SWAP_TIMEOUT)
     while time.monotonic() < deadline:
-        current = agents.get("/cluster").get("swap")
-        if current is None or current["id"] != swap_id:
-            entry = _ended(agents, swap_id)
-            if entry is not None:
-                _tell_end(options, entry, shown)
-                return
-        else:
-            _tell_phases(options, current["times"], shown)
+        with contextlib.suppress(Unreachable):
+            current = agents.get("/cluster").get("swap")
+            if current is None or current["id"] != swap_id:
+                entry = _ended(agents, swap_id)
+                if entry is not None:
+                    _tell_end(options, entry, shown)
+                    return
+            else:
+                _tell_phases(options, current["times"], shown)
         time.sleep(POLL)
-    raise Problem("the swap has not ended yet; `sitectl status` tells how far it is", Exit.TIMED_OUT)
+    raise Problem(
+        f"the end of swap {swap_id} was not seen; `sitectl status` tells how far it is", Exit.TIMED_OUT
+    )
 
 
 def _ended(agents: Agents, swap_id: str) -> dict[str, Any] | None:
@@ -163,7 +196,7 @@ def _tell_end(options: Globals, entry: dict[str, Any], shown: set[str]) -> None:
     if rolled_back:
         raise Problem(f"the swap was rolled back: {entry['reason']}; nothing moved", Exit.REFUSED)
     if not options.as_json:
-        pause = sum(entry["durations_ms"].get(p.value, 0) for p in PHASES[3:7])
+        pause = sum(entry["durations_ms"].get(p.value, 0) for p in PAUSE)
         options.console.print(
             f"Production runs in [bold]{entry['site']}[/], term {entry['term']}; held to opened took {pause} ms."
         )
@@ -186,7 +219,12 @@ def resume(options: Globals, *, reason: str) -> None:
 
 
 def _want(options: Globals, path: str, reason: str, done: str) -> None:
-    answer = Agents(options).post(path, {"reason": reason, "by": getpass.getuser()})
+    try:
+        answer = Agents(options).post(path, {"reason": reason, "by": getpass.getuser()})
+    except OutcomeUnknown as error:
+        raise OutcomeUnknown(
+            f"{error.message}; `sitectl status` tells what holds; asking again is safe"
+        ) from error
     if answer.status != 200:
         raise _refusal(answer)
     if options.as_json:
@@ -205,15 +243,19 @@ def history(options: Globals, term: int | None) -> None:
     if options.as_json:
         options.emit(chosen)
         return
+    options.console.print(history_table(chosen))
+
+
+def history_table(entries: Sequence[dict[str, Any]]) -> Table:
     table = Table()
     for column in ("term", "when (UTC)", "what", "live site", "by", "reason", "phases (ms)"):
         table.add_column(column)
-    for e in chosen:
+    for e in entries:
         steps = "  ".join(f"{name} {ms}" for name, ms in e.get("durations_ms", {}).items())
         when = str(e.get("at", ""))[:19].replace("T", " ")
         cells = (e.get("kind"), e.get("site"), e.get("by"), e.get("reason"))
-        table.add_row(str(e.get("term")), when, *(str(c) for c in cells), steps)
-    options.console.print(table)
+        table.add_row(str(e.get("term")), when, *(escape(str(c)) for c in cells), escape(steps))
+    return table
 
 
 @click.group()

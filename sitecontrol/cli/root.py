@@ -18,8 +18,8 @@ from sitecontrol.settings import SettingsError, load
 def sitectl() -> None:
     """Run Hotsite: see who leads, move production, rehearse failures.
 
-    Exit codes: 0 done, 1 failed, 2 usage, 3 refused by a check, 4 timed out and still running, 5 cannot be
-    reached, 6 degraded.
+    Exit codes: 0 done, 1 failed, 2 usage, 3 refused by a check, 4 timed out or without an answer, and perhaps still
+    running, 5 cannot be reached, 6 degraded.
     """
 
 

@@ -26,7 +26,7 @@ class Exit(IntEnum):
     FAILED = 1
     USAGE = 2
     REFUSED = 3  # a check said no; nothing was changed
-    TIMED_OUT = 4  # and still running
+    TIMED_OUT = 4  # and still running; or nobody knows whether it is
     UNREACHABLE = 5
     DEGRADED = 6
 

@@ -78,7 +78,9 @@ def run(
     quick: bool,
     report: Path | None,
 ) -> None:
-    """Run drills one after the other. Exit code 0 only if everything held in all of them, and over all of them.
+    """Run drills one after the other; NAME is one that `sitectl drill list` shows, or `all`.
+
+    Exit code 0 only if everything held in all of them, and over all of them.
 
     With --json: the outcome of the one run, or a list of them when there are several; `series` in each has the
     figures of all runs of its drill.

@@ -81,7 +81,7 @@ class Child:
         if self.state is ChildState.HELD and not hold:
             return  # already down, by another fault: only a release ends that
         self._forget_release()
-        self.hold = hold
+        self.hold = hold or self.hold  # another fault may have killed it a moment ago, and is to keep it down
 
     def release(self, *, after: float = 0.0) -> None:
         """May run again: now, or so many seconds from now unless a fault comes first."""

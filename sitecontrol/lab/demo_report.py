@@ -9,7 +9,7 @@ from sitecontrol.drills.measure import Duplicates
 from sitecontrol.lab.plan import Plan
 from sitecontrol.lab.ports import SITES
 
-PAUSE_LIMIT = 10.0  # seconds for which a dispatcher holds a request; a drill on an idle machine allows 5
+PAUSE_LIMIT = 5.0  # seconds, as in the drills of a lost site
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,9 +59,12 @@ def marks_in(folder: Path) -> tuple[str, ...]:
 
 
 def _names(word: str, folder: Path) -> bool:
-    """Whether an argument is the folder or lies in it: PATH or --option=PATH."""
+    """Whether an argument is the folder or lies in it, and not in another lab below it: PATH or --option=PATH."""
     path = Path(word.partition("=")[2] if word.startswith("--") else word)
-    return path.is_absolute() and path.is_relative_to(folder)
+    if not path.is_absolute() or not path.is_relative_to(folder):
+        return False
+    below = (path, *path.parents)
+    return not any((other / "lab.json").is_file() for other in below[: below.index(folder)])
 
 
 def postgres_of(data_dir: Path) -> list[psutil.Process]:

@@ -12,7 +12,10 @@
 So two labs run side by side with bases that are 100 apart.
 """
 
+import socket
 from dataclasses import dataclass
+
+from sitecontrol.lab.errors import LabRefusedError
 
 DEFAULT_BASE = 7100
 SPAN = 100
@@ -70,3 +73,24 @@ class PortPlan:
     @property
     def doors(self) -> range:
         return range(self.base + _FIRST_DOOR, self.base + SPAN)
+
+
+def free_base(first: int, last: int) -> int:
+    """A base of which all ports are free at this moment: for labs beside others, such as those of tests and benches.
+
+    Looks at `first` and every `SPAN` ports from there on, as far as they lie below `last`. Raises LabRefusedError.
+    """
+    for base in range(first, last - SPAN + 1, SPAN):
+        if all(is_free(port) for port in range(base, base + SPAN)):
+            return base
+    raise LabRefusedError(f"no {SPAN} free ports in a row from {first} to {last}: end what uses them")
+
+
+def is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

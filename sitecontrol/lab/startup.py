@@ -26,7 +26,7 @@ from sitecontrol.lab.errors import LabError, LabRefusedError, LabTimeoutError, L
 from sitecontrol.lab.installation import install
 from sitecontrol.lab.layout import LabDir
 from sitecontrol.lab.plan import Kind, Lab, LabOptions, Plan
-from sitecontrol.lab.ports import SITES
+from sitecontrol.lab.ports import SITES, is_free
 from sitecontrol.lab.remains import Remains
 
 POLL = 0.1  # seconds
@@ -98,15 +98,11 @@ def refuse_unknown_hosts(plan: Plan) -> None:
 def refuse_if_taken(plan: Plan) -> None:
     """Every port of the plan must be free."""
     for port, user in plan.listening.items():
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                sock.bind(("127.0.0.1", port))
-            except OSError as error:
-                raise LabRefusedError(
-                    f"port {port} ({user}) is in use: end what uses it, or choose another --base-port "
-                    f"(a lab takes {plan.ports.base} to {plan.ports.base + 99})"
-                ) from error
+        if not is_free(port):
+            raise LabRefusedError(
+                f"port {port} ({user}) is in use: end what uses it, or choose another --base-port "
+                f"(a lab takes {plan.ports.base} to {plan.ports.base + 99})"
+            )
 
 
 def remove(directory: Path) -> None:

@@ -1,8 +1,9 @@
 """What follows from the facts: the one table of decisions, in lanes. Pure: no I/O, no clock, no logger.
 
 Each lane is a list of rows, read from the top; the first row whose condition holds is taken, and the rows below
-may rely on the ones above not holding. A row carries a sentence for the operator; `sitectl status` shows it, the
-history keeps it. A row without effects is a decision too: to hold still, for the reason that it names.
+may rely on the ones above not holding. A row carries a sentence for the operator: the agent's `/status` shows that
+of each lane, `sitectl status` the one that holds for PostgreSQL, and the history keeps that of an election. A row
+without effects is a decision too: to hold still, for the reason that it names.
 
 The safety of all this rests on few things (docs/failover.md): every write to etcd compares all that was reasoned
 from; a node leads only when it can be missing nothing; an open leader that can no longer prove both stops.
@@ -41,6 +42,7 @@ from sitecontrol.records import Phase
 FOLLOW_PATIENCE = 5.0  # seconds that a standby may run without streaming before it is repaired
 BOOTSTRAP_PATIENCE = 10.0  # seconds that a site which is not preferred leaves the first start to the other
 MUTE_PATIENCE = 3.0  # seconds that a PostgreSQL may stay silent while nothing explains it
+CLAIM = "Nobody leads and we hold every acknowledged message: take the lead in the next term."
 START_TRIES = 2  # starts as a standby that may fail before the data directory is repaired
 AFTER_GIVING_UP = 3.0  # seconds that a node which gave the lead up leaves it to others
 
@@ -187,6 +189,8 @@ def _claim(f: Facts) -> Effect:
     return Claim(
         kind="failover",
         evidence={
+            "rule": "claim",
+            "sentence": CLAIM,
             "leader_absent_s": "just now" if absent is None else f"{absent:.2f}",
             "canary_age_s": "never seen" if age is None else f"{age:.2f}",
             "released_by": f.released_by or "nobody",
@@ -481,7 +485,7 @@ POSTGRES: Sequence[Row] = (
     ),
     Row(
         "claim",
-        "Nobody leads and we hold every acknowledged message: take the lead in the next term.",
+        CLAIM,
         lambda f: f.may_lead and f.pg.state in (PgState.PRIMARY, PgState.STANDBY, PgState.STOPPED),
         _claim,
     ),

@@ -34,6 +34,10 @@ class StandbyFacts:
     replay_lsn: int
     moved_at: float  # when its flush position last advanced, or had nothing to advance to
     still: int = 0  # looks in a row at which it had not moved
+    flush_lag_s: float = (
+        0.0  # how long the newest commit took, or the oldest waits already, to be on its disk
+    )
+    replay_lag_s: float | None = None  # until it could be read there; None: nothing to measure by
 
 
 @dataclass(frozen=True, kw_only=True)

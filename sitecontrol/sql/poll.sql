@@ -27,7 +27,9 @@ select
                 'name', application_name,
                 'streaming', state = 'streaming',
                 'flush', coalesce(flush_lsn, '0/0') - '0/0'::pg_lsn,
-                'replay', coalesce(replay_lsn, '0/0') - '0/0'::pg_lsn)), '[]')
+                'replay', coalesce(replay_lsn, '0/0') - '0/0'::pg_lsn,
+                'flush_lag', extract(epoch from flush_lag)::float8,
+                'replay_lag', extract(epoch from replay_lag)::float8)), '[]')
      from pg_stat_replication
      where application_name !~ '^pg_') as standbys
 from (select 1) one

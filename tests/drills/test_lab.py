@@ -6,9 +6,6 @@ Everything goes through `sitectl`, as an operator would do it.
 import json
 import os
 import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,54 +13,14 @@ import psutil
 import pytest
 
 from sitecontrol.drills.stories import DRILLS
-from sitecontrol.lab import ownership
 from sitecontrol.lab.control import read_lab
-from sitecontrol.lab.ports import SITES, SPAN
-from tests.ports import FIRST
+from sitecontrol.lab.installation import postgres_roots
+from sitecontrol.lab.ports import SITES
+from tests.labs import free_base, left_of, sitectl
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(300)]
 
-SITECTL = (sys.executable, "-c", "from sitecontrol.cli import main; main()")
-FIRST_BASE = 17_100
 PAUSE = "pause-within-limit"  # drills and benches measure it; no test depends on how busy the machine is
-
-
-def sitectl(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("HOTSITE_")}
-    return subprocess.run(
-        [*SITECTL, *words, "--dir", str(folder)],
-        capture_output=True,
-        text=True,
-        timeout=280,
-        env=environment,
-        check=False,
-    )
-
-
-def free_base() -> int:
-    """A hundred ports of which none is taken."""
-    for base in range(FIRST_BASE, FIRST, SPAN):
-        sockets = [socket.socket() for _ in range(SPAN)]
-        try:
-            for offset, sock in enumerate(sockets):
-                sock.bind(("127.0.0.1", base + offset))
-        except OSError:
-            continue
-        finally:
-            for sock in sockets:
-                sock.close()
-        return base
-    pytest.skip("no hundred free ports in a row")
-
-
-def left_of(folder: Path) -> list[psutil.Process]:
-    lab = read_lab(folder).lab
-    return ownership.processes_of([lab.id], [lab.installation.data_dir(site) for site in SITES])
-
-
-def elsewhere() -> set[Path]:
-    """Data that labs have placed outside their folders."""
-    return set(Path("/var/tmp").glob("hotsite-*"))  # noqa: S108 # only looked at
 
 
 @pytest.fixture(scope="module")
@@ -103,11 +60,11 @@ def test_a_second_start_in_the_same_folder_is_refused_in_one_line(lab: Path) -> 
 
 
 def test_another_lab_on_the_same_ports_is_refused_and_told_the_cure(lab: Path, tmp_path: Path) -> None:
-    base, before = read_lab(lab).ports.base, elsewhere()
-    done = sitectl("lab", "up", "--detach", "--base-port", str(base), folder=tmp_path / "other")
+    other = tmp_path / "other"
+    done = sitectl("lab", "up", "--detach", "--base-port", str(read_lab(lab).ports.base), folder=other)
     assert done.returncode == 3
     assert "--base-port" in done.stderr
-    assert elsewhere() == before
+    assert not any(root.exists() for root in postgres_roots(other))
 
 
 @pytest.mark.parametrize("name", DRILLS)

@@ -20,8 +20,29 @@ from sitecontrol.drills.measure import (
     two_sites_in_one_term,
     unexpected,
 )
-from sitecontrol.drills.run import lost_messages
+from sitecontrol.drills.run import delivers, lost_messages, settle_within, simulated
 from sitecontrol.drills.stories import DRILLS
+from tests.drills.test_configs import plan_in
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, (True, True)),
+        ({"simulator": {"receipt_outcome": "DELIVRD=9,UNDELIV=1"}}, (True, False)),
+        ({"simulator": {"receipt_outcome": "DELIVRD=9"}}, (True, True)),
+        ({"carriers": [{"name": "mine", "host": "smsc.example.com", "port": 2775}]}, (False, False)),
+    ],
+    ids=["as made", "some fail", "one outcome", "an SMSC of one's own"],
+)
+def test_delivery_is_asked_of_carriers_that_deliver_everything_only(tmp_path, options, expected):
+    plan = plan_in(tmp_path / "lab", **options)
+    assert (simulated(plan), delivers(plan)) == expected
+
+
+def test_slow_receipts_are_waited_for(tmp_path):
+    slow = plan_in(tmp_path / "slow", simulator={"receipt_delay_ms": 90_000})
+    assert settle_within(slow) == settle_within(plan_in(tmp_path / "lab")) + 90 - 0.05
 
 
 def ack(t: float, *, client: str = "columbus", term: int = 1, asked_at: float | None = None, **more) -> Ack:

@@ -80,6 +80,15 @@ def test_fresh_is_refused_while_something_of_it_runs_and_down_ends_that(folder: 
     assert not folder.exists()
 
 
+def test_a_lab_in_a_folder_below_is_another_lab(folder: Path) -> None:
+    inner = plan_in(folder / "inner")
+    render.write_all(inner, {})
+    mark = uuid.uuid4().hex
+    with running("--config", str(inner.directory.root / "configs" / "columbus.toml"), mark=mark):
+        assert ownership.marks_in(folder) == ()
+        assert ownership.marks_in(inner.directory.root) == (mark,)
+
+
 def test_up_without_fresh_and_every_look_at_a_damaged_lab_say_what_to_do(tmp_path: Path) -> None:
     plan = plan_in(tmp_path / "lab")
     render.write_all(plan, {})

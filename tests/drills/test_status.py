@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from sitecontrol.lab.errors import LabUnreachableError
 from sitecontrol.lab.plan import Plan
 from sitecontrol.lab.status import is_whole, status_of, status_table
 from tests.drills.test_configs import plan_in
-from tests.etcd import free_ports
+from tests.labs import free_base
 
 LINE = {
     "source": "columbus",
@@ -80,18 +79,6 @@ async def standing_in(folder: Path, *, wan: bool) -> AsyncIterator[Lab]:
         yield lab
     finally:
         await runner.cleanup()
-
-
-def free_base() -> int:
-    """Ports of which the supervisor's and the emulator's, at least, are free."""
-    while True:
-        base = free_ports(1)[0] - 29
-        with socket.socket() as sock:
-            try:
-                sock.bind(("127.0.0.1", base + 30))
-            except OSError:
-                continue
-        return base
 
 
 @asynccontextmanager

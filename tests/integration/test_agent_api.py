@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -75,6 +77,27 @@ async def test_metrics_are_prometheus_text_and_say_the_same_as_the_status(pair: 
     )
     assert mine["hotsite_canary_age_seconds",] >= 0
     assert len([key for key in mine if key[0] == "hotsite_standby_lag_bytes"]) == 1
+
+
+async def test_a_leader_tells_how_far_a_held_standby_falls_behind_in_bytes_and_in_seconds(pair: Pair):
+    leader, standby, _ = await pair.leads()
+
+    async def grown(bytes_key: str, seconds_key: str) -> bool:
+        (told,) = (await leader.status())["postgres"]["standbys"]
+        return told[bytes_key] > 0 and (told[seconds_key] or 0.0) > 0.5
+
+    await standby.select("select pg_wal_replay_pause()")
+    try:
+        await pair.until(lambda: grown("replay_lag_bytes", "replay_lag_s"), "the replay is seen to be behind")
+    finally:
+        await standby.select("select pg_wal_replay_resume()")
+
+    receiver = await standby.pid_of("walreceiver")
+    os.kill(receiver, signal.SIGSTOP)
+    try:
+        await pair.until(lambda: grown("lag_bytes", "lag_s"), "the disk is seen to be behind")
+    finally:
+        os.kill(receiver, signal.SIGCONT)
 
 
 async def test_both_agents_tell_the_same_cluster(pair: Pair):

@@ -57,6 +57,26 @@ async def test_all_of_etcd_lost_and_returned_interrupts_nothing(pair: Pair):
     assert await pair.history() == history
 
 
+async def test_etcds_own_leadership_does_not_stay_in_the_live_site_and_goes_to_the_witness(pair: Pair):
+    """A change of etcd's leader prolongs every lease: the loss of the live site must not be one."""
+    leader, _, term = await pair.leads()
+
+    def moves() -> int:
+        return sum(event["rule"] == "move-etcd-leader" for event in leader.events("decided"))
+
+    before = moves()
+    async with pair.keys() as etcd:
+        home = next(member for member in await etcd.members() if member.name == leader.name)
+        await etcd.move_leader(home.member_id)
+
+        async def at_the_witness() -> bool:
+            return [m.name for m in await etcd.members() if m.member_id == m.leader_id] == ["witness"]
+
+        await pair.until(at_the_witness, "etcd is led from the witness")
+    assert moves() > before
+    assert (await pair.leads())[::2] == (leader, term)
+
+
 @asynccontextmanager
 async def steady_writing(pair: Pair, site: Site, term: int) -> AsyncIterator[None]:
     """A dispatcher that writes all the while; any failure of a write fails the test."""

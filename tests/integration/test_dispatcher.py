@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from dispatcher.accounts import add_account
-from dispatcher.process import CannotListen, Dispatcher, instance
+from dispatcher.process import Dispatcher, instance
 from dispatcher.simulator.faults import Faults
 from dispatcher.simulator.server import Esme
 from dispatcher.simulator.smsc import Smsc
@@ -27,19 +27,9 @@ from sitecontrol.records import DispatcherRecord, Leader, Phase, Swap
 from sitecontrol.settings import Secrets, Settings, SettingsError
 from tests.message_store import NODE, TERM, admin, as_role
 from tests.ports import free_port
+from tests.waiting import eventually
 
 NAME = "columbus-1"
-WITHIN_S = 10.0
-
-
-async def eventually(look: Callable[[], Any]) -> None:
-    """Wait until `look` (which may be a coroutine function) says yes."""
-    async with asyncio.timeout(WITHIN_S):
-        while True:
-            seen = look()
-            if await seen if asyncio.iscoroutine(seen) else seen:
-                return
-            await asyncio.sleep(0.01)
 
 
 def settings(database: Target, carrier_port: int, here: str = "columbus") -> Settings:
@@ -281,7 +271,7 @@ async def test_an_address_in_use_is_named(store_database: Target, tmp_path: Path
     )
     etcd = MemoryEtcd(EtcdData(SystemClock()))
     host, _, port = instance(chosen, NAME).listen.rpartition(":")
-    with socket.create_server((host, int(port))), pytest.raises(CannotListen, match=port):
+    with socket.create_server((host, int(port))), pytest.raises(SettingsError, match=port):
         await Dispatcher(chosen, secrets, NAME, etcd, SystemClock()).run(asyncio.Event())
     await etcd.aclose()
 

@@ -1,6 +1,7 @@
 """`python -m dispatcher` as others start it: what it says, how it ends."""
 
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -149,6 +150,16 @@ def test_an_unknown_instance_is_refused_with_those_that_there_are(tmp_path: Path
     assert code == 2
     assert "columbus-1" in said
     assert len(said.splitlines()) == 1
+
+
+def test_an_address_in_use_ends_it_with_one_line_and_status_2(tmp_path: Path):
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):
+        code, said = refusal(command(configure(tmp_path, port)))
+    assert code == 2
+    (line,) = said.splitlines()
+    assert line.startswith(f"dispatcher: dispatcher.instances: columbus-1: listen = '127.0.0.1:{port}': ")
+    assert line.endswith("free the port or choose another")
 
 
 @pytest.mark.parametrize("missing", ["postgres-dispatch", "carrier-acme"])

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from functools import partial
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from sitecontrol.etcd.api import EtcdUnknown
 from sitecontrol.etcd.client import GrpcEtcd
 from tests.etcd import Cluster, Member
+from tests.waiting import eventually
 
 PATIENT = 4.0  # a deadline that a busy machine keeps
 
@@ -27,13 +28,6 @@ async def etcd(etcd_cluster: Cluster, follower: Member) -> AsyncIterator[GrpcEtc
     await all_connected(client)
     yield client
     await client.aclose()
-
-
-async def eventually(ask: Callable[[], Awaitable[bool]], within: float = 15.0) -> None:
-    """Ask until it holds: nothing signals to us what becomes of another process."""
-    async with asyncio.timeout(within):
-        while not await ask():  # noqa: ASYNC110  # as said
-            await asyncio.sleep(0.01)
 
 
 async def all_connected(client: GrpcEtcd) -> None:

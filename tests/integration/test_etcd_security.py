@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sitecontrol.clock import SystemClock
-from sitecontrol.etcd.api import EtcdRefused, EtcdUnknown
+from sitecontrol.etcd.api import Compare, EtcdRefused, EtcdUnknown, Put, Target
 from sitecontrol.etcd.client import GrpcEtcd
 from sitecontrol.etcd.connect import connect
 from sitecontrol.settings import EtcdSettings, Secrets, SettingsError
@@ -180,6 +180,79 @@ async def test_a_member_with_a_foreign_authority_is_not_spoken_to(
             await etcd.put(OURS, b"1")
     finally:
         await etcd.aclose()
+
+
+# Both at once
+
+
+@pytest.fixture(scope="module")
+def strict(certificates: Certificates) -> Iterator[Cluster]:
+    """A member that wants to see a certificate *and* a password: user `hotsite`, with rights below /hotsite/ only."""
+    with run_cluster(["strict"], certificates) as cluster:
+        cluster.enable_authentication("right", user="hotsite", readable=OURS)
+        yield cluster
+
+
+def password(value: str) -> Secrets:
+    return Secrets(Path("/nonexistent"), {"HOTSITE_SECRET_ETCD_PASSWORD": value})
+
+
+async def test_with_certificate_and_password_everything_of_ours_works(
+    strict: Cluster, certificates: Certificates
+) -> None:
+    etcd = connect(settings_of(strict, certificates, user="hotsite"), password("right"), SystemClock())
+    try:
+        lease = await etcd.grant(60)
+        revision = await etcd.put(OURS + "a", b"1", lease=lease)
+        async with aclosing(etcd.watch(OURS, revision)) as batches, asyncio.timeout(PATIENT):
+            assert (await anext(batches)).revision == revision
+            unchanged = Compare(key=OURS + "a", target=Target.MOD_REVISION, to=revision)
+            written = await etcd.txn([unchanged], [Put(key=OURS + "a", value=b"2", lease=lease)])
+            assert written.succeeded
+            batch = await anext(batches)
+            assert [event.kv.value for event in batch.events] == [b"2"]
+            assert not (await etcd.txn([unchanged], [Put(key=OURS + "a", value=b"3")])).succeeded
+        assert await etcd.keep_alive(lease) == 60
+        assert [member.name for member in await etcd.members()] == ["strict"]
+        await etcd.revoke(lease)
+        assert (await etcd.get(OURS + "a")).one is None
+    finally:
+        await etcd.aclose()
+
+
+async def test_a_certificate_does_not_stand_in_for_rights_or_for_a_password(
+    strict: Cluster, certificates: Certificates
+) -> None:
+    for user, secret, key, refusal in (
+        ("hotsite", "right", THEIRS, "permission denied"),
+        ("hotsite", "wrong", OURS, "authentication failed"),
+        (None, "", OURS, "permission denied"),  # etcd takes the common name for a user, who is none
+    ):
+        etcd = connect(settings_of(strict, certificates, user=user), password(secret), SystemClock())
+        try:
+            with pytest.raises(EtcdRefused, match=refusal):
+                await etcd.put(key, b"1")
+            with pytest.raises(EtcdRefused, match=refusal):
+                await anext(etcd.watch(key, 1))
+        finally:
+            await etcd.aclose()
+
+
+async def test_a_password_does_not_stand_in_for_a_certificate(
+    strict: Cluster, certificates: Certificates
+) -> None:
+    settings = settings_of(
+        strict, certificates, user="hotsite", cert_file=None, key_file=None, call_timeout=0.5
+    )
+    etcd = connect(settings, password("right"), SystemClock())
+    try:
+        with pytest.raises(EtcdUnknown):
+            await etcd.put(OURS, b"1")
+    finally:
+        await etcd.aclose()
+
+
+# Mistakes in the settings
 
 
 async def test_a_missing_certificate_is_named_with_its_setting(

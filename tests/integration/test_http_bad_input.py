@@ -11,6 +11,7 @@ import pytest
 from dispatcher.http import body, bulk, server
 from dispatcher.http.schemas import ProblemAnswer
 from tests.api_server import KEY, NUMBER, Api, serving, settings, text
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -104,8 +105,62 @@ async def test_a_number_or_a_nest_where_text_is_asked_for_is_shown_shortened(api
     assert await refused_field(api, "body", body=value) == message
 
 
-async def test_an_unknown_field_is_refused_with_the_nearest_one(api):
-    assert "did you mean `reference`?" in await refused_field(api, "refrence", refrence="x")
+@pytest.mark.parametrize(
+    ("field", "meant"),
+    [("refrence", "reference"), ("To", "to"), ("text", "body"), ("Body", "body"), ("phone", "to"),
+     ("priority", "class"), ("ttl", "expires_at"), ("idempotency_key", "reference")],
+)  # fmt: skip
+async def test_an_unknown_field_is_refused_with_the_one_that_is_meant(api, field, meant):
+    assert f"did you mean `{meant}`?" in await refused_field(api, field, **{field: "x"})
+
+
+async def test_an_unknown_field_that_is_near_to_none_is_refused_with_those_there_are(api):
+    told = await refused_field(api, "metadata", metadata={})
+    assert "it has program, to, body, reference, class, send_at, expires_at, on_doubt" in told
+
+
+async def test_a_sender_is_refused_with_where_it_comes_from(api):
+    assert "program's short code" in await refused_field(api, "from", **{"from": "12345"})
+
+
+@pytest.mark.parametrize(
+    ("missing", "told"),
+    [("program", "is required: the name of the program that it belongs to"),
+     ("to", "is required: the customer's number, in E.164 form"),
+     ("body", "is required: the text: at most 10 segments")],
+)  # fmt: skip
+async def test_a_missing_field_is_named_with_what_belongs_there(api, missing, told):
+    data = text()
+    del data[missing]
+    problem = await refused(api, json.dumps(data).encode(), status=422, slug="invalid-request")
+    assert problem["errors"] == [{"field": missing, "message": told}]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "shown"),
+    [("body", None, "null"), ("body", True, "true"), ("body", {"a": [1]}, '{"a": [1]}'),
+     ("send_at", "2999-01-01T00:00:00Z", "2999-01-01T00:00:00+00:00"), ("to", "", "")],
+)  # fmt: skip
+async def test_a_refused_value_is_shown_as_its_sender_wrote_it(api, field, value, shown):
+    data = json.dumps(text(**{field: value})).encode()
+    problem = await refused(api, data, status=422, slug="invalid-request")
+    assert problem["errors"][0]["value"] == shown
+
+
+async def test_a_reference_of_another_content_is_refused_by_its_field_with_the_message_it_stands_for(api):
+    async with api.client.post("/v1/messages", json=text(reference="o-1")) as answer:
+        first = (await answer.json())["id"]
+    data = json.dumps(text(reference="o-1", body="Other")).encode()
+    problem = await refused(api, data, status=409, slug="reference-conflict")
+    assert first in problem["detail"]
+    [error] = problem["errors"]
+    assert error["field"] == "reference"
+    assert "give a new message a new reference" in error["message"]
+
+
+async def test_an_empty_body_is_said_to_be_empty(api):
+    problem = await refused(api, b"", status=400, slug="malformed-json")
+    assert problem["detail"].startswith("the body is empty")
 
 
 async def test_a_template_is_refused_with_what_to_do_instead(api):
@@ -120,8 +175,16 @@ async def test_a_number_that_is_none_is_refused(api, number):
     assert await refused_field(api, "to", to=number)
 
 
-async def test_a_number_without_its_country_code_is_refused_with_how_to_write_it(api):
-    assert "did you mean +16145550123?" in await refused_field(api, "to", to="(614) 555-0123")
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("(614) 555-0123", "+16145550123"), ("+1 614 555 0123", "+16145550123"), ("+930700000000", "+93700000000")],
+)  # fmt: skip
+async def test_a_number_written_another_way_is_refused_with_how_to_write_it(api, written, meant):
+    assert f"did you mean {meant}?" in await refused_field(api, "to", to=written)
+
+
+async def test_nothing_is_suggested_that_would_be_refused_again(api):
+    assert "did you mean" not in await refused_field(api, "to", to="+4915")
 
 
 async def test_a_lab_takes_numbers_that_belong_to_nobody_and_a_production_site_does_not(api):
@@ -140,19 +203,31 @@ async def test_a_text_that_postgresql_could_not_store_is_refused_with_the_place(
     assert "U+0000 at index 3" in await refused_field(api, "body", body="abc\0def")
 
 
-async def test_a_text_of_two_thousand_segments_is_refused_with_its_size():
-    async with serving(settings(max_body_bytes=1_000_000)) as roomy:
-        assert "makes 2000 segments, and at most 10 are taken" in await refused_field(
-            roomy, "body", body="x" * 153 * 2_000
-        )
+@pytest.mark.parametrize(
+    "body", ["x" * 153 * 2_000, "\u0436" * 67 * 2_000, "\U0001f600" * 33 * 2_000, "{" * 76 * 2_000]
+)
+async def test_a_text_of_two_thousand_segments_is_refused_with_its_size(api, body):
+    told = await refused_field(api, "body", body=body)
+    assert "makes 2000 segments, and at most 10 are taken" in told
+
+
+async def test_a_text_too_long_even_to_be_read_is_refused_by_its_field_and_the_limit(api):
+    problem = await refused(
+        api, json.dumps(text(body="x" * 1_000_000)).encode(), status=413, slug="too-large"
+    )
+    [error] = problem["errors"]
+    assert error["field"] == "body"
+    assert "at most 10 segments" in error["message"]
 
 
 async def test_an_unknown_program_is_refused(api):
-    assert await refused_field(api, "program", program="leaks") == "is no program of this account"
+    told = await refused_field(api, "program", program="leaks")
+    assert told == "is no program of this account; what it may send under: outages"
 
 
 async def test_a_program_that_is_switched_off_is_refused(api):
-    assert await refused_field(api, "program", program="winter") == "is switched off"
+    told = await refused_field(api, "program", program="winter")
+    assert told == "is switched off; what it may send under: outages"
 
 
 @pytest.mark.parametrize("reference", ["", "x" * 101, "a\nb", "a\0b"])
@@ -170,7 +245,21 @@ async def test_a_time_outside_the_calendar_is_refused(api, field, time):
     assert "years 1 to 9999" in await refused_field(api, field, **{field: time})
 
 
-@pytest.mark.parametrize("time", [5, "0000-01-01T00:00:00Z", "99999-01-01T00:00:00Z", "2026-12-31T23:59:60Z"])
+@pytest.mark.parametrize(
+    "time",
+    [
+        5,
+        True,
+        "1800000000",
+        "20270101",
+        "2027-01-01",
+        "1e9",
+        [],
+        "0000-01-01T00:00:00Z",
+        "99999-01-01T00:00:00Z",
+        "2026-12-31T23:59:60Z",
+    ],
+)
 async def test_what_is_no_time_is_refused_with_an_example(api, time):
     assert "2026-01-31T17:00:00Z" in await refused_field(api, "send_at", send_at=time)
 
@@ -269,6 +358,29 @@ async def test_a_client_that_asks_first_is_told_to_go_on(api):
         assert b" 100 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
         writer.write(data)
         assert b" 202 " in await asyncio.wait_for(reader.readline(), 5)
+
+
+async def test_large_bodies_share_a_little_room_and_texts_that_are_taken_need_none_of_it(api, monkeypatch):
+    monkeypatch.setattr(body, "LARGE_AT_ONCE", 1)
+    large = json.dumps(text(body="x" * 900_000)).encode()  # more than one read of a socket brings
+
+    async def status_of(data: bytes) -> int:
+        headers = {"Content-Type": "application/json"}
+        async with api.client.post("/v1/messages", data=data, headers=headers) as answer:
+            return answer.status
+
+    async def is_refused() -> bool:
+        return await status_of(large) == 503
+
+    async def is_judged() -> bool:
+        return await status_of(large) == 422
+
+    _, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    async with closing_socket(writer):
+        writer.write(request_head(length=len(large)) + large[:-1])
+        await eventually(is_refused)
+        assert await status_of(json.dumps(text()).encode()) == 202
+    await eventually(is_judged)
 
 
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/bulk", "/v1/preview"])

@@ -57,7 +57,8 @@ async def test_a_broken_line_in_the_middle_gets_its_own_error_and_the_others_go_
         (b"", 422, "invalid-request"),
         (b"[1, 2]", 422, "invalid-request"),
         (b"\xff\xfe", 400, "malformed-json"),
-        (b'"' + b"x" * 70_000 + b'"', 413, "too-large"),
+        (json.dumps(text(body="x" * 153 * 2_000)).encode(), 422, "invalid-request"),
+        (b'"' + b"x" * 1_000_000 + b'"', 413, "too-large"),
         (b'{"body": "' + b"x" * 10_000_000 + b'"}', 413, "too-large"),
         (b'{"body": "\\ud800"}', 400, "malformed-json"),
         (b'{"body": "a\0b"}', 400, "malformed-json"),
@@ -78,6 +79,13 @@ async def test_whatever_a_line_holds_the_next_one_is_served(api, line, status, s
     assert before["status"] == 202
     assert (first["status"], first["problem"]["type"]) == (status, f"/docs#{slug}")
     assert second["status"] == 202
+
+
+async def test_a_line_too_long_to_be_read_is_refused_by_its_field(api):
+    [result] = await bulk(api, lines(text(body="x" * 1_000_000)))
+    [error] = result["problem"]["errors"]
+    assert error["field"] == "body"
+    assert "at most 10 segments" in error["message"]
 
 
 async def test_the_last_line_needs_no_line_end(api):

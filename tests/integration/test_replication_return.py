@@ -4,6 +4,8 @@ import asyncio
 import os
 import signal
 from contextlib import aclosing
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,7 @@ from replication.node import Node
 from replication.polling import until
 from replication.processes import run, working_in
 from replication.session import Target
+from replication.tools import Tools
 from tests.ports import free_port
 from tests.postgres import Nodes, replication_target, rewind_target
 
@@ -123,13 +126,25 @@ async def test_pg_rewind_by_itself_sees_nothing_to_do_before_that_checkpoint(nod
     assert "no rewind required" in output
 
 
-async def test_what_a_rewind_brings_along_from_the_source_does_not_count(nodes: Nodes) -> None:
+async def test_what_a_rewind_brings_along_from_the_source_does_not_count(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """[M] It overwrites configuration in the data directory and leaves no standby.signal."""
     a, b = await parted(nodes)
+    pg_rewind, left = Tools.rewind, []
+
+    async def watched(tools: Tools, data_dir: Path, *args: Any, **options: Any) -> bool:
+        rewound = await pg_rewind(tools, data_dir, *args, **options)
+        left.append((data_dir / "standby.signal").exists())
+        return rewound
+
+    monkeypatch.setattr(Tools, "rewind", watched)
     (b.settings.data_dir / "postgresql.auto.conf").write_text("port = 1\nprimary_conninfo = 'host=nowhere'\n")
     await execute(b, "checkpoint")
     await a.rewind_from(rewind_target(b), timeline=2)
     assert "nowhere" in (a.settings.data_dir / "postgresql.auto.conf").read_text()
+    assert left == [False]  # by itself it would start as a primary,
+    assert (a.settings.data_dir / "standby.signal").exists()  # and so we make one before it counts as usable
     await follow(a, b)
     async with aclosing(await a.session()) as session:
         seen = await position.look(session, timeout=SOON)

@@ -4,11 +4,13 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from typing import Any
 
 import asyncpg
 import pytest
 import uvloop
 
+from replication.errors import ReplicationError
 from replication.session import CommitUnknown, Session, SessionLost, Target
 
 SOON = 10.0
@@ -147,6 +149,73 @@ async def test_a_server_that_does_not_answer_at_all_is_given_up_in_time() -> Non
 
 def test_a_password_is_not_shown() -> None:
     assert "hush" not in repr(Target(host="h", port=1, user="u", password="hush"))
+
+
+# -- sessions that would not hear
+
+
+class Pooler:
+    """Stands in between, as poolers do: settings that a client asks for at the start never arrive."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._connect = asyncpg.connect
+        self.connections: list[asyncpg.Connection[asyncpg.Record]] = []
+        monkeypatch.setattr(asyncpg, "connect", self.connect)
+
+    async def connect(self, **options: Any) -> "asyncpg.Connection[asyncpg.Record]":
+        del options["server_settings"]
+        connection = await self._connect(**options)
+        self.connections.append(connection)
+        return connection
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "client_min_messages = error",
+        "synchronous_commit = off",
+        "synchronous_commit = local",
+        "synchronous_commit = remote_write",
+    ],
+)
+async def test_a_session_that_would_not_hear_of_a_cancelled_wait_or_would_not_wait_is_refused_and_closed(
+    database: Target,
+    connection: "asyncpg.Connection[asyncpg.Record]",
+    monkeypatch: pytest.MonkeyPatch,
+    setting: str,
+) -> None:
+    await connection.execute(f'alter database "{database.database}" set {setting}')
+    pooler = Pooler(monkeypatch)
+    with pytest.raises(ReplicationError, match="would not hear of cancelled commits"):
+        await Session.connect(database, timeout=SOON)
+    assert [c.is_closed() for c in pooler.connections] == [True]
+
+
+@pytest.mark.parametrize("setting", ["client_min_messages = notice", "synchronous_commit = remote_apply"])
+async def test_a_session_with_settings_of_others_that_do_is_taken(
+    database: Target,
+    connection: "asyncpg.Connection[asyncpg.Record]",
+    monkeypatch: pytest.MonkeyPatch,
+    setting: str,
+) -> None:
+    await connection.execute(f'alter database "{database.database}" set {setting}')
+    Pooler(monkeypatch)
+    async with aclosing(await Session.connect(database, timeout=SOON)) as session:
+        with pytest.raises(CommitUnknown, match="mind the gap"):
+            await session.commit("do $$ begin raise warning 'mind the gap'; end $$", timeout=SOON)
+
+
+async def test_what_a_database_sets_for_everybody_does_not_reach_our_sessions(
+    database: Target, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    for setting in ("client_min_messages = error", "synchronous_commit = off"):
+        await connection.execute(f'alter database "{database.database}" set {setting}')
+    async with aclosing(await Session.connect(database, timeout=SOON)) as session:
+        rows = await session.read(
+            "select current_setting('client_min_messages'), current_setting('synchronous_commit')",
+            timeout=SOON,
+        )
+    assert tuple(rows[0]) == ("warning", "on")
 
 
 async def _until_active(connection: "asyncpg.Connection[asyncpg.Record]", query: str) -> int:

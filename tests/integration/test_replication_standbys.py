@@ -94,6 +94,58 @@ async def test_a_standby_shows_where_it_is(a: Node, nodes: Nodes, session: Sessi
     assert b.place == 0
 
 
+async def test_a_standby_that_does_not_replay_falls_behind_in_bytes_and_in_seconds(
+    a: Node, nodes: Nodes, session: Session
+) -> None:
+    b = await nodes.standby("b", of=a)
+    async with aclosing(await b.session()) as on_b:
+        await on_b.read("select pg_wal_replay_pause()", timeout=SOON)
+        written: list[tuple[int, float]] = []
+
+        async def grows() -> bool:
+            await session.commit(WRITE, timeout=SOON)
+            (seen,) = await standbys.streaming(session)
+            held = (seen.flushed - seen.replayed, seen.replay_lag_s or 0.0)
+            if not written or (held[0] > written[-1][0] and held[1] > written[-1][1]):
+                written.append(held)
+            return len(written) > 3 and held[1] > 0.5
+
+        await until(grows, "the lag of the replay did not grow", deadline=SOON)
+        (seen,) = await standbys.streaming(session)
+        assert seen.flush_lag_s is not None
+        assert seen.flush_lag_s < seen.replay_lag_s  # it is on disk there all the same
+        await on_b.read("select pg_wal_replay_resume()", timeout=SOON)
+
+        async def caught_up() -> bool:
+            await session.commit(WRITE, timeout=SOON)
+            (now,) = await standbys.streaming(session)
+            return now.replay_lag_s is not None and now.replay_lag_s < 0.5
+
+        await until(caught_up, "the lag of the replay did not end", deadline=SOON)
+
+
+async def test_a_standby_that_does_not_receive_falls_behind_in_bytes_and_its_last_seconds_stand_still(
+    a: Node, nodes: Nodes, session: Session
+) -> None:
+    """PostgreSQL measures with each answer: of a silent standby, seconds have to be counted by who looks at it."""
+    b = await nodes.standby("b", of=a)
+    await session.commit(WRITE, timeout=SOON)
+    async with aclosing(await b.session()) as on_b:
+        receiver = await on_b.read("select pid from pg_stat_wal_receiver", timeout=SOON)
+    os.kill(receiver[0]["pid"], signal.SIGSTOP)
+    try:
+        told: list[tuple[int, float | None]] = []
+        for _ in range(4):
+            await session.commit(WRITE, timeout=SOON)
+            (seen,) = await standbys.streaming(session)
+            told.append((seen.behind, seen.flush_lag_s))
+    finally:
+        os.kill(receiver[0]["pid"], signal.SIGCONT)
+    told = told[1:]  # its last answer may have been on the way until then
+    assert 0 < told[0][0] < told[1][0] < told[2][0]
+    assert len({seconds for _, seconds in told}) == 1
+
+
 async def test_commits_wait_for_every_standby_that_is_named(a: Node, nodes: Nodes, session: Session) -> None:
     await nodes.standby("b", of=a)
     await standbys.begin_waiting(a, ["b"])

@@ -2,22 +2,22 @@
 
 import asyncio
 import json
+import re
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sitecontrol.cli import SITECTL
 from sitecontrol.cli.session import Exit
 from tests.agents import Pair, clean_environment
 from tests.etcd import free_ports
 
-SITECTL = (sys.executable, "-c", "from sitecontrol.cli import main; main()")
 CLUSTER_KEYS = {
     "live_site", "leader", "term", "durability", "sync", "swap", "members", "dispatchers", "paused", "paused_reason",
-    "told_by", "etcd_reached",
+    "told_by", "decision", "etcd_reached",
 }  # fmt: skip
 PHASES = ["checked", "held", "flushed", "handed", "promoted", "opened", "following", "in step"]
 
@@ -93,6 +93,10 @@ async def test_status_tells_the_live_site_its_term_and_every_node(pair: Pair, co
     before = await sitectl("--json", "status", config=config)
     assert set(as_json.document) == set(before.document) == CLUSTER_KEYS
     assert (as_json.document["leader"], as_json.document["term"]) == (leader.node, term)
+    assert as_json.document["decision"]["rule"] in {"leads", "follows"}
+    assert re.search(
+        r"-a: (We lead and are open|Another node leads and we follow it)\.", " ".join(said.out.split())
+    )
     assert as_json.err == ""
 
 

@@ -1,6 +1,7 @@
 """The link over real sockets: what is certain, what is in doubt, and what it does to carriers that misbehave."""
 
 import asyncio
+import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -13,6 +14,8 @@ import uvloop
 from dispatcher.model import Receipt, Reply, State
 from dispatcher.smpp.link import Link, LinkState, Submission
 from dispatcher.smpp.pdu import (
+    BindMode,
+    BindResp,
     Command,
     DeliverSm,
     DeliverSmResp,
@@ -89,6 +92,18 @@ async def test_it_gives_up_a_carrier_that_does_not_answer_the_bind(script):
     async with linked(carrier(script.port, response_timeout=0.1), told) as link:
         await told.until(lambda: LinkState.DOWN in told.states)
         await within(script.visits[0].gone.wait())
+        assert link.last_error == "no answer to connect or bind in time"
+
+
+async def test_a_bind_that_is_answered_under_another_number_is_not_answered(script):
+    script.answers_binds = False
+    told = Told()
+    async with linked(carrier(script.port, response_timeout=0.2), told) as link:
+        (asked,) = await script.take(1)
+        script.visit.send(BindResp(mode=BindMode.TRANSCEIVER, system_id="script"), asked.sequence + 1)
+        await told.until(lambda: LinkState.DOWN in told.states)
+        await within(script.visits[0].gone.wait())
+        assert LinkState.BOUND not in told.states
         assert link.last_error == "no answer to connect or bind in time"
 
 
@@ -359,6 +374,32 @@ async def test_an_answer_with_an_unreadable_id_still_says_that_the_text_was_take
         assert link.counters.malformed == 1
 
 
+@pytest.mark.parametrize(("characters", "kept"), [(64, 64), (65, 65), (66, 0)])
+async def test_a_text_is_taken_however_long_the_id_of_its_answer_and_the_id_kept_that_a_receipt_can_name(
+    script, characters, kept
+):
+    async with linked(carrier(script.port)) as link:
+        (submission,) = await write(await bound(link), 1)
+        (received,) = await script.take(1)
+        octets = b"f" * characters + b"\0"
+        script.visit.raw(
+            struct.pack(">IIII", 16 + len(octets), Command.SUBMIT_SM_RESP, 0, received.sequence) + octets
+        )
+        answer = await within(submission.answer)
+        assert (answer.doubt, answer.command_status, answer.message_id) == (False, 0, "f" * kept)
+
+
+async def test_a_submit_that_is_answered_under_another_number_is_in_doubt_and_the_carrier_is_left(script):
+    told = Told()
+    async with linked(carrier(script.port, response_timeout=0.2), told) as link:
+        (submission,) = await write(await bound(link), 1)
+        (received,) = await script.take(1)
+        script.visit.send(SubmitSmResp(message_id="a"), received.sequence + 1)
+        assert (await within(submission.answer)).doubt
+        assert (link.counters.answers, link.counters.unexpected) == (0, 1)
+        await told.until(lambda: told.states.count(LinkState.BOUND) == 2)
+
+
 async def test_answers_to_nothing_are_counted(script):
     async with linked(carrier(script.port)) as link:
         (submission,) = await write(await bound(link), 1)
@@ -452,6 +493,21 @@ async def test_what_arrives_together_is_committed_together_and_each_is_acknowled
         assert [one.sequence for one in acknowledged] == list(range(1, 21))
         assert [one.carrier_message_id for one in told.delivered] == [str(n) for n in range(1, 21)]
         assert len(batches) < 20
+
+
+async def test_of_ten_thousand_receipts_at_once_each_is_answered_by_whether_it_was_committed(script):
+    told = Told()
+    async with linked(carrier(script.port), told) as link:
+        await bound(link)
+        frames = [encode(receipt(b"id:unknown-%d stat:DELIVRD" % n), n) for n in range(1, 10_001)]
+        script.visit.raw(b"".join(frames))
+        answers = await script.take(10_000)
+        assert {one.sequence for one in answers} == set(range(1, 10_001))
+        assert {one.status for one in answers} <= {CommandStatus.ESME_ROK, CommandStatus.ESME_RX_T_APPN}
+        committed = {one.sequence for one in answers if one.status == CommandStatus.ESME_ROK}
+        assert {f"unknown-{n}" for n in committed} == {one.carrier_message_id for one in told.delivered}
+        assert committed
+        assert link.bound
 
 
 async def test_replies_and_receipts_are_told_apart(script):
@@ -606,6 +662,18 @@ async def test_a_silent_carrier_is_left_by_a_reset_so_that_nothing_written_reach
         assert (await script.take(1))[0].command is Command.ENQUIRE_LINK
         await within(visit.gone.wait())
         assert isinstance(visit.lost_by, ConnectionResetError)
+
+
+@pytest.mark.parametrize("kind", ["killed", "closed in order"])
+async def test_what_the_kernel_holds_of_a_dispatcher_that_was_killed_never_reaches_the_carrier(script, kind):
+    """A killed process says nothing more; what is asked of the kernel beforehand is all there is."""
+    async with linked(carrier(script.port)) as link:
+        connection = (await bound(link))._connection
+        sock = connection._transport.get_extra_info("socket")
+        if kind == "closed in order":
+            connection.close("a test")
+        linger = struct.unpack("ii", sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8))
+        assert linger == ((1, 0) if kind == "killed" else (0, 0))
 
 
 async def test_the_round_trip_of_enquire_link_is_told(script):

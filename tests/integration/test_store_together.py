@@ -1,8 +1,9 @@
 """Sessions that work on the same rows at the same time. One of the two is held open in the middle by hand."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,8 +14,8 @@ from dispatcher.accounts import add_account
 from dispatcher.carrier_ids import carrier_id
 from dispatcher.model import NewMessage, Reply, State, SubmitResult, Verdict
 from dispatcher.postgres_store import QUERIES, PostgresStore
-from replication.session import Session, Target
-from tests.message_scenes import BODY, CARRIER, CUSTOMER, SHORT_CODE, Stage, receipt, submitted
+from replication.session import CommitUnknown, Session, Target
+from tests.message_scenes import BODY, CARRIER, CUSTOMER, SHORT_CODE, Stage, new_id, receipt, submitted
 from tests.message_store import TERM, admin, as_role
 
 DEADLINE_S = 10
@@ -221,6 +222,18 @@ async def test_a_receipt_committed_beside_its_answer_settles_no_doubt_at_the_sam
     assert await stage.state(doubtful.message_id) is State.IN_DOUBT
 
 
+async def test_a_receipt_is_not_kept_from_its_doubt_by_the_id_of_a_text_to_another_number(
+    stage: Stage,
+) -> None:
+    answered = await stage.sent(to="+12025550199")
+    await stage.store.settle([submitted(answered, "4096")])
+    doubtful = await stage.sent()
+    await stage.store.give_up_claims(TERM, [doubtful.claim_id])
+    await stage.store.receipts([receipt("1000", text=BODY[:20])])  # in hexadecimal, that is 4096
+    assert await stage.state(doubtful.message_id) is State.DELIVERED
+    assert await stage.state(answered.message_id) is State.SUBMITTED
+
+
 async def test_a_text_canceled_while_it_is_being_claimed_has_left(
     stage: Stage, store_database: Target
 ) -> None:
@@ -311,10 +324,80 @@ async def test_an_answer_about_rows_that_were_there_before_ends_in_a_commit_that
         assert await other.wrote()
 
 
+@asynccontextmanager
+async def waiting_for_nobody(database: Target) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    """Every commit waits for a standby that does not exist, and has really begun to."""
+    superuser = await admin(database)
+    await superuser.execute("alter system set synchronous_standby_names = 'nobody'")
+    await superuser.execute("select pg_reload_conf()")
+    try:
+        await until_true(superuser, "select current_setting('synchronous_standby_names') = 'nobody'")
+        await superuser.execute("checkpoint")  # failover rule 3: the checkpointer switches waiting on
+        yield superuser
+    finally:
+        await superuser.execute("alter system reset synchronous_standby_names")
+        await superuser.execute("select pg_reload_conf()")
+        await until_true(superuser, "select current_setting('synchronous_standby_names') = ''")
+        await superuser.execute("checkpoint")
+        await superuser.close()
+
+
+async def until_true(connection: "asyncpg.Connection[asyncpg.Record]", sql: str) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while not await connection.fetchval(sql):
+            pass  # each look is a round trip
+
+
+TELLING: dict[str, Callable[[PostgresStore, NewMessage], Awaitable[object]]] = {
+    "a look-up by id": lambda store, row: store.read(TERM, row.account_id, row.id),
+    "a look-up by reference": lambda store, row: store.find(TERM, row.account_id, reference="r1"),
+    "a duplicate": lambda store, row: store.accept(TERM, [replace(row, id=new_id())]),
+    "a repeat of the same group": lambda store, row: store.accept(TERM, [row]),
+    "a cancelling that comes twice": lambda store, row: store.cancel(TERM, row.account_id, row.id),
+}
+
+
+@pytest.mark.parametrize("tell", TELLING.values(), ids=TELLING.keys())
+async def test_telling_of_a_row_that_was_there_before_waits_for_the_standbys_itself(
+    stage: Stage,
+    store_database: Target,
+    tell: Callable[[PostgresStore, NewMessage], Awaitable[object]],
+) -> None:
+    """The row may be nowhere else: its own commit's wait may have been cut off (failover rule 5)."""
+    row = stage.message(reference="r1")
+    await stage.accept(row)
+    await stage.store.cancel(TERM, row.account_id, row.id)
+    store = await another_store(store_database)
+    async with waiting_for_nobody(store_database) as superuser:
+        telling = asyncio.create_task(asyncio.wait_for(tell(store, row), DEADLINE_S))
+        waits = (
+            "select pid from pg_stat_activity where wait_event = 'SyncRep' and usename = 'hotsite_dispatch'"
+        )
+        async with asyncio.timeout(DEADLINE_S):
+            while (pid := await superuser.fetchval(waits)) is None:
+                assert not telling.done(), f"it answered without waiting: {telling.result()}"
+        await superuser.execute("select pg_cancel_backend($1)", pid)
+        with pytest.raises(CommitUnknown, match="canceling wait for synchronous replication"):
+            await telling
+    await store.aclose()
+
+
+async def test_a_look_up_that_nobody_waits_out_is_unknown_and_cut(
+    stage: Stage, store_database: Target
+) -> None:
+    row = stage.message()
+    await stage.accept(row)
+    session = await Session.connect(as_role(store_database, "hotsite_dispatch"), timeout=5)
+    async with waiting_for_nobody(store_database):
+        with pytest.raises(CommitUnknown, match="may be waiting for a standby"):
+            await PostgresStore(session, timeout=0.5).read(TERM, row.account_id, row.id)
+    assert session.closed
+
+
 async def test_looking_for_work_in_vain_writes_nothing(stage: Stage, store_database: Target) -> None:
     async with held(store_database) as other:
         await other.fetch("claim", TERM, "columbus-1", 100, 5.0)
-        await other.fetch("release_due", TERM, 100)
+        await other.fetch("release_due", TERM, 100, True)  # noqa: FBT003 # as SQL has it
         await other.fetch("resend_doubtful", TERM, 60.0, 100)
         await other.fetch("open_claims", TERM)
         assert not await other.wrote()

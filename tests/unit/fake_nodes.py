@@ -16,15 +16,7 @@ from sitecontrol.etcd.memory_store import MemoryStore as EtcdData
 from sitecontrol.records import Leader, Phase, Swap
 from sitecontrol.settings import Settings
 from sitecontrol.view import ClusterView
-
-WITHIN_S = 5.0
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    """Wait until the condition holds; it is looked at again after every turn of the loop."""
-    async with asyncio.timeout(WITHIN_S):
-        while not condition():  # noqa: ASYNC110 # conditions of many kinds, and no event for each
-            await asyncio.sleep(0.002)
+from tests.waiting import eventually
 
 
 def settings(here: str = "columbus", **dispatcher: object) -> Settings:
@@ -52,6 +44,7 @@ class FakeNode:
         self.reachable = True
         self.silent = False  # sockets are open, nothing comes back
         self.canary_age_s = 0.0
+        self.asked = 0  # how often whether it is open
         self.connections: list[FakeConnection] = []
 
     @property
@@ -89,6 +82,7 @@ class FakeConnection:
 
     async def is_open(self, term: int, canary_max_age_s: float | None = None) -> bool:
         async def work() -> bool:
+            self.node.asked += 1
             fresh = canary_max_age_s is None or self.node.canary_age_s <= canary_max_age_s
             return self.node.term == term and fresh
 

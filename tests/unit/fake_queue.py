@@ -56,6 +56,7 @@ class FakeQueue:
         self.received: list[Receipt | Reply] = []
         self.errors: list[Exception] = []  # raised, one each, by settle, receipts and replies
         self.due = 0  # segments whose time has come
+        self.upkeeps = 0  # how often what is due was asked for, with or without a clock to believe
         self.wrong_clocks: set[str] = set()  # nodes whose clocks are not to be believed
         self.claims_made = 0
         self.claim_takes: asyncio.Event | None = None  # claims wait for it
@@ -117,7 +118,10 @@ class FakeQueue:
         self.open = [c for c in self.open if c.claim_id not in claim_ids]
         return len(claim_ids)
 
-    async def release_due(self, _term: int, limit: int) -> int:
+    async def release_due(self, _term: int, limit: int, *, clock_agrees: bool = True) -> int:
+        self.upkeeps += 1
+        if not clock_agrees:
+            return 0
         moved = min(limit, self.due)
         self.due -= moved
         return moved

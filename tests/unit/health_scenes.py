@@ -181,7 +181,18 @@ def report_of_agent(node: str, *, leads: bool) -> dict[str, Any]:
             "state": "primary" if leads else "standby",
             "timeline": 3,
             "lag_bytes": 0,
-            "standbys": [{"name": other, "streaming": True, "lag_bytes": 2048}] if leads else [],
+            "standbys": [
+                {
+                    "name": other,
+                    "streaming": True,
+                    "lag_bytes": 2048,
+                    "lag_s": 0.035,
+                    "replay_lag_bytes": 4096,
+                    "replay_lag_s": 1.5,
+                }
+            ]
+            if leads
+            else [],
         },
         "durability": "two-site",
         "decision": {"rule": "serve", "sentence": "Serving: the lease is renewed."},

@@ -6,15 +6,17 @@ from typing import Any
 
 import pytest
 
-from dispatcher.clocks import AGREE_WITHIN_S, Clocks, disagrees
+from dispatcher.clocks import AGREE_WITHIN_S, FORGET_S, OLD_S, Clocks, Reading, disagrees
 from sitecontrol.clock import SystemClock
 from sitecontrol.records import Member, Observation, Role
 from sitecontrol.view import ClusterView, Entry, Snapshot
-from tests.unit.fake_nodes import eventually, settings, two_sites
+from tests.unit.fake_nodes import settings, two_sites
+from tests.waiting import eventually
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 _revisions = count(1)
+NOW = SystemClock().now()
 
 
 def entry(record: Member | Observation) -> Entry:
@@ -43,21 +45,25 @@ def clocks() -> Clocks:
 SEEN = Snapshot(read_at=1.0)
 
 
+def ahead(seconds: float) -> Reading:
+    return Reading(ahead_s=seconds)
+
+
 def test_a_leader_that_agrees_with_one_of_two_is_believed():
-    assert not disagrees(100.0, {"denver": 100.5, "witness": 4_000.0})
-    assert not disagrees(100.0, {"denver": -4_000.0, "witness": 100.0 - AGREE_WITHIN_S})
+    assert not disagrees(ahead(100.0), {"denver": ahead(100.5), "witness": ahead(4_000.0)})
+    assert not disagrees(ahead(100.0), {"denver": ahead(-4_000.0), "witness": ahead(100.0 - AGREE_WITHIN_S)})
 
 
 def test_a_leader_that_disagrees_with_both_is_not():
-    assert disagrees(100.0, {"denver": 3_700.0, "witness": 3_700.0})
+    assert disagrees(ahead(100.0), {"denver": ahead(3_700.0), "witness": ahead(3_700.0)})
 
 
 def test_with_one_other_place_nobody_can_tell():
-    assert not disagrees(100.0, {"denver": 3_700.0})
+    assert not disagrees(ahead(100.0), {"denver": ahead(3_700.0)})
 
 
 def test_the_leaders_clock_is_judged_and_no_other(clocks: Clocks):
-    clocks.look(SEEN, told(AT + HOUR, AT, AT), 50.0)
+    clocks.look(SEEN, told(AT + HOUR, AT, AT), NOW)
     assert not clocks.agree("columbus-a")
     assert clocks.agree("denver-a")
     assert clocks.agree(None)
@@ -66,25 +72,33 @@ def test_the_leaders_clock_is_judged_and_no_other(clocks: Clocks):
 
 def test_a_clock_that_agrees_again_is_believed_again(clocks: Clocks):
     first = told(AT + HOUR, AT, AT)
-    clocks.look(SEEN, first, 50.0)
+    clocks.look(SEEN, first, NOW)
     assert not clocks.agree("columbus-a")
     later = AT + timedelta(seconds=10)
-    clocks.look(first, told(later, later, later), 60.0)
+    clocks.look(first, told(later, later, later), NOW + 10)
     assert clocks.agree("columbus-a")
 
 
 def test_readings_of_different_moments_are_compared_by_our_running_clock(clocks: Clocks):
     first = told(AT, AT, AT)
-    clocks.look(SEEN, first, 50.0)
+    clocks.look(SEEN, first, NOW)
     later = told(AT + HOUR, AT + HOUR)
     clocks.look(
-        first, Snapshot(read_at=2.0, members=later.members, observations=first.observations), 50.0 + 3_600.0
+        first, Snapshot(read_at=2.0, members=later.members, observations=first.observations), NOW + 3_600.0
     )
     assert clocks.agree("columbus-a")
 
 
-def test_what_was_written_before_we_looked_tells_nothing(clocks: Clocks):
-    clocks.look(Snapshot(), told(AT + HOUR, AT, AT), 50.0)
+def test_what_was_there_before_we_looked_tells_a_clock_that_is_far_off_and_no_other(clocks: Clocks):
+    """Its age is not known, up to so many seconds."""
+    clocks.look(Snapshot(), told(AT + timedelta(seconds=OLD_S), AT, AT), NOW)
+    assert clocks.agree("columbus-a")
+    clocks.look(Snapshot(), told(AT + HOUR, AT, AT), NOW)
+    assert not clocks.agree("columbus-a")
+
+
+def test_a_reading_of_long_ago_tells_nothing(clocks: Clocks):
+    clocks.look(SEEN, told(AT + HOUR, AT, AT), NOW - FORGET_S - 1)
     assert clocks.agree("columbus-a")
 
 

@@ -18,6 +18,7 @@ from sitecontrol.leadership.effects import (
     HandOver,
     Join,
     Leave,
+    MoveEtcdLeader,
     Narrow,
     Open,
     Promote,
@@ -445,6 +446,14 @@ def test_a_swap_past_its_deadline_is_rolled_back_even_when_it_could_be_handed_ov
     assert isinstance(effect(facts, Lane.SWAP), RollBack)
 
 
+@pytest.mark.parametrize("phase", [Phase.REQUESTED, Phase.CHECKED, Phase.HELD])
+def test_one_deadline_covers_every_phase_before_the_hand_over(phase: Phase):
+    facts = at_columbus(cluster=swapping(phase), held_at=99.0)
+    limit = facts.settings.swap_deadline
+    assert not isinstance(effect(replace(facts, swap_seen_at=100.0 - limit), Lane.SWAP), RollBack)
+    assert isinstance(effect(replace(facts, swap_seen_at=99.9 - limit), Lane.SWAP), RollBack)
+
+
 def test_after_a_rollback_the_old_leader_starts_again_however_long_it_was_down():
     facts = at_columbus(pg=replace(SHUT_DOWN, down_since=90.0), swap_ended_at=99.9)
     assert isinstance(effect(facts), StartPrimary)
@@ -453,6 +462,30 @@ def test_after_a_rollback_the_old_leader_starts_again_however_long_it_was_down()
 def test_a_swap_whose_leader_died_is_ended_by_the_next_one():
     facts = at_denver(cluster=replace(DENVER_LEADS, swap=entry(swap(Phase.HELD))))
     assert isinstance(effect(facts, Lane.SWAP), RollBack)
+
+
+# -- upkeep ------------------------------------------------------------------------------------------------------
+
+
+def test_an_open_leader_moves_etcds_own_leader_out_of_its_site():
+    facts = at_columbus(etcd_leader_here=True, etcd_leader_target=7)
+    assert effect(facts, Lane.UPKEEP) == MoveEtcdLeader(member_id=7)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"etcd_leader_here": False},
+        {"etcd_leader_target": None},
+        {"pg": primary(open_term=None)},
+        {"cluster": NOBODY_LEADS},
+        {"cluster": DENVER_LEADS},
+    ],
+    ids=["it is elsewhere", "there is no other member", "not open yet", "nobody leads", "another leads"],
+)
+def test_etcds_own_leader_stays_where_it_is(change):
+    facts = replace(at_columbus(etcd_leader_here=True, etcd_leader_target=7), **change)
+    assert effect(facts, Lane.UPKEEP) is None
 
 
 # -- properties --------------------------------------------------------------------------------------------------

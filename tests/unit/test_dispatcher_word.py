@@ -15,7 +15,7 @@ from sitecontrol.clock import SystemClock
 from sitecontrol.etcd.memory import Fault, MemoryEtcd
 from sitecontrol.etcd.memory_store import MemoryStore as EtcdData
 from sitecontrol.records import DispatcherRecord
-from tests.unit.fake_nodes import eventually
+from tests.waiting import eventually
 
 OPEN = LeadershipState(
     leader_node="columbus-a",

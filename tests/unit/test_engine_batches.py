@@ -12,8 +12,9 @@ from dispatcher.engine import outcome, receipts
 from dispatcher.engine.receipts import Receipts
 from dispatcher.engine.results import Results
 from dispatcher.model import Receipt, Reply, State, SubmitResult
-from tests.unit.fake_nodes import FakeSites, eventually, two_sites
+from tests.unit.fake_nodes import FakeSites, two_sites
 from tests.unit.fake_queue import FakeQueue, claim
+from tests.waiting import eventually
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 BAD_ROW = asyncpg.DataError("invalid byte sequence")

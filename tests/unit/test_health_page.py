@@ -87,7 +87,6 @@ def hostile_scene() -> Scene:
     agent = report_of_agent("columbus-a", leads=True) | {
         "role": HOSTILE,
         "reasons": [HOSTILE],
-        "if_lost": HOSTILE,
         "decision": {"rule": HOSTILE, "sentence": HOSTILE},
     }
     dispatcher = {
@@ -193,10 +192,18 @@ def test_a_swap_under_way_shows_which_phases_are_done() -> None:
     assert [p["state"] for p in swap["phases"]][:4] == ["done", "done", "now", "ahead"]
 
 
-def test_the_agents_own_words_for_the_worst_case_are_preferred() -> None:
-    agent = report_of_agent("columbus-a", leads=True) | {"if_lost": "Denver leads within 2 s."}
-    told = overview(Stage(reports={"agent/columbus-a": agent}).scene())["if_lost"]
-    assert told["sentence"] == "Denver leads within 2 s."
+def test_how_far_a_standby_is_behind_is_shown_in_bytes_and_in_seconds_by_the_leaders_word() -> None:
+    body = rendered(Stage(history=HISTORY).scene())["nodes"]
+    assert "2.0 KiB" in body
+    assert "flush 35 ms, replay 1.5 s" in body
+
+
+def test_without_the_leaders_word_a_standbys_own_is_shown_and_no_seconds() -> None:
+    leader = report_of_agent("columbus-a", leads=True)
+    leader["postgres"]["standbys"] = []
+    body = rendered(Stage(reports={"agent/columbus-a": leader}).scene())["nodes"]
+    assert "0 B" in body
+    assert "replay" not in body
 
 
 def test_the_map_draws_a_line_for_each_direction() -> None:

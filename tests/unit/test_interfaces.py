@@ -9,7 +9,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from dispatcher.http.routes import CALLS
-from dispatcher.http.schemas import AcceptedAnswer
+from dispatcher.http.schemas import (
+    AcceptedAnswer,
+    FieldProblem,
+    LineAnswer,
+    LineProblem,
+    ProblemAnswer,
+)
 from healthcheck.noc.panels import PANELS
 from sitecontrol import records
 from sitecontrol.agent.api import AgentApi
@@ -55,6 +61,33 @@ def test_every_call_of_a_dispatcher_is_named() -> None:
     for call in CALLS:
         assert f"{call.method} {call.path}" in WORDS
     assert set(AcceptedAnswer.model_fields) <= WORDS
+
+
+def paragraph(beginning: str) -> str:
+    found = re.search(rf"^{re.escape(beginning)}(.*?)\n\n", PAGE, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def names(text: str) -> set[str]:
+    return set(re.findall(r"`(\w+)`", text))
+
+
+def test_an_accepted_message_has_the_fields_that_are_named() -> None:
+    assert names(paragraph("An accepted message:")) == set(AcceptedAnswer.model_fields)
+
+
+def test_a_result_line_of_bulk_has_the_fields_that_are_named_and_lacks_those_named_as_lacking() -> None:
+    has, lacks = paragraph("A result line of bulk:").split("It does not say")
+    assert names(has) == set(LineAnswer.model_fields)
+    assert names(lacks.split(":")[0]) == set(AcceptedAnswer.model_fields) - set(LineAnswer.model_fields)
+
+
+def test_a_problem_has_the_fields_that_are_named() -> None:
+    told = names(paragraph("A problem is `application/problem+json` (RFC 9457): `type`"))
+    told.add("type")
+    assert told == set(ProblemAnswer.model_fields) | set(FieldProblem.model_fields)
+    assert set(ProblemAnswer.model_fields) - set(LineProblem.model_fields) == {"instance"}
 
 
 def test_every_panel_is_named() -> None:

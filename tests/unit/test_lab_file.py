@@ -60,7 +60,7 @@ hold_for = 3
         assert (dispatcher.durability, dispatcher.hold_for, dispatcher.doubt_grace) == (
             Durability.STRICT,
             3.0,
-            5.0,
+            10.0,
         )
         assert dispatcher.consent == "assumed"
     (argv, *_) = [p.argv for p in plan.processes if p.kind is Kind.CARRIER]

@@ -11,7 +11,8 @@ from dispatcher.leadership import Lane, Unavailable
 from dispatcher.store import NotLeader
 from replication.errors import CommitUnknown
 from sitecontrol.records import Phase
-from tests.unit.fake_nodes import FakeConnection, eventually, settings, two_sites
+from tests.unit.fake_nodes import FakeConnection, settings, two_sites
+from tests.waiting import eventually
 
 
 async def where(store: FakeConnection, term: int) -> tuple[str, int]:

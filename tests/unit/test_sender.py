@@ -15,8 +15,9 @@ from dispatcher.model import MessageClass, SubmitOutcome
 from dispatcher.smpp.link import Answer
 from sitecontrol.records import Phase
 from sitecontrol.settings import Carrier, DispatcherSettings, Settings
-from tests.unit.fake_nodes import FakeSites, eventually, settings, two_sites
+from tests.unit.fake_nodes import FakeSites, settings, two_sites
 from tests.unit.fake_queue import FakeLink, FakeQueue, claim
+from tests.waiting import eventually
 
 CARRIER = Carrier(name="acme", address="127.0.0.1:1", system_id="hotsite")
 
@@ -134,6 +135,19 @@ async def test_what_expires_while_it_waits_for_room_is_not_written_and_goes_back
         assert len(link.texts) == 2
 
 
+async def test_the_carrier_is_told_how_long_a_text_is_still_worth_delivering_when_it_is_written():
+    link = FakeLink(room=0)
+    async with sending(link) as bench:
+        bench.queue.waiting = [claim(1), claim(2, expires_in_s=3_600.0)]
+        await eventually(lambda: bench.sender.unwritten == 2)
+        await bench.sites.clock.sleep(0.05)
+        link.space = 10
+        await eventually(lambda: len(bench.queue.settled) == 2)
+        told = [submission.submit.validity_period for submission in link.submissions]
+        assert told[0] == ""
+        assert "000000005900000R" <= told[1] < "000000010000000R"
+
+
 async def test_how_long_a_text_may_be_sent_counts_from_before_its_claim_was_asked_for():
     async with sending(FakeLink()) as bench:
         bench.queue.claim_takes = asyncio.Event()
@@ -153,7 +167,7 @@ async def test_nothing_is_released_by_a_leaders_clock_that_disagrees_and_claims_
         await eventually(lambda: bool(bench.queue.open))
         await bench.doubt.start()
         await eventually(lambda: bool(bench.queue.returned))
-        await bench.sites.clock.sleep(0.1)
+        await eventually(lambda: bench.queue.upkeeps > 1)
         assert bench.queue.due == 5
         bench.queue.wrong_clocks = set()
         await eventually(lambda: bench.queue.due == 0)
@@ -164,7 +178,7 @@ async def test_what_is_due_is_worked_off_without_a_pause_while_there_is_more():
     async with sending(FakeLink()) as bench:
         bench.queue.due = 30_000
         await bench.doubt.start()
-        await eventually(lambda: bench.queue.due == 0)  # within 5 s: in single batches it would take 15
+        await eventually(lambda: bench.queue.due == 0, within=5)  # in single batches it would take 15 s
         await bench.doubt.stop()
 
 

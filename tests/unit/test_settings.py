@@ -181,6 +181,17 @@ def test_assumed_consent_is_refused_outside_a_lab(file: Path) -> None:
     assert line.startswith('22: dispatcher.consent = "assumed": is for labs only; use consent = "required"')
 
 
+def test_a_text_is_not_sent_again_while_a_silent_link_may_still_bring_its_first_copy(file: Path) -> None:
+    carrier = '[[carrier]]\nname = "aurora"\naddress = "smsc.example.com:2775"\nsystem_id = "me"\n'
+    carrier += "response_timeout = 20\n"
+    (line,) = mistakes(file, GOOD + "[dispatcher]\ndoubt_grace = 40\n" + carrier)
+    assert line.startswith(
+        "22: dispatcher.doubt_grace = 40: must be more than twice the response_timeout of carrier 'aurora'"
+    )
+    file.write_text(GOOD + "[dispatcher]\ndoubt_grace = 41\n" + carrier)
+    assert load(file).dispatcher.doubt_grace == 41
+
+
 @pytest.mark.parametrize(
     ("added", "message"),
     [
@@ -195,6 +206,16 @@ def test_half_of_a_certificates_settings_is_refused(file: Path, added: str, mess
     )
     (line,) = mistakes(file, text)
     assert line.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("given", "other"), [("tls_cert_file", "tls_key_file"), ("tls_key_file", "tls_cert_file")]
+)
+def test_half_of_a_servers_certificate_is_refused_and_not_taken_for_none(
+    file: Path, given: str, other: str
+) -> None:
+    (line,) = mistakes(file, GOOD + f'[security]\n{given} = "/c"\n')
+    assert line.startswith(f'22: security.{given} = "/c": is of use only together with {other}')
 
 
 def test_a_long_value_is_cut_short(file: Path) -> None:

@@ -1,11 +1,14 @@
 """`sitectl` where nothing runs: settings checked, drills listed, arguments refused, and no lab there."""
 
 import json
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
+from sitecontrol.cli.cluster import cluster_table, history_table
 from sitecontrol.cli.root import sitectl
 from sitecontrol.cli.session import Exit
 from sitecontrol.drills.stories import DRILLS
@@ -142,3 +145,26 @@ def test_a_wrong_command_is_a_usage_error_and_help_tells_the_exit_codes() -> Non
     help_text = call("--help")
     assert help_text.exit_code == Exit.DONE
     assert "Exit codes:" in help_text.stdout
+
+
+# -- what people said
+
+
+@pytest.mark.parametrize("reason", ["[/]", "[red]storm", "[bold]x[/bold]", "plain \\"])
+def test_a_reason_is_shown_as_it_was_given(reason: str) -> None:
+    cluster = {
+        "live_site": "columbus", "term": 4, "durability": "one-site", "paused": True, "paused_reason": reason,
+        "members": [{"node": "denver-a", "site": "denver", "role": "standby", "reasons": [reason]}],
+    }  # fmt: skip
+    entry = {
+        "term": 4,
+        "at": "2026-01-02T03:04:05",
+        "kind": "swap",
+        "site": "denver",
+        "by": reason,
+        "reason": reason,
+    }
+    for shown in (cluster_table(cluster), history_table([entry])):
+        console = Console(width=200, file=StringIO())
+        console.print(shown)
+        assert console.file.getvalue().count(reason) == 2  # type: ignore[attr-defined] # a StringIO

@@ -1,11 +1,15 @@
 from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dispatcher.encoding import choose, count_segments
 from dispatcher.model import Claim, MessageClass
-from dispatcher.smpp.compose import compose
+from dispatcher.smpp.compose import LONGEST_VALIDITY_S, compose, validity_period
 from dispatcher.smpp.pdu import EsmClass, Npi, Tag, Ton, tlv
+from dispatcher.smpp.reader import decode
+from dispatcher.smpp.writer import encode
 
 MESSAGE_ID = UUID(int=0xAB)
 
@@ -72,3 +76,28 @@ def test_the_type_of_the_source_is_told(source, ton):
 def test_a_claim_that_counts_its_segments_wrongly_is_refused():
     with pytest.raises(ValueError, match="the body has 1 segments, and the claim says 3"):
         compose(claim("short", segments=3), "udh")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "written"),
+    [
+        (None, ""),
+        (0.2, "000000000001000R"),
+        (59.99, "000000000059000R"),
+        (60.0, "000000000100000R"),
+        (3_600.0, "000000010000000R"),
+        (86_400 + 2 * 3_600 + 3 * 60 + 4.5, "000001020304000R"),
+        (30 * 86_400.0, "000030000000000R"),
+        (30 * 86_400.0 + 1, ""),
+    ],
+)
+def test_how_long_a_text_is_worth_delivering_is_told_to_the_carrier(seconds, written):
+    submit = compose(claim("Power is back."), "udh", expires_in_s=seconds)
+    assert submit.validity_period == written
+    assert decode(encode(submit, 1)).pdu == submit
+
+
+@given(st.floats(1, LONGEST_VALIDITY_S))
+def test_a_validity_never_reaches_past_the_expiry_nor_ends_a_second_before(seconds):
+    day, hour, minute, second = (int(validity_period(seconds)[at : at + 2]) for at in (4, 6, 8, 10))
+    assert seconds - 1 < day * 86_400 + hour * 3_600 + minute * 60 + second <= seconds

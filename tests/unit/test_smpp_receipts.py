@@ -110,6 +110,14 @@ def test_a_receipt_that_tells_nothing_is_unusable(text):
         receipt(text)
 
 
+@pytest.mark.parametrize("longest", ["7" * 65, "f" * 64, "A" * 65])
+def test_an_id_as_long_as_the_protocol_allows_is_kept_whole(longest: str) -> None:
+    assert receipt(APPENDIX_B.replace("0123456789", longest)).carrier_message_id == longest
+    for octets in (longest.encode(), longest.encode() + b"\0"):
+        tlvs = ((Tag.RECEIPTED_MESSAGE_ID, octets), (Tag.MESSAGE_STATE, b"\x02"))
+        assert receipt("", tlvs=tlvs).carrier_message_id == longest
+
+
 @pytest.mark.parametrize("digits", [66, 5_000])
 def test_an_id_longer_than_the_protocol_allows_is_unusable(digits: int) -> None:
     with pytest.raises(UnusableError, match="characters"):

@@ -80,6 +80,7 @@ def test_the_shortcut_for_north_american_numbers_says_what_the_library_says(numb
 
 
 @given(st.from_regex(r"\+[1-9][0-9]{5,16}", fullmatch=True) | st.text(max_size=20))
+@example("+930700000000")  # with the zero that is dialled within the country
 def test_what_is_taken_in_a_production_site_is_a_valid_number_in_e164(number):
     if numbers.fault(number, any_possible=False) is None:
         parsed = phonenumbers.parse(number)

@@ -263,10 +263,12 @@ begin
         select p.*, count(*) over (partition by p.tail) as crowd
         from hotsite.parked_receipt as p
         where p.customer <> '' and exists (select from hotsite.doubt as d where d.tail = p.tail)
-        and not exists (
+        and not exists ( -- to that number, as `apply_receipts` has it: a short id read in another base may be another's
             select from hotsite.submission as s
+            join hotsite.message as m on m.account_id = s.account_id and m.message_id = s.message_id
             where p.canonical <> '' and s.carrier = p.carrier
             and s.canonical = any (array[p.canonical, p.as_hex, p.as_decimal])
+            and right(m.recipient, length(p.customer)) = p.customer
         )
     ), open as materialized (
         select d.message_id, d.account_id, d.segment, d.state <> 'submitting' as in_doubt, min(o.claimed_at) as claimed_at
@@ -296,3 +298,92 @@ begin
     order by w.parked_id, k.message_id, k.segment;
 end
 $$;
+
+
+-- Ending what is in doubt, and the work that depends on no clock.
+
+-- Submitted or in doubt, and no receipt in all that time: unknown for good. A segment may be in doubt by a later attempt
+-- than its books say: it was to be sent again, came back unwritten, and then its time ran out, or it was canceled.
+create or replace function hotsite.stop_waiting(p_limit integer) returns bigint
+language plpgsql as $$
+declare
+    v_before constant timestamptz := now() - hotsite.receipt_wait();
+    v_submitted bigint;
+    v_doubted bigint;
+begin
+    with old as (
+        delete from hotsite.submission as s where s.ctid = any (array(
+            select s.ctid from hotsite.submission as s where s.submitted_at <= v_before
+            order by s.submitted_at limit p_limit for update skip locked
+        ))
+        returning s.message_id, s.segment
+    ), moved as (
+        update hotsite.delivery as d set state = 'unknown', updated_at = now()
+        from (select distinct o.message_id, o.segment from old as o order by o.message_id, o.segment) as o
+        where d.message_id = o.message_id and d.segment = o.segment
+        and d.state = 'submitted' and d.submitted_at <= v_before
+        returning d.message_id
+    )
+    select count(*) into v_submitted from moved;
+
+    with old as (
+        delete from hotsite.doubt as o where o.ctid = any (array(
+            select o.ctid from hotsite.doubt as o where o.since <= v_before
+            order by o.since limit p_limit for update skip locked
+        ))
+        returning o.message_id, o.segment
+    ), moved as (
+        update hotsite.delivery as d set state = 'unknown', updated_at = now()
+        from (select distinct o.message_id, o.segment from old as o order by o.message_id, o.segment) as o
+        where d.message_id = o.message_id and d.segment = o.segment and d.state = 'in_doubt'
+        and not exists (
+            select from hotsite.doubt as n
+            where n.message_id = o.message_id and n.segment = o.segment and n.since > v_before
+        )
+        returning d.message_id
+    )
+    select count(*) into v_doubted from moved;
+
+    perform hotsite.tally('submitted', 'unknown', v_submitted);
+    perform hotsite.tally('in_doubt', 'unknown', v_doubted);
+    delete from hotsite.parked_receipt as p where p.ctid = any (array(
+        select p.ctid from hotsite.parked_receipt as p where p.parked_at <= v_before
+        order by p.parked_at limit p_limit for update skip locked
+    ));
+    return v_submitted + v_doubted;
+end
+$$;
+
+-- What is due, and upkeep. Without p_clock_agrees nothing expires and nothing is released, but upkeep goes on: without
+-- it, claims that ended pile up until nobody can look through them any more.
+create function hotsite.release_due(p_term bigint, p_limit integer, p_clock_agrees boolean) returns bigint
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+as $$
+declare
+    v_moved bigint := 0;
+begin
+    perform control.assert_leader(p_term);
+    if not pg_try_advisory_xact_lock(hashtext('hotsite.release_due')) then
+        return 0;
+    end if;
+    -- A receipt and the answer it overtook may have been committed side by side, each blind to the other.
+    perform hotsite.unpark(array(
+        select p.parked_id
+        from hotsite.parked_receipt as p
+        where p.parked_at > now() - interval '10 minutes' and p.canonical <> '' and exists (
+            select from hotsite.submission as s
+            where s.carrier = p.carrier and s.canonical = any (array[p.canonical, p.as_hex, p.as_decimal])
+        )
+        order by p.parked_at limit p_limit
+    ));
+    if p_clock_agrees then
+        v_moved := hotsite.work_agenda(p_limit) + hotsite.stop_waiting(p_limit);
+    end if;
+    perform hotsite.tidy();
+    return v_moved;
+end
+$$;
+
+grant execute on function hotsite.release_due(bigint, integer, boolean) to hotsite_dispatch;

@@ -36,4 +36,4 @@ select hotsite.replies($1, $2, $3, $4, $5, $6);
 select hotsite.resend_doubtful($1, $2, $3);
 
 -- name: release_due
-select hotsite.release_due($1, $2);
+select hotsite.release_due($1, $2, $3);

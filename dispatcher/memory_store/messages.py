@@ -1,0 +1,154 @@
+"""Accepting, looking up, cancelling, counting: what the API asks for."""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from dispatcher.memory_store.rows import Segment
+from dispatcher.memory_store.tables import NOT_LEFT, Tables
+from dispatcher.model import (
+    Accepted,
+    ApiKey,
+    Group,
+    MessageClass,
+    MessageView,
+    NewMessage,
+    Page,
+    Program,
+    QueueCounts,
+    State,
+    Verdict,
+)
+from dispatcher.story import SegmentTimes, roll_up, tell
+
+
+class Messages(Tables):
+    async def is_open(self, term: int, canary_max_age_s: float | None = None) -> bool:
+        age = abs((self._clock.wall() - self.canary_at).total_seconds())
+        return self._term == term and (canary_max_age_s is None or age <= canary_max_age_s)
+
+    async def accept(self, term: int, rows: Sequence[NewMessage]) -> Group:
+        self._check(term)
+        if not rows:
+            raise ValueError("a group has at least one row")
+        for row in rows:
+            program = self._programs.get(row.program_id)
+            if program is None or program.account_id != row.account_id:
+                raise asyncpg.ForeignKeyViolationError("a message names a program that is not its account's")
+        return Group(rows=tuple(self._accept(row) for row in rows), durability=self.durability)
+
+    def _accept(self, row: NewMessage) -> Accepted:
+        first = row
+        if row.reference is not None:
+            first = self._references.setdefault((row.account_id, row.reference), row)
+        if first.fingerprint != row.fingerprint:
+            verdict = Verdict.CONFLICT
+        else:
+            verdict = Verdict.NEW if first.id == row.id else Verdict.DUPLICATE
+        if verdict is Verdict.NEW and row.id not in self._messages:
+            now = self._clock.wall()
+            scheduled = row.send_at is not None and row.send_at > now
+            self._messages[row.id] = row
+            self._accepted_at[row.id] = now
+            for number in range(1, row.segments + 1):
+                self._segments[row.id, number] = Segment(
+                    message=row,
+                    number=number,
+                    state=State.SCHEDULED if scheduled else State.QUEUED,
+                    updated_at=now,
+                    next_try_at=row.send_at if scheduled else None,
+                )
+        return Accepted(
+            id=first.id, verdict=verdict, state=roll_up(s.state for s in self._segments_of(first.id))
+        )
+
+    async def read(self, term: int, account_id: int, message_id: UUID) -> MessageView | None:
+        self._check(term)
+        message = self._messages.get(message_id)
+        return self._view(message) if message is not None and message.account_id == account_id else None
+
+    async def find(
+        self,
+        term: int,
+        account_id: int,
+        *,
+        reference: str | None = None,
+        state: State | None = None,
+        to: str | None = None,
+        since: datetime | None = None,
+        after: UUID | None = None,
+        limit: int = 50,
+    ) -> Page:
+        self._check(term)
+        views = (
+            self._view(m)
+            for m in sorted(self._messages.values(), key=lambda m: m.id, reverse=True)
+            if m.account_id == account_id
+            and (reference is None or m.reference == reference)
+            and (to is None or m.to == to)
+            and (since is None or self._accepted_at[m.id] >= since)
+            and (after is None or m.id < after)
+        )
+        found = [view for view in views if state is None or view.state is state]
+        page = tuple(found[:limit])
+        return Page(messages=page, reached=page[-1].id if len(found) > limit else None)
+
+    async def cancel(self, term: int, account_id: int, message_id: UUID) -> MessageView | None:
+        self._check(term)
+        message = self._messages.get(message_id)
+        if message is None or message.account_id != account_id:
+            return None
+        for segment in self._segments_of(message_id):
+            if segment.state in NOT_LEFT:
+                state = State.IN_DOUBT if segment.resent else State.CANCELED
+                self._move(segment, state, "Canceled by its account before it was sent.")
+            elif segment.state is State.IN_DOUBT:
+                segment.resent = True  # so that it is not sent again
+        return self._view(message)
+
+    def _view(self, message: NewMessage) -> MessageView:
+        segments = self._segments_of(message.id)
+        times = [
+            SegmentTimes(view=s.view, submitted_at=s.submitted_at, updated_at=s.updated_at) for s in segments
+        ]
+        accepted_at = self._accepted_at[message.id]
+        return MessageView(
+            id=message.id,
+            account_id=message.account_id,
+            program=self._programs[message.program_id].name,
+            to=message.to,
+            body=message.body,
+            reference=message.reference,
+            encoding=message.encoding,
+            message_class=message.message_class,
+            state=roll_up(s.state for s in segments),
+            accepted_at=accepted_at,
+            send_at=message.send_at,
+            expires_at=message.expires_at,
+            on_doubt=message.on_doubt,
+            segments=tuple(s.view for s in segments),
+            events=tell(accepted_at, times, self._events.get(message.id, ())),
+        )
+
+    async def counts(self, term: int) -> QueueCounts:
+        self._check(term)
+        now = self._clock.wall()
+        oldest: dict[str, float] = {}
+        queued = (s for s in self._segments.values() if s.state is State.QUEUED and s.next_try_at is None)
+        for segment in sorted(queued, key=lambda s: s.age):
+            name = MessageClass(segment.message.message_class).name.lower()
+            oldest.setdefault(name, (now - segment.updated_at).total_seconds())
+        return QueueCounts(
+            by_state=dict(Counter(s.state for s in self._segments.values())), oldest_queued_s=oldest
+        )
+
+    async def programs(self, term: int) -> Sequence[Program]:
+        self._check(term)
+        return list(self._programs.values())
+
+    async def api_keys(self, term: int) -> Sequence[ApiKey]:
+        self._check(term)
+        return list(self._keys.values())

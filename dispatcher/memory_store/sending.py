@@ -1,0 +1,168 @@
+"""From the queue to the carrier: claims, and what became of them."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from dispatcher.carrier_ids import carrier_id
+from dispatcher.memory_store.receipts import Receipts
+from dispatcher.memory_store.rows import OpenedClaim, Segment, Submission
+from dispatcher.model import Claim, OpenClaim, State, SubmitOutcome, SubmitResult
+
+
+class Sending(Receipts):
+    async def claim(self, term: int, dispatcher: str, limit: int, claim_for_s: float) -> Sequence[Claim]:
+        self._check(term)
+        now = self._clock.wall()
+        waiting = (
+            s
+            for s in self._segments.values()
+            if s.state is State.QUEUED
+            and s.next_try_at is None
+            and (s.message.expires_at is None or s.message.expires_at > now)
+        )
+        taken = sorted(waiting, key=lambda s: s.age)[:limit]
+        if not taken:
+            return []
+        claim_id = next(self._numbers)
+        for segment in taken:
+            segment.attempt += 1
+            segment.claim_id = claim_id
+            self._move(segment, State.SUBMITTING)
+        self._claims[claim_id] = OpenedClaim(
+            claim=OpenClaim(
+                claim_id=claim_id,
+                dispatcher=dispatcher,
+                term=term,
+                claim_for_s=claim_for_s,
+                segments=len(taken),
+            ),
+            claimed_at=self._clock.wall(),
+        )
+        return [self._claim(claim_id, segment) for segment in taken]
+
+    def _claim(self, claim_id: int, segment: Segment) -> Claim:
+        message = segment.message
+        left = None if message.expires_at is None else message.expires_at - self._clock.wall()
+        return Claim(
+            claim_id=claim_id,
+            message_id=message.id,
+            segment=segment.number,
+            segments=message.segments,
+            attempt=segment.attempt,
+            account_id=message.account_id,
+            program_id=message.program_id,
+            source=self._programs[message.program_id].source,
+            to=message.to,
+            body=message.body,
+            encoding=message.encoding,
+            message_class=message.message_class,
+            expires_in_s=None if left is None else left.total_seconds(),
+        )
+
+    async def settle(self, results: Sequence[SubmitResult]) -> None:
+        self._check_open()
+        for result in results:
+            segment = self._segments.get((result.message_id, result.segment))
+            if segment is None or result.attempt > segment.attempt:
+                continue
+            current = (segment.claim_id, segment.attempt) == (result.claim_id, result.attempt)
+            if current and segment.state is State.SUBMITTING:
+                self._settle(segment, result)
+            elif not (current and segment.state == State(result.outcome)):
+                self._settle_late(segment, result)
+        self._unpark()
+        self._settle_doubts()
+
+    def _settle(self, segment: Segment, result: SubmitResult) -> None:
+        segment.carrier = result.carrier
+        segment.carrier_message_id = result.carrier_message_id or ""
+        segment.command_status = result.command_status
+        match result.outcome:
+            case SubmitOutcome.SUBMITTED:
+                segment.submitted_at = self._clock.wall()
+                self._note(segment, result)
+                self._move(segment, State.SUBMITTED)
+            case SubmitOutcome.QUEUED:
+                self._requeue(segment, result.retry_after_s)
+            case SubmitOutcome.FAILED:
+                self._move(segment, State.FAILED)
+            case SubmitOutcome.IN_DOUBT:
+                self._doubt(segment, "It was written to the carrier, and no answer came: it may have left.")
+
+    def _settle_late(self, segment: Segment, result: SubmitResult) -> None:
+        """Answers to attempts that were given up or sent again meanwhile."""
+        attempt = result.attempt
+        if result.outcome is SubmitOutcome.SUBMITTED:
+            new = self._note(segment, result)
+            if segment.state in {State.IN_DOUBT, State.QUEUED}:
+                segment.carrier, segment.carrier_message_id = result.carrier, result.carrier_message_id
+                segment.submitted_at = self._clock.wall()
+                segment.doubts.clear()
+                detail = f"The carrier's answer to attempt {attempt} came late and settled the doubt."
+                self._move(segment, State.SUBMITTED, detail)
+            elif new:
+                detail = f"The carrier's answer to attempt {attempt} came late: that attempt was taken, too."
+                self._tell(segment, detail)
+        elif segment.state is State.IN_DOUBT and segment.attempt == attempt:
+            segment.doubts.pop(attempt, None)
+            segment.command_status = result.command_status
+            if result.outcome is SubmitOutcome.FAILED:
+                detail = f"The carrier's refusal of attempt {attempt} came late and settled the doubt."
+                self._move(segment, State.FAILED, detail)
+            elif result.outcome is SubmitOutcome.QUEUED:
+                self._requeue(segment, result.retry_after_s)
+                self._tell(
+                    segment, f"Attempt {attempt} was never sent, as its dispatcher told late: queued again."
+                )
+
+    def _doubt(self, segment: Segment, detail: str) -> None:
+        segment.doubts[segment.attempt] = self._clock.wall()
+        self._move(segment, State.IN_DOUBT, detail)
+
+    def _note(self, segment: Segment, result: SubmitResult) -> bool:
+        """Remember the carrier's id for this attempt; whether it is new."""
+        named = carrier_id(result.carrier_message_id or "")
+        for known in self._submissions:
+            same = known.segment is segment and known.attempt == result.attempt
+            if same and known.carrier == result.carrier and known.id.canonical == named.canonical:
+                return False
+        self._submissions.append(
+            Submission(
+                segment=segment,
+                attempt=result.attempt,
+                carrier=result.carrier,
+                id=named,
+                at=self._clock.wall(),
+            )
+        )
+        return True
+
+    async def open_claims(self, term: int) -> Sequence[OpenClaim]:
+        self._check(term)
+        open_now = Counter(s.claim_id for s in self._segments.values() if s.state is State.SUBMITTING)
+        return [
+            replace(opened.claim, segments=open_now[claim_id])
+            for claim_id, opened in sorted(self._claims.items())
+            if open_now[claim_id]
+        ]
+
+    async def give_up_claims(self, term: int, claim_ids: Sequence[int]) -> int:
+        self._check(term)
+        detail = "Its dispatcher was lost before it told what became of it: it may have left."
+        given_up = self._close(claim_ids, lambda segment: self._doubt(segment, detail))
+        self._settle_doubts()
+        return given_up
+
+    async def return_claims(self, term: int, dispatcher: str, claim_ids: Sequence[int]) -> int:
+        self._check(term)
+        own = [i for i in claim_ids if i in self._claims and self._claims[i].claim.dispatcher == dispatcher]
+        return self._close(own, lambda segment: self._requeue(segment, 0))
+
+    def _close(self, claim_ids: Sequence[int], end: Callable[[Segment], None]) -> int:
+        still_open = [
+            s for s in self._segments.values() if s.state is State.SUBMITTING and s.claim_id in claim_ids
+        ]
+        for segment in still_open:
+            end(segment)
+        return len(still_open)

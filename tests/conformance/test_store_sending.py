@@ -1,0 +1,136 @@
+"""What every store promises of claims and answers; the same tests on PostgreSQL and in memory."""
+
+from datetime import timedelta
+
+import pytest
+
+from dispatcher.model import MessageClass, State, SubmitOutcome
+from dispatcher.store import NotLeader
+from tests.message_scenes import BODY, CARRIER, CUSTOMER, SHORT_CODE, Stage, receipt, result, submitted
+from tests.message_store import TERM
+
+MINUTE = timedelta(minutes=1)
+
+
+# -- claiming
+
+
+async def test_a_claim_brings_all_that_sending_needs(stage: Stage) -> None:
+    claim = await stage.sent(body=BODY, to=CUSTOMER)
+    assert (claim.to, claim.body, claim.source) == (CUSTOMER, BODY, SHORT_CODE)
+    assert (claim.segment, claim.segments, claim.attempt) == (1, 1, 1)
+
+
+async def test_emergencies_go_first_then_the_oldest(stage: Stage) -> None:
+    bill, notice, alarm = (
+        stage.message(message_class=message_class)
+        for message_class in (MessageClass.MARKETING, MessageClass.SERVICE, MessageClass.EMERGENCY)
+    )
+    later = stage.message(message_class=MessageClass.SERVICE)
+    await stage.accept(bill, notice, alarm, later)
+    assert [c.message_id for c in await stage.claim()] == [alarm.id, notice.id, later.id, bill.id]
+
+
+async def test_what_is_claimed_is_not_claimed_again(stage: Stage) -> None:
+    await stage.accept(*(stage.message() for _ in range(5)))
+    first, second = await stage.claim(3), await stage.claim(3)
+    assert len(first) == 3
+    assert len(second) == 2
+    assert {c.message_id for c in first}.isdisjoint(c.message_id for c in second)
+    assert first[0].claim_id != second[0].claim_id
+
+
+async def test_each_segment_is_claimed_by_itself(stage: Stage) -> None:
+    await stage.accept(stage.message(body="x" * 300, segments=2))
+    assert [(c.segment, c.segments) for c in await stage.claim()] == [(1, 2), (2, 2)]
+
+
+async def test_open_claims_tell_whose_and_how_many(stage: Stage) -> None:
+    await stage.accept(stage.message(), stage.message())
+    first, second = await stage.claim()
+    [opened] = await stage.store.open_claims(TERM)
+    assert (opened.dispatcher, opened.term, opened.segments) == ("columbus-1", TERM, 2)
+    assert (opened.claim_id, opened.claim_for_s) == (first.claim_id, 5.0)
+    await stage.store.settle([submitted(first), submitted(second, "0af4")])
+    assert list(await stage.store.open_claims(TERM)) == []
+
+
+# -- settling
+
+
+async def test_an_answer_makes_it_submitted_and_a_repeat_changes_nothing(stage: Stage) -> None:
+    claim = await stage.sent()
+    for _ in range(2):
+        await stage.store.settle([submitted(claim)])
+    view = await stage.view(claim.message_id)
+    assert view.state is State.SUBMITTED
+    assert (view.segments[0].carrier, view.segments[0].carrier_message_id) == (CARRIER, "0af3")
+    assert [event.state for event in view.events] == [State.ACCEPTED, State.SUBMITTED]
+
+
+async def test_refused_for_good_is_failed_with_the_carriers_code(stage: Stage) -> None:
+    claim = await stage.sent()
+    await stage.store.settle([result(claim, SubmitOutcome.FAILED, command_status=0x0B)])
+    [segment] = (await stage.view(claim.message_id)).segments
+    assert (segment.state, segment.command_status) == (State.FAILED, 0x0B)
+
+
+async def test_refused_for_now_is_claimed_again_as_a_new_attempt(stage: Stage) -> None:
+    claim = await stage.sent()
+    await stage.store.settle([result(claim, SubmitOutcome.QUEUED)])
+    [again] = await stage.claim()
+    assert (again.message_id, again.attempt) == (claim.message_id, 2)
+
+
+async def test_a_retry_waits_for_its_time(stage: Stage) -> None:
+    claim = await stage.sent()
+    await stage.store.settle([result(claim, SubmitOutcome.QUEUED, retry_after_s=30)])
+    assert await stage.store.release_due(TERM, 10) == 0
+    assert await stage.claim() == []
+    await stage.pass_time(MINUTE)
+    assert await stage.store.release_due(TERM, 10) == 1
+    assert [c.attempt for c in await stage.claim()] == [2]
+
+
+async def test_an_answer_for_an_older_attempt_does_not_touch_the_new_one(stage: Stage) -> None:
+    claim = await stage.sent()
+    await stage.store.settle([result(claim, SubmitOutcome.QUEUED)])
+    await stage.claim()
+    await stage.store.settle([result(claim, SubmitOutcome.FAILED)])
+    assert await stage.state(claim.message_id) is State.SUBMITTING
+
+
+async def test_a_message_is_delivered_when_all_its_segments_are(stage: Stage) -> None:
+    await stage.accept(stage.message(body="x" * 300, segments=2))
+    first, second = await stage.claim()
+    await stage.store.settle([submitted(second, "0af4"), submitted(first, "0af3")])
+    await stage.store.receipts([receipt("0af3")])
+    assert await stage.state(first.message_id) is State.SUBMITTED
+    await stage.store.receipts([receipt("0af4")])
+    assert await stage.state(first.message_id) is State.DELIVERED
+
+
+async def test_answers_and_receipts_of_an_older_terms_claims_pass_and_nothing_else_of_it_does(
+    stage: Stage,
+) -> None:
+    """They are true whoever leads: what was sent was sent (failover rule 8)."""
+    assert stage.lead is not None
+    answered, receipted = await stage.sent(), await stage.sent()
+    await stage.store.settle([submitted(receipted, "77")])
+    queued = stage.message()
+    await stage.accept(queued)
+    await stage.lead(TERM + 1)
+    await stage.store.settle([submitted(answered, "78")])
+    await stage.store.receipts([receipt("77")])
+    for refused in (
+        stage.claim(),
+        stage.accept(stage.message()),
+        stage.store.give_up_claims(TERM, [answered.claim_id]),
+        stage.store.return_claims(TERM, "columbus-1", [answered.claim_id]),
+    ):
+        with pytest.raises(NotLeader):
+            await refused
+    stage.term = TERM + 1
+    assert await stage.state(answered.message_id) is State.SUBMITTED
+    assert await stage.state(receipted.message_id) is State.DELIVERED
+    assert [claim.message_id for claim in await stage.claim()] == [queued.id]

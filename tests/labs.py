@@ -1,0 +1,56 @@
+"""Whole labs for tests, by `sitectl`, as an operator starts and ends them.
+
+Their ports lie below those of other tests' servers; each worker of a parallel run has a stretch of its own.
+"""
+
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+
+from sitecontrol.cli import SITECTL
+from sitecontrol.lab import ownership, ports
+from sitecontrol.lab.control import read_lab
+from sitecontrol.lab.ports import SITES, SPAN
+from tests.ports import FIRST
+
+FIRST_BASE = 17_100
+WITHIN = 280.0  # seconds; the longest drill, on a busy machine
+
+
+def free_base(*, above: int = 0) -> int:
+    """Where the ports of a lab may begin, beyond those of one that begins at `above`. None free is a failure: a skipped
+    drill looks like one that held.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    stretch = (FIRST - FIRST_BASE) // SPAN // workers * SPAN
+    first = FIRST_BASE + worker * stretch
+    return ports.free_base(max(first, above + SPAN), first + stretch)
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Ours without the project's variables; wide enough for any table."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("HOTSITE_")}
+    return {**clean, "COLUMNS": "200", **more}
+
+
+def sitectl(
+    *words: str, folder: Path, env: Mapping[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [*SITECTL, *words, "--dir", str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=WITHIN,
+        env=env or environment(),
+        check=False,
+    )
+
+
+def left_of(folder: Path) -> list[psutil.Process]:
+    """What still runs of the lab in a folder."""
+    lab = read_lab(folder).lab
+    return ownership.processes_of([lab.id], [lab.installation.data_dir(site) for site in SITES])

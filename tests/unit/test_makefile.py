@@ -1,0 +1,56 @@
+"""`make setup` where Python cannot make a virtual environment: a cure is told, and nothing half-made is left."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+PYTHON = """#!/bin/sh
+echo "$@" >> {folder}/calls
+case "$*" in
+  *"import ensurepip"*) exit {ensurepip} ;;
+  "-m venv "*) mkdir -p "$3/bin"; printf '#!/bin/sh\\nexit 1\\n' > "$3/bin/python"; chmod +x "$3/bin/python"; exit 1 ;;
+esac
+"""
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+
+
+def setup(folder: Path, *, ensurepip: int) -> "subprocess.CompletedProcess[str]":
+    """`make setup` in a folder with our Makefile, by a Python that lacks ensurepip, or fails while it makes .venv."""
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+        shutil.copy(PROJECT / name, folder)
+    python = folder / "python"
+    python.write_text(PYTHON.format(folder=folder, ensurepip=ensurepip))
+    python.chmod(0o755)
+    command = ["make", "--no-print-directory", f"PYTHON={python}", "setup"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_without_ensurepip_the_package_is_named_and_no_environment_is_left(tmp_path: Path) -> None:
+    done = setup(tmp_path, ensurepip=1)
+    assert done.returncode != 0
+    assert "apt install python3-venv" in done.stderr
+    assert not (tmp_path / ".venv").exists()
+    assert "venv" not in (tmp_path / "calls").read_text()
+
+
+def test_an_environment_that_was_not_finished_is_removed(tmp_path: Path) -> None:
+    for _ in range(2):  # the second time as the first: nothing stands in the way
+        done = setup(tmp_path, ensurepip=0)
+        assert done.returncode != 0
+        assert ".venv could not be made" in done.stderr
+        assert "No module named pip" not in done.stderr
+        assert not (tmp_path / ".venv").exists()
+
+
+def test_an_environment_without_pip_is_made_anew(tmp_path: Path) -> None:
+    leftover = tmp_path / ".venv" / "bin" / "python"
+    leftover.parent.mkdir(parents=True)
+    leftover.write_text("#!/bin/sh\nexit 1\n")
+    leftover.chmod(0o755)
+    setup(tmp_path, ensurepip=0)
+    assert "-m venv .venv" in (tmp_path / "calls").read_text()
+    assert not leftover.exists()
