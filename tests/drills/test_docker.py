@@ -181,8 +181,8 @@ def test_a_service_is_given_only_the_secrets_that_it_reads() -> None:
         "dispatcher-1": tls | {"postgres-dispatch", "carrier-try"},
         "dispatcher-2": tls | {"postgres-dispatch", "carrier-try"},
         "healthcheck": tls | {"postgres-monitor"},
-        "migrate": {"tls-ca.pem", "postgres-migrate"},
-        "account": {"tls-ca.pem", "postgres-migrate"},
+        "migrate": {"postgres-migrate"},
+        "account": {"postgres-migrate"},
         "sitectl": {"tls-ca.pem", "operator-token"},
     }
     for place, name, service in everywhere():
