@@ -61,19 +61,19 @@ class Bodies:
         if announced is not None and announced > self._at_most:
             raise too_large(announced, self._at_most)
         content = request.content
-        if content.is_eof():  # it came with the headers, as nearly every body does: nothing to wait for
-            body = content.read_nowait()
-            if len(body) > self._at_most:
-                raise too_large(len(body), self._at_most)
-            return body
         try:
+            if content.is_eof():  # it came with the headers, as nearly every body does: nothing to wait for
+                body = content.read_nowait()
+                if len(body) > self._at_most:
+                    raise too_large(len(body), self._at_most)
+                return body
             async with asyncio.timeout(WITHIN_S):
                 return await self._all_of(content)
         except TimeoutError:
             raise Problem(
                 kind=TIMEOUT, detail=f"the body did not arrive within {WITHIN_S:g} s", close=True
             ) from None
-        except (web.RequestPayloadError, ConnectionError) as error:
+        except (web.RequestPayloadError, ConnectionError) as error:  # the latter: its client has gone meanwhile
             raise broken(error) from None
 
     async def _all_of(self, content: StreamReader) -> bytes:
