@@ -73,7 +73,10 @@ class Bodies:
             raise Problem(
                 kind=TIMEOUT, detail=f"the body did not arrive within {WITHIN_S:g} s", close=True
             ) from None
-        except (web.RequestPayloadError, ConnectionError) as error:  # the latter: its client has gone meanwhile
+        except (
+            web.RequestPayloadError,
+            ConnectionError,
+        ) as error:  # the latter: its client has gone meanwhile
             raise broken(error) from None
 
     async def _all_of(self, content: StreamReader) -> bytes:

@@ -49,6 +49,18 @@ def problem(status: int, title: str, detail: str, **more: Any) -> web.Response:
     return web.json_response(body, status=status, content_type="application/problem+json")
 
 
+@web.middleware
+async def told_as_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """What aiohttp refuses by itself (no such path, another method, too much) is told as all else is."""
+    try:
+        return await handler(request)
+    except web.HTTPClientError as error:
+        response = problem(error.status, error.reason, f"{request.method} {request.path} is not served here")
+        if "Allow" in error.headers:
+            response.headers["Allow"] = error.headers["Allow"]
+        return response
+
+
 class AgentApi:
     def __init__(
         self, state: AgentState, etcd: Etcd, operator_token: str, registry: CollectorRegistry
@@ -59,7 +71,7 @@ class AgentApi:
         self._registry = registry
 
     def app(self) -> web.Application:
-        app = web.Application(client_max_size=MAX_BODY_BYTES)
+        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[told_as_problems])
         app.router.add_get("/health", self.health)
         app.router.add_get("/ready", self.ready)
         app.router.add_get("/live", self.live)
