@@ -20,6 +20,7 @@ from replication.errors import NodeError
 SHORT_PAGE_HEADER = 24
 LONG_PAGE_HEADER = 40  # the first page of a segment file
 ALIGNMENT = 8
+SHUTDOWN_RECORD_MAX = 512  # bytes, with the headers of pages in between; about 120 in PostgreSQL 15 to 18
 
 
 class ClusterState(StrEnum):
@@ -88,6 +89,12 @@ def shutdown_record_length(waldump: str) -> int:
     if match is None:
         raise NodeError(f"the last checkpoint is not that of a clean shutdown: {waldump.strip()!r}")
     return int(match[1])
+
+
+def segment_name(timeline: int, position: int, *, segment_bytes: int) -> str:
+    """The file in pg_wal that holds `position`."""
+    number, per_log = position // segment_bytes, (1 << 32) // segment_bytes
+    return f"{timeline:08X}{number // per_log:08X}{number % per_log:08X}"
 
 
 def record_end(begin: int, length: int, *, segment_bytes: int, block_bytes: int) -> int:

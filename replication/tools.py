@@ -40,12 +40,20 @@ class Tools:
         """Where the record of the last clean shutdown as a primary ends; None if there was none."""
         if found.state is not ClusterState.SHUT_DOWN:
             return None
+        wal = data_dir / "pg_wal"
+        # The segment is named: without, pg_waldump learns their size from whichever file it comes across first, and
+        # gives up when that is one that was only made ready, and is all zeros. The record may end in the next.
+        segments = [
+            control.segment_name(found.checkpoint_timeline, position, segment_bytes=found.segment_bytes)
+            for position in (found.checkpoint, found.checkpoint + control.SHUTDOWN_RECORD_MAX)
+        ]
+        named = [name for name in dict.fromkeys(segments) if name == segments[0] or (wal / name).exists()]
         record = await self._run(
             "pg_waldump",
-            *("--path", str(data_dir / "pg_wal")),
-            *("--timeline", str(found.checkpoint_timeline)),
+            *("--path", str(wal)),
             *("--start", lsn.show(found.checkpoint)),
             *("--limit", "1"),
+            *named,
             deadline=QUICK_S,
         )
         return control.record_end(

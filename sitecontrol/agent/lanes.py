@@ -17,6 +17,7 @@ from sitecontrol.leadership.facts import Facts
 log = structlog.get_logger()
 
 PAUSE_AFTER_FAILURE = 0.2  # seconds before a lane tries again
+PAUSE_BEFORE_REPEAT = 0.2  # or does once more what it has just done: it changed nothing that is seen yet
 
 
 class Lanes:
@@ -31,6 +32,7 @@ class Lanes:
         self._done = done
         self._clock = clock
         self._running: dict[Lane, tuple[Effect, asyncio.Task[None]]] = {}
+        self._ended: dict[Lane, tuple[Effect, float]] = {}  # the last one of each lane, and when
 
     def busy_with(self, lane: Lane) -> Effect | None:
         entry = self._running.get(lane)
@@ -46,12 +48,18 @@ class Lanes:
             if not isinstance(effect, Fence) or isinstance(busy[0], Fence):
                 return
             busy[1].cancel()
+        elif self._just_done(decision.lane, effect):
+            return
         log.info("decided", rule=decision.rule, effect=type(effect).__name__, sentence=decision.sentence)
         previous = busy[1] if busy else None
         task = asyncio.create_task(
             self._run(decision.lane, effect, facts, previous), name=f"effect-{decision.rule}"
         )
         self._running[decision.lane] = (effect, task)
+
+    def _just_done(self, lane: Lane, effect: Effect) -> bool:
+        last = self._ended.get(lane)
+        return last is not None and last[0] == effect and self._clock.now() - last[1] < PAUSE_BEFORE_REPEAT
 
     async def _run(
         self, lane: Lane, effect: Effect, facts: Facts, previous: asyncio.Task[None] | None
@@ -73,6 +81,7 @@ class Lanes:
             current = self._running.get(lane)
             if current is not None and current[1] is asyncio.current_task():
                 del self._running[lane]
+                self._ended[lane] = (effect, self._clock.now())
             self._done()
 
     async def stop(self) -> None:

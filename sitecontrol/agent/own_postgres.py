@@ -16,7 +16,7 @@ import structlog
 from replication import standbys
 from replication.binaries import find
 from replication.configuration import Primary, Standby
-from replication.control import ClusterState
+from replication.control import ClusterState, ControlData
 from replication.directory import sync_folder
 from replication.errors import NeedsClone, NodeError, NotReady
 from replication.node import Node, NodeSettings
@@ -140,8 +140,7 @@ class OwnPostgres:
         if self._node.needs_clone():
             return PgFacts(state=PgState.UNUSABLE)
         control = await self._node.control_data()
-        clean = control.state is ClusterState.SHUT_DOWN
-        clean_end = await self._node.shutdown_lsn(control) if clean else None
+        clean_end = await self._clean_end(control)
         return PgFacts(
             state=PgState.STOPPED,
             system_id=control.system_id,
@@ -154,6 +153,16 @@ class OwnPostgres:
             failed_starts=self._failed_starts,
             unfinished=self.unfinished,
         )
+
+    async def _clean_end(self, control: ControlData) -> int | None:
+        """Where a clean shutdown as a primary ended. None: there was none, or nobody can tell: that proves as little."""
+        if control.state is not ClusterState.SHUT_DOWN:
+            return None
+        try:
+            return await self._node.shutdown_lsn(control)
+        except NodeError as error:
+            log.warning("shutdown_not_read", error=str(error))
+            return None
 
     async def _learn(self, *, follows: str | None) -> None:
         control = await self._node.control_data()

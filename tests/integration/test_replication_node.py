@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import shutil
 import signal
 from contextlib import aclosing
 from itertools import pairwise
@@ -218,6 +219,21 @@ async def test_a_clean_shutdown_ends_where_the_standby_has_flushed_to(nodes: Nod
     assert end is not None
     assert end == received
     assert end > (await a.control_data()).checkpoint  # which is where the record begins
+
+
+async def test_the_end_of_a_shutdown_is_read_past_segments_that_were_only_made_ready(nodes: Nodes) -> None:
+    """pg_waldump asks the first file that it comes across how large segments are; those hold nothing but zeros."""
+    a = await nodes.primary("a")
+    await a.stop()
+    end = await a.shutdown_lsn()
+    wal = a.settings.data_dir / "pg_wal"
+    for number in range(200, 232):  # a folder lists them in no order that could be relied upon
+        ready = wal / f"00000001{0:08X}{number:08X}"
+        ready.write_bytes(bytes(16 * 1024))
+        shutil.copystat(wal.parent / "PG_VERSION", ready)
+        ready.chmod(0o644)
+    assert end is not None
+    assert await a.shutdown_lsn() == end
 
 
 async def test_records_end_where_the_next_ones_begin(nodes: Nodes) -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sitecontrol.agent.lanes import Lanes
+from sitecontrol.agent.lanes import PAUSE_BEFORE_REPEAT, Lanes
 from sitecontrol.agent.memory import Memory
 from sitecontrol.agent.monitor import Monitor, Running
 from sitecontrol.agent.row import CONTROL, statements
@@ -19,6 +19,7 @@ from sitecontrol.leadership.transactions import REASONED_FROM, Transaction, Writ
 from sitecontrol.records import Initialize, Phase, Sync
 from sitecontrol.settings import FailoverSettings
 from sitecontrol.view import Entry, Snapshot
+from tests.unit.held_clock import HeldClock
 from tests.unit.leadership_facts import (
     COLUMBUS,
     DENVER,
@@ -105,6 +106,25 @@ def test_a_swap_is_timed_from_when_it_was_first_seen_and_its_end_is_remembered()
     assert (memory.swap_seen_at, memory.held_at) == (10.0, 11.0)
     memory.look(12.0, cluster(), standby(), DENVER)
     assert (memory.swap_seen_at, memory.swap_ended_at) == (None, 12.0)
+
+
+async def test_an_effect_that_changed_nothing_is_not_repeated_at_once():
+    """Else a fence that nothing comes of is carried out a hundred times a second."""
+    recorder, done, clock = Recorder(), asyncio.Event(), HeldClock()
+    recorder.go.set()
+    lanes = Lanes(recorder.execute, done.set, clock)
+    fence = Fence(reason="test")
+    lanes.offer(decision(fence), at_columbus())
+    await done.wait()
+    lanes.offer(decision(fence), at_columbus())
+    assert lanes.busy_with(Lane.POSTGRES) is None
+    lanes.offer(decision(Open()), at_columbus())  # anything else is not held back
+    assert lanes.busy_with(Lane.POSTGRES) == Open()
+    await lanes.stop()
+    await clock.advance(PAUSE_BEFORE_REPEAT)
+    lanes.offer(decision(Open()), at_columbus())
+    assert lanes.busy_with(Lane.POSTGRES) == Open()
+    await lanes.stop()
 
 
 def writer(**change) -> Writer:
