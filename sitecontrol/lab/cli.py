@@ -98,9 +98,7 @@ def up(
         wanted["carriers"] = carriers
     passwords = _passwords(wanted.get("carriers", ()), password_files)
     with told():
-        if fresh:
-            startup.remove(options.lab)
-        plan = startup.prepare(options.lab, wanted, passwords)
+        plan = startup.prepare(options.lab, wanted, passwords, fresh=fresh)
     start(options, plan, foreground=not detach)
     if not detach:
         _stay(options, plan)

@@ -48,8 +48,7 @@ def run_demo(options: Globals, *, keep: bool, customers: int, base_port: int) ->
     options = replace(options, directory=options.directory or DEFAULT_DIR)
     console = options.console
     began = time.monotonic()
-    startup.remove(options.lab)
-    plan = startup.prepare(options.lab, {"base_port": base_port}, {})
+    plan = startup.prepare(options.lab, {"base_port": base_port}, {}, fresh=True)
     outages = plan.directory.root / "outages.csv"
     make_outages(outages, customers=customers, seed=SEED)
     start(options, plan, foreground=not keep)

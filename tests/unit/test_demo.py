@@ -166,6 +166,10 @@ class Lab:
         self.plan = SimpleNamespace(directory=SimpleNamespace(root=folder), ports=PortPlan(7_100))
         self.found: Findings | BaseException = GOOD
 
+    def prepare(self, *_given: object, fresh: bool) -> SimpleNamespace:
+        self.done.append("made anew" if fresh else "made")
+        return self.plan
+
     async def tell_everybody(self, *_given) -> Findings:
         if isinstance(self.found, BaseException):
             raise self.found
@@ -175,8 +179,7 @@ class Lab:
 @pytest.fixture
 def lab(tmp_path, monkeypatch) -> Lab:
     lab = Lab(tmp_path)
-    monkeypatch.setattr(demo.startup, "remove", lambda _folder: lab.done.append("removed"))
-    monkeypatch.setattr(demo.startup, "prepare", lambda *_given: lab.plan)
+    monkeypatch.setattr(demo.startup, "prepare", lab.prepare)
     monkeypatch.setattr(demo, "start", lambda *_given, **_more: lab.done.append("started"))
     monkeypatch.setattr(demo, "bring_down", lambda _plan: lab.done.append("ended"))
     monkeypatch.setattr(demo, "_tell_everybody", lab.tell_everybody)
@@ -194,7 +197,7 @@ def run(lab: Lab, *words: str) -> tuple[int, str]:
 def test_a_demo_in_which_every_check_held_exits_with_0_and_leaves_nothing_running(lab):
     code, output = run(lab)
     assert code == 0
-    assert lab.done == ["removed", "started", "ended"]
+    assert lab.done == ["made anew", "started", "ended"]
     assert "--keep" in output
 
 
