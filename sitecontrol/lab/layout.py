@@ -44,6 +44,11 @@ class LabDir:
         return self.root / "accounts.json"
 
     @property
+    def key_file(self) -> Path:
+        """The key of the lab's account, and nothing else."""
+        return self.secrets / "account-key"
+
+    @property
     def wan_config(self) -> Path:
         return self.root / "configs" / "wan.json"
 

@@ -213,7 +213,7 @@ class BringUp:
         config = str(directory.config(SITES[0]))
         await self._command("migrate", "--config", config)
         self._tell("the schema is in place", time.monotonic() - self._started)
-        key_file = directory.secrets / "account-key"
+        key_file = directory.key_file
         await self._command(
             *("account", "add", "--config", config, "--account", ACCOUNT, "--program", PROGRAM),
             *("--source", SHORT_CODE, "--on-doubt", "resend", "--key-file", str(key_file)),

@@ -128,7 +128,7 @@ def test_a_bad_row_is_named_with_its_line_and_what_is_wrong(tmp_path, lines, tol
 def printed(findings: Findings) -> str:
     console = Console(width=140)
     with console.capture() as capture:
-        print_report(console, findings, SimpleNamespace(ports=PortPlan(7_100)), took=61.0)
+        print_report(console, findings, took=61.0)
     return capture.get()
 
 
@@ -199,6 +199,7 @@ def test_a_demo_in_which_every_check_held_exits_with_0_and_leaves_nothing_runnin
     assert code == 0
     assert lab.done == ["made anew", "started", "ended"]
     assert "--keep" in output
+    assert "http://" not in output
 
 
 @pytest.mark.parametrize("what", BAD)
@@ -214,6 +215,8 @@ def test_a_lab_that_is_kept_runs_on_whatever_was_found(lab):
     assert code == 1
     assert "ended" not in lab.done
     assert "lab down" in output
+    pages = [line.split() for line in output.splitlines() if "http://" in line]
+    assert pages == [["columbus", "http://127.0.0.1:7101/"], ["denver", "http://127.0.0.1:7111/"]]
 
 
 @pytest.mark.parametrize(
