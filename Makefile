@@ -15,6 +15,7 @@ help:
 	@echo "make check   lint and types only"
 	@echo "make bench   how fast it is, as ratios within one run"
 	@echo "make lock    write requirements.lock anew from pyproject.toml"
+	@echo "make clean   end the labs of this folder, and remove what was made: .venv, labs, caches"
 
 setup: $(STAMP)
 
@@ -54,5 +55,17 @@ lock:
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --no-header --extra lab --extra dev pyproject.toml --output-file requirements.lock
 
+# A lab outlives the command that started it: it is ended before its programs and data go from under it. One that was
+# ended has no pid files, so no sitectl is needed to know it.
 clean:
-	rm -rf $(VENV) .lab .mypy_cache .ruff_cache .pytest_cache
+	@for lab in .lab .lab-demo; do \
+	  test -e $$lab/.hotsite-lab || continue; \
+	  if test -x $(BIN)/sitectl; then \
+	    $(BIN)/sitectl lab down --purge --dir $$lab \
+	      || { echo "nothing was removed: the lab in $$lab could not be ended; what is said above tells why" >&2; exit 1; }; \
+	  elif ls $$lab/run/*.json >/dev/null 2>&1; then \
+	    echo "nothing was removed: the lab in $$lab may still run, and $(BIN)/sitectl, which ends it, is gone:" \
+	         "\`make setup\` first" >&2; exit 1; \
+	  fi; \
+	done
+	rm -rf $(VENV) .lab .lab-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -17,6 +17,7 @@ class Condition:
     links_bound: int
     links: int
     in_step: bool  # a standby of our site holds every acknowledged commit, as etcd says
+    schema_awaited: str | None = None  # why the schema cannot be used yet
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -26,6 +27,8 @@ class Condition:
             reasons.append(self.state.sentence)
         if self.links and not self.links_bound:
             reasons.append(f"None of the {self.links} carrier links is bound.")
+        if self.schema_awaited is not None:
+            reasons.append(self.schema_awaited)
         return tuple(reasons)
 
     @property

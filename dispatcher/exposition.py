@@ -56,6 +56,7 @@ class Exposition(Collector):
             links_bound=self._engine.links_bound,
             links=len(self._engine.links),
             in_step=in_step(self._leadership.snapshot, self._settings),
+            schema_awaited=self._engine.sender.schema.reason,
         )
 
     def status(self) -> dict[str, Any]:

@@ -115,7 +115,8 @@ class Doubt:
                 except Unavailable:
                     pass
                 except asyncpg.PostgresError as error:
-                    log.error("doubt_failed", error=str(error))  # noqa: TRY400 # the database's words say it
+                    if not self._sender.schema.is_awaited(error):
+                        log.error("doubt_failed", error=str(error))  # noqa: TRY400 # the database's words say it
             self._sender.forget_old_claims()
 
     async def _end_claims(self) -> None:
@@ -123,6 +124,7 @@ class Doubt:
             claims = await self._leadership.run(
                 lambda store, term: store.open_claims(term), lane=Lane.CLAIM, hold_for=0.0
             )
+        self._sender.schema.works()
         verdict = judge(
             claims,
             seen=self._seen,

@@ -27,6 +27,7 @@ import structlog
 from dispatcher.engine import outcome
 from dispatcher.engine.backlog import Backlog, Claimed
 from dispatcher.engine.results import Results
+from dispatcher.engine.schema import SchemaSeen
 from dispatcher.leadership import Lane, Leadership, Unavailable
 from dispatcher.metrics import Metrics
 from dispatcher.model import Claim
@@ -88,6 +89,7 @@ class Sender:
         self.tasks = Tasks("sender")
         self.claiming = asyncio.Lock()  # held while a claim is asked for
         self.issued: dict[int, float] = {}  # claims that reached us, and when
+        self.schema = SchemaSeen()
         self.unanswered = 0  # segments written and without an answer
         self.all_answered = asyncio.Event()
         self.all_answered.set()
@@ -162,7 +164,9 @@ class Sender:
             if not self.may_send:  # it may have changed while this waited for its connection
                 return 0.0, ()
             before = self._clock.now()
-            return before, await store.claim(term, self._identity, limit, self._settings.claim_for)
+            claims = await store.claim(term, self._identity, limit, self._settings.claim_for)
+            self.schema.works()
+            return before, claims
 
         async with self.claiming:
             try:
@@ -170,7 +174,8 @@ class Sender:
             except Unavailable:
                 return 0
             except asyncpg.PostgresError as error:
-                log.error("claim_failed", error=str(error))  # noqa: TRY400 # the database's words say it
+                if not self.schema.is_awaited(error):
+                    log.error("claim_failed", error=str(error))  # noqa: TRY400 # the database's words say it
                 await self._clock.sleep(TROUBLE_PAUSE_S)
                 return 0
             now = self._clock.now()

@@ -149,8 +149,11 @@ def of_http(error: web.HTTPException) -> Problem:
         return Problem(kind=NOT_FOUND, detail="nothing is served at this address; /docs lists what is")
     if isinstance(error, web.HTTPMethodNotAllowed):
         allowed = ", ".join(sorted(error.allowed_methods))
+        verb = "is" if len(error.allowed_methods) == 1 else "are"
         return Problem(
-            kind=METHOD, detail=f"{error.method} is not served here; {allowed} is", headers={"Allow": allowed}
+            kind=METHOD,
+            detail=f"{error.method} is not served here; {allowed} {verb}",
+            headers={"Allow": allowed},
         )
     if isinstance(error, web.HTTPRequestEntityTooLarge):
         return Problem(kind=TOO_LARGE, detail=error.text or "", close=True)

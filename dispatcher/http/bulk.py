@@ -23,6 +23,7 @@ from dispatcher.http.access import Access
 from dispatcher.http.lines import LineCutter, Overlong
 from dispatcher.http.messages import Messages, refused_row
 from dispatcher.http.problem import (
+    MALFORMED,
     TIMEOUT,
     TOO_MANY_STREAMS,
     UNAVAILABLE,
@@ -47,6 +48,14 @@ WRITE_LINES: Final = 500  # written at once
 # Results kept for a caller that sends everything before it reads, beyond what the sockets hold.
 WRITE_BUFFER_BYTES: Final = 4_000_000
 RETRY_AFTER_S: Final = 5.0
+EMPTY: Final = (
+    "the body is empty; send `Content-Type: application/x-ndjson` and a line for each message, each a JSON object: "
+    "`curl --data-binary @messages.ndjson`"
+)
+# What `curl -d @FILE` makes of a file: one line of all its objects.
+JOINED: Final = (
+    "; a line holds one JSON object (curl: `--data-binary @FILE` keeps the lines' ends, `-d` removes them)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +98,8 @@ class Bulk:
     async def send(self, request: web.Request) -> web.StreamResponse:
         key = await self._access.caller(request)
         body.check_type(request, body.NDJSON)
+        if request.content.at_eof():  # known with the headers: whoever forgot the file would be told 200
+            raise Problem(kind=MALFORMED, detail=EMPTY)
         account_id = key.account_id
         self._check_room(account_id)
         self._streams[account_id] += 1
@@ -179,7 +190,7 @@ class LineTaker:
             row = self._messages.compose(asked, await self._program(asked.program))
             return Sent(number, row, await self._intake.offer(row))
         except Problem as problem:
-            return Refused(number, problem)
+            return Refused(number, hinted(problem))
         except Unavailable as reason:
             return Refused(number, answers.unavailable(reason))
 
@@ -196,6 +207,13 @@ class LineTaker:
             self._may_look_up = False
             return await self._messages.program(self._account_id, name)
         return self._messages.usable(program, self._account_id, name)
+
+
+def hinted(problem: Problem) -> Problem:
+    """What is wrong with a line, and the likely cause when more follows its object."""
+    if problem.kind is MALFORMED and problem.detail.startswith("trailing characters"):
+        problem.detail += JOINED
+    return problem
 
 
 class Reader:

@@ -67,7 +67,7 @@ CALLS: Final = (
         request_type="application/x-ndjson",
         answers={200: schemas.LineAnswer},
         answer_type="application/x-ndjson",
-        problems=(*OF_A_KEY, problem.MEDIA_TYPE, problem.TOO_MANY_STREAMS),
+        problems=(*OF_A_KEY, problem.MALFORMED, problem.MEDIA_TYPE, problem.TOO_MANY_STREAMS),
     ),
     Call(
         name="list",

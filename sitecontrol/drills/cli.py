@@ -115,6 +115,10 @@ async def run_all(options: Globals, orders: Sequence[Order], report: Path | None
         await control.state()  # a lab that does not run will not become whole, however long one waits
         for order in orders:
             await wait_until_whole(control, WHOLE_WITHIN)
+            if (
+                not console.is_terminal
+            ):  # where no status line is drawn, half a minute of silence looks like a hang
+                click.echo(f"{order.drill.name}: takes about {order.drill.takes}", err=True)
             with console.status(f"{order.drill.name}: {order.drill.summary}") as shown:
 
                 def say(what: str, name: str = order.drill.name) -> None:

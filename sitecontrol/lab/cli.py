@@ -98,9 +98,7 @@ def up(
         wanted["carriers"] = carriers
     passwords = _passwords(wanted.get("carriers", ()), password_files)
     with told():
-        if fresh:
-            startup.remove(options.lab)
-        plan = startup.prepare(options.lab, wanted, passwords)
+        plan = startup.prepare(options.lab, wanted, passwords, fresh=fresh)
     start(options, plan, foreground=not detach)
     if not detach:
         _stay(options, plan)
@@ -209,6 +207,7 @@ def logs(options: Globals, process: str, *, lines: int, follow: bool) -> None:
     file = files[process]
     if not file.exists():
         raise Problem(f"{process} has no log yet: it was never started", Exit.FAILED)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and tail would complain of `| head`
     os.execvp("tail", ["tail", "-n", str(lines), *(["-F"] if follow else []), str(file)])  # noqa: S606 # tail does it best
 
 
@@ -220,7 +219,10 @@ def logs(options: Globals, process: str, *, lines: int, follow: bool) -> None:
 @click.option("--for", "seconds", type=Amount(0, 86_400), help="Heal after so many seconds.")
 @with_globals
 def fault(options: Globals, name: str, *, site: str | None, seconds: float | None) -> None:
-    """Break one thing, by hand. `lab heal` mends it."""
+    """Break one thing, by hand. `lab heal` mends it.
+
+    Nothing asks for confirmation: it reaches nothing but a lab, and a lab is there to be broken.
+    """
     where = run(_strike(options, name, site))
     if not options.as_json:
         options.console.print(f"{name} at {where}: {FAULTS[name].summary}")

@@ -13,8 +13,10 @@ import aiohttp
 
 from sitecontrol.lab.errors import LabUnreachableError
 from sitecontrol.lab.layout import LabDir
+from sitecontrol.lab.pidfiles import read_pid
 from sitecontrol.lab.plan import Lab, Plan, Process
 from sitecontrol.lab.ports import SITES
+from sitecontrol.lab.remains import Remains
 
 TIMEOUT = aiohttp.ClientTimeout(total=3.0)
 
@@ -115,7 +117,15 @@ class LabControl:
                 "the WAN emulator does not answer, so no line can be cut or mended: `sitectl lab status` tells "
                 "whether it runs, `sitectl lab logs wan` what it said last"
             )
-        return f"the lab in {self.plan.directory.root} does not run (or hangs): `sitectl lab up` starts it"
+        directory = self.plan.directory
+        again = f"`sitectl lab down --dir {directory.root}` ends what runs of it, and then `sitectl lab up` starts it"
+        if (
+            read_pid(directory.supervisor_pidfile) is not None
+        ):  # not by its lock: it may be about to take that
+            return f"the supervisor of the lab in {directory.root} does not answer: {again}"
+        if Remains.of(directory).processes():
+            return f"the supervisor of the lab in {directory.root} is gone, and its processes run on: {again}"
+        return f"the lab in {directory.root} does not run: `sitectl lab up` starts it"
 
     # -- the processes of the system ---------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ from sitecontrol.lab.demo_report import Findings, print_report
 from sitecontrol.lab.faults import other_site
 from sitecontrol.lab.outages import make_outages, read_outages
 from sitecontrol.lab.plan import Plan
+from sitecontrol.lab.ports import SITES
 from sitecontrol.lab.shutdown import bring_down
 from sitecontrol.lab.starting import start
 
@@ -48,18 +49,20 @@ def run_demo(options: Globals, *, keep: bool, customers: int, base_port: int) ->
     options = replace(options, directory=options.directory or DEFAULT_DIR)
     console = options.console
     began = time.monotonic()
-    startup.remove(options.lab)
-    plan = startup.prepare(options.lab, {"base_port": base_port}, {})
+    plan = startup.prepare(options.lab, {"base_port": base_port}, {}, fresh=True)
     outages = plan.directory.root / "outages.csv"
     make_outages(outages, customers=customers, seed=SEED)
-    start(options, plan, foreground=not keep)
+    start(options, plan, foreground=not keep, to_try=False)
     try:
         findings = asyncio.run(_tell_everybody(plan, read_outages(outages), console))
-        print_report(console, findings, plan, took=time.monotonic() - began)
+        print_report(console, findings, took=time.monotonic() - began)
     finally:
         if not keep:
             bring_down(plan.directory)
     if keep:
+        console.print("The NOC pages:")
+        for site in SITES:
+            console.print(f"  {site:9} http://127.0.0.1:{plan.ports.place(site).healthcheck}/")
         console.print(f"The lab still runs; `sitectl lab down --dir {options.lab}` ends it.")
     else:
         console.print(

@@ -6,8 +6,6 @@ from rich.console import Console
 from rich.table import Table
 
 from sitecontrol.drills.measure import Duplicates
-from sitecontrol.lab.plan import Plan
-from sitecontrol.lab.ports import SITES
 
 PAUSE_LIMIT = 5.0  # seconds, as in the drills of a lost site
 
@@ -72,7 +70,7 @@ class Findings:
 VERDICTS = {True: "[green]holds[/]", False: "[bold red]does not hold[/]", None: "[dim]-[/]"}
 
 
-def print_report(console: Console, findings: Findings, plan: Plan, *, took: float) -> None:
+def print_report(console: Console, findings: Findings, *, took: float) -> None:
     table = Table(title="What became of it", title_justify="left")
     table.add_column("what")
     table.add_column("how much", justify="right")
@@ -82,7 +80,5 @@ def print_report(console: Console, findings: Findings, plan: Plan, *, took: floa
     console.print(table)
     for sentence in findings.missed:
         console.print(f"[red]{sentence}[/]")
-    pages = "  ".join(f"{site} http://127.0.0.1:{plan.ports.place(site).healthcheck}/" for site in SITES)
     verdict = "[bold green]Nothing was lost.[/]" if findings.ok else "[bold red]Not every check held.[/]"
     console.print(f"{verdict} It took {took:.0f} s.")
-    console.print(f"The NOC page (while the lab runs): {pages}")

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from replication.binaries import Binaries
 from replication.binaries import find as find_postgres
 from replication.errors import ToolsMissing
-from sitecontrol.etcd.binaries import EtcdMissing, find_etcd
+from sitecontrol.etcd.binaries import EtcdBinary, EtcdMissing, find_etcd
 from sitecontrol.lab.errors import LabRefusedError
 from sitecontrol.lab.ports import SITES
 
@@ -43,14 +44,21 @@ class Installation(BaseModel):
         return self.postgres_home(site) / "data"
 
 
+def look(lab_dir: Path) -> Installation:
+    """What `install` will find, as far as it can be told before there is a folder. Changes nothing."""
+    etcd, postgres, user = _find()
+    return Installation(
+        etcd=etcd.path,
+        etcd_from_wheel=etcd.lab_only,
+        postgres_bin=postgres.folder,
+        run_as=user,
+        postgres_root=_postgres_root(lab_dir, user),
+    )
+
+
 def install(lab_dir: Path) -> Installation:
     """Decide and prepare everything of the above for a lab in `lab_dir`, which exists."""
-    try:
-        etcd = find_etcd()
-        postgres = find_postgres()
-    except (EtcdMissing, ToolsMissing) as error:
-        raise LabRefusedError(str(error)) from error
-    user = _postgres_user() if os.geteuid() == 0 else None
+    etcd, postgres, user = _find()
     root = _postgres_root(lab_dir, user)
     _prepare(root, user)
     bin_dir = postgres.folder
@@ -59,6 +67,15 @@ def install(lab_dir: Path) -> Installation:
     return Installation(
         etcd=etcd.path, etcd_from_wheel=etcd.lab_only, postgres_bin=bin_dir, run_as=user, postgres_root=root
     )
+
+
+def _find() -> tuple[EtcdBinary, Binaries, str | None]:
+    try:
+        etcd = find_etcd()
+        postgres = find_postgres()
+    except (EtcdMissing, ToolsMissing) as error:
+        raise LabRefusedError(str(error)) from error
+    return etcd, postgres, _postgres_user() if os.geteuid() == 0 else None
 
 
 def _postgres_user() -> str:

@@ -44,6 +44,11 @@ class LabDir:
         return self.root / "accounts.json"
 
     @property
+    def key_file(self) -> Path:
+        """The key of the lab's account, and nothing else."""
+        return self.secrets / "account-key"
+
+    @property
     def wan_config(self) -> Path:
         return self.root / "configs" / "wan.json"
 
@@ -87,12 +92,16 @@ class LabDir:
         """Whether a lab was ever made here, so that everything below may be written or removed."""
         return (self.root / ".hotsite-lab").exists()
 
-    def create(self) -> None:
-        """Make the folders. Refuses a folder that holds something else."""
+    def refuse_foreign(self) -> None:
+        """A folder that holds something else is no place for a lab."""
         if self.root.exists() and not self.root.is_dir():
             raise LabRefusedError(f"{self.root} is no folder: choose another --dir")
         if self.root.exists() and not self.is_ours and any(self.root.iterdir()):
             raise LabRefusedError(f"{self.root} is not empty and not a lab: choose another --dir")
+
+    def create(self) -> None:
+        """Make the folders. Refuses a folder that holds something else."""
+        self.refuse_foreign()
         self.root.mkdir(parents=True, exist_ok=True)
         (self.root / ".hotsite-lab").touch()
         for folder in ("configs", "state", "etcd", "carriers", "logs", "run"):

@@ -1,6 +1,7 @@
 """Starting a lab from the terminal: the steps as they are reached, and what to do with it then."""
 
 import asyncio
+import shlex
 import subprocess
 
 from sitecontrol.cli.session import Exit, Globals, Problem
@@ -16,8 +17,8 @@ UP_WITHIN = 180.0  # seconds; a lab on an idle machine takes less than fifteen
 POLL = 0.2
 
 
-def start(options: Globals, plan: Plan, *, foreground: bool) -> None:
-    """Start the supervisor and wait until the lab is whole.
+def start(options: Globals, plan: Plan, *, foreground: bool, to_try: bool = True) -> None:
+    """Start the supervisor and wait until the lab is whole. `to_try`: tell how a text is sent by hand.
 
     Interrupted, it ends what was started. When the lab does not come up, one in the foreground is ended; a detached
     one is left as it is, to be looked at, until `lab down`.
@@ -42,7 +43,7 @@ def start(options: Globals, plan: Plan, *, foreground: bool) -> None:
         if foreground:
             bring_down(plan.directory)
         raise Problem(str(error), Exit(error.exit_code)) from error
-    _introduce(options, plan)
+    _introduce(options, plan, to_try=to_try)
 
 
 async def _wait_until_up(options: Globals, plan: Plan, supervisor: subprocess.Popen[bytes]) -> None:
@@ -64,26 +65,31 @@ async def _wait_until_up(options: Globals, plan: Plan, supervisor: subprocess.Po
             way.cancel()
 
 
-def _introduce(options: Globals, plan: Plan) -> None:
+def _introduce(options: Globals, plan: Plan, *, to_try: bool) -> None:
     if options.as_json:
         options.emit(asyncio.run(_status(plan)))
         return
     console = options.console
-    first = plan.dispatchers(SITES[0])[0][1]
     console.print(f"The lab is up in {plan.directory.root}.")
     for site in SITES:
         urls = "  ".join(f"http://127.0.0.1:{port}" for _, port in plan.dispatchers(site))
         console.print(f"  {site:9} takes messages at {urls}")
     console.print(f"  the NOC page is at http://127.0.0.1:{plan.ports.place(SITES[0]).healthcheck}/")
-    console.print("Send a text:")
-    key = plan.directory.accounts_file
-    program = accounts_of(plan)[0]["program"]
+    if to_try:
+        console.print("Send a text:")
+        console.print(
+            f"  {text_by_hand(plan, accounts_of(plan)[0]['program'])}", soft_wrap=True, markup=False
+        )
+
+
+def text_by_hand(plan: Plan, program: str) -> str:
+    """A command that sends a text, to be copied: it needs curl and nothing else."""
+    door = plan.dispatchers(SITES[0])[0][1]
+    key = f"$(cat {shlex.quote(str(plan.directory.key_file))})"
     body = f'{{"program":"{program}","to":"+12125550123","body":"Power is back.","reference":"first"}}'
-    console.print(
-        f"  curl -H \"Authorization: Bearer $(jq -r '.[0].key' {key})\" -H 'Content-Type: application/json'"
-        f" -d '{body}' http://127.0.0.1:{first}/v1/messages",
-        soft_wrap=True,
-        markup=False,
+    return (
+        f"curl -s -H \"Authorization: Bearer {key}\" -H 'Content-Type: application/json'"
+        f" -d '{body}' http://127.0.0.1:{door}/v1/messages"
     )
 
 

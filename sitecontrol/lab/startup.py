@@ -23,7 +23,7 @@ from sitecontrol.lab import ownership, render
 from sitecontrol.lab.child import BAD_SETTINGS, PROJECT
 from sitecontrol.lab.control import LabControl, read_lab
 from sitecontrol.lab.errors import LabError, LabRefusedError, LabTimeoutError, LabUnreachableError
-from sitecontrol.lab.installation import install
+from sitecontrol.lab.installation import Installation, install, look
 from sitecontrol.lab.layout import LabDir
 from sitecontrol.lab.plan import Kind, Lab, LabOptions, Plan
 from sitecontrol.lab.ports import SITES, is_free
@@ -35,14 +35,22 @@ ACCOUNT, PROGRAM, SHORT_CODE = "lab", "lab", "72255"
 Tell = Callable[[str, float], None]  # what is done, and after how many seconds
 
 
-def prepare(directory: Path, wanted: Mapping[str, object], carrier_passwords: Mapping[str, str]) -> Plan:
+def prepare(
+    directory: Path,
+    wanted: Mapping[str, object],
+    carrier_passwords: Mapping[str, str],
+    *,
+    fresh: bool = False,
+) -> Plan:
     """Check everything that can be checked, then write the lab's files. Starts nothing.
 
-    `wanted` are the options that were given; the others are those the lab was made with, or the defaults.
+    `wanted` are the options that were given; the others are those the lab was made with, or the defaults. `fresh`
+    forgets the lab that was there. What is refused has changed nothing: neither is a new folder left behind, nor are
+    an earlier lab's data and logs gone.
     """
     lab_dir = LabDir.at(directory)
     refuse_if_running(lab_dir)
-    before = read_lab(directory).lab if lab_dir.exists else None
+    before = read_lab(directory).lab if lab_dir.exists and not fresh else None
     kept = before.options.model_dump() if before is not None else {}
     options = LabOptions.model_validate({**kept, **wanted})
     if before is not None and options.base_port != before.options.base_port:
@@ -50,24 +58,28 @@ def prepare(directory: Path, wanted: Mapping[str, object], carrier_passwords: Ma
             f"the lab in {lab_dir.root} was made with --base-port {before.options.base_port}: use that, another "
             "--dir, or --fresh to make it anew"
         )
-    lab_dir.create()
-    lab = Lab(
-        id=before.id if before is not None else uuid.uuid4().hex[:12],
-        options=options,
-        installation=install(lab_dir.root),
-    )
-    plan = Plan(lab, lab_dir)
-    try:
-        refuse_unknown_hosts(plan)
-        refuse_if_taken(plan)
-    except LabRefusedError:
-        if before is None:
-            shutil.rmtree(
-                lab.installation.postgres_root
-            )  # it may lie outside the lab's folder: nobody would look
-        raise
+    lab_dir.refuse_foreign()
+    made_as = before.id if before is not None else uuid.uuid4().hex[:12]
+    lab = Lab(id=made_as, options=options, installation=look(lab_dir.root))
+    refuse_unknown_hosts(Plan(lab, lab_dir))
+    refuse_if_taken(Plan(lab, lab_dir))
+    if fresh:
+        remove(directory)
+    plan = Plan(lab.model_copy(update={"installation": _installed(lab_dir)}), lab_dir)
     render.write_all(plan, carrier_passwords)
     return plan
+
+
+def _installed(lab_dir: LabDir) -> Installation:
+    """Make the lab's folders; a new one goes again when its data have no place."""
+    is_new = not lab_dir.root.exists()
+    lab_dir.create()
+    try:
+        return install(lab_dir.root)
+    except LabRefusedError:
+        if is_new:
+            shutil.rmtree(lab_dir.root)
+        raise
 
 
 def refuse_if_running(lab_dir: LabDir) -> None:
@@ -201,7 +213,7 @@ class BringUp:
         config = str(directory.config(SITES[0]))
         await self._command("migrate", "--config", config)
         self._tell("the schema is in place", time.monotonic() - self._started)
-        key_file = directory.secrets / "account-key"
+        key_file = directory.key_file
         await self._command(
             *("account", "add", "--config", config, "--account", ACCOUNT, "--program", PROGRAM),
             *("--source", SHORT_CODE, "--on-doubt", "resend", "--key-file", str(key_file)),

@@ -17,6 +17,7 @@ from sitecontrol.lab import ownership, render, startup
 from sitecontrol.lab.errors import LabRefusedError
 from sitecontrol.lab.remains import Remains
 from tests.drills.test_configs import plan_in
+from tests.labs import free_base
 
 SLEEPER = "import sys, time; print('on', flush=True); time.sleep(600)"
 
@@ -112,3 +113,14 @@ def test_down_in_a_folder_without_a_lab_says_so(tmp_path: Path) -> None:
     told = lab(tmp_path, "down")
     assert told.exit_code == Exit.UNREACHABLE
     assert "no lab in" in told.stderr
+
+
+def test_what_outlives_the_supervisor_is_to_be_ended_before_another_start(tmp_path: Path) -> None:
+    plan = plan_in(tmp_path / "lab", base_port=free_base())
+    render.write_all(plan, {})
+    with running(mark=plan.lab.id):
+        told = lab(plan.directory.root, "status")
+        assert told.exit_code == Exit.UNREACHABLE
+        assert "its processes run on: `sitectl lab down --dir" in told.stderr
+    told = lab(plan.directory.root, "status")
+    assert "does not run: `sitectl lab up` starts it" in told.stderr

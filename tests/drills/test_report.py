@@ -1,7 +1,8 @@
 """What is said of a drill's runs: over a series of them, on the terminal, in JSON, by the exit code."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,6 +134,30 @@ def ran(monkeypatch) -> list[Order]:
 def run(*words: str) -> tuple[int, str]:
     result = CliRunner().invoke(sitectl, ["drill", "run", *words], obj=Globals(), env={"NO_COLOR": "1"})
     return result.exit_code, result.stdout
+
+
+def test_where_no_status_line_is_drawn_a_drill_says_when_it_begins(monkeypatch) -> None:
+    class Whole:
+        @classmethod
+        @asynccontextmanager
+        async def open(cls, _folder: Path) -> AsyncIterator["Whole"]:
+            yield cls()
+
+        async def state(self) -> None:
+            pass
+
+    async def whole(*_given: object) -> None:
+        pass
+
+    async def run_drill(*_given: object, **_more: object) -> Outcome:
+        return outcome(1.0)
+
+    monkeypatch.setattr(cli, "LabControl", Whole)
+    monkeypatch.setattr(cli, "wait_until_whole", whole)
+    monkeypatch.setattr(cli, "run_drill", run_drill)
+    told = CliRunner().invoke(sitectl, ["drill", "run", "site-loss", "--json"], obj=Globals())
+    assert told.stderr.splitlines()[0] == f"site-loss: takes about {DRILLS['site-loss'].takes}"
+    assert json.loads(told.stdout)["ok"]
 
 
 def test_a_series_whose_median_is_too_long_fails_though_every_run_held(ran) -> None:

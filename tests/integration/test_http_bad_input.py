@@ -409,6 +409,9 @@ async def test_a_method_that_is_not_served_answers_405_with_those_that_are(api):
         assert answer.status == 405
         assert answer.headers["Allow"] == "GET, POST"
         assert answer.content_type == "application/problem+json"
+        assert (await answer.json())["detail"] == "PUT is not served here; GET, POST are"
+    async with api.client.put("/v1/preview") as answer:
+        assert (await answer.json())["detail"] == "PUT is not served here; POST is"
 
 
 @pytest.mark.parametrize(

@@ -92,8 +92,25 @@ async def test_the_last_line_needs_no_line_end(api):
     assert len(await bulk(api, lines(text()) + lines(text()).rstrip())) == 2
 
 
-async def test_no_line_gets_no_result(api):
-    assert await bulk(api, b"") == []
+async def no_chunks():
+    for chunk in ():
+        yield chunk
+
+
+@pytest.mark.parametrize("nothing", [lambda: b"", no_chunks])
+async def test_an_empty_body_is_refused_with_what_to_send(api, nothing):
+    async with api.client.post("/v1/messages/bulk", data=nothing(), headers=NDJSON) as answer:
+        assert answer.status == 400
+        problem = await answer.json(content_type="application/problem+json")
+    for word in ("empty", "application/x-ndjson", "a line for each message", "curl --data-binary"):
+        assert word in problem["detail"]
+
+
+async def test_objects_that_curl_joined_in_one_line_are_refused_with_the_cure(api):
+    [result] = await bulk(api, lines(text(), text()).replace(b"\n", b""))
+    assert result["status"] == 400
+    assert "trailing characters" in result["problem"]["detail"]
+    assert "--data-binary" in result["problem"]["detail"]
 
 
 async def test_a_repeated_reference_in_one_request_is_one_message(api):

@@ -55,6 +55,7 @@ class FakeQueue:
         self.returned: list[int] = []
         self.received: list[Receipt | Reply] = []
         self.errors: list[Exception] = []  # raised, one each, by settle, receipts and replies
+        self.unfit: Exception | None = None  # raised by whatever asks for claims
         self.due = 0  # segments whose time has come
         self.upkeeps = 0  # how often what is due was asked for, with or without a clock to believe
         self.wrong_clocks: set[str] = set()  # nodes whose clocks are not to be believed
@@ -70,6 +71,8 @@ class FakeQueue:
 
     async def claim(self, term: int, dispatcher: str, limit: int, claim_for_s: float) -> Sequence[Claim]:
         self.claims_made += 1
+        if self.unfit is not None:
+            raise self.unfit
         taken, self.waiting = self.waiting[:limit], self.waiting[limit:]
         claim_id = next(self._ids)
         if taken:
@@ -106,6 +109,8 @@ class FakeQueue:
         self.received.extend(rows)
 
     async def open_claims(self, _term: int) -> Sequence[OpenClaim]:
+        if self.unfit is not None:
+            raise self.unfit
         return list(self.open)
 
     async def give_up_claims(self, _term: int, claim_ids: Sequence[int]) -> int:

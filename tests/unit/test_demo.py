@@ -128,7 +128,7 @@ def test_a_bad_row_is_named_with_its_line_and_what_is_wrong(tmp_path, lines, tol
 def printed(findings: Findings) -> str:
     console = Console(width=140)
     with console.capture() as capture:
-        print_report(console, findings, SimpleNamespace(ports=PortPlan(7_100)), took=61.0)
+        print_report(console, findings, took=61.0)
     return capture.get()
 
 
@@ -166,6 +166,10 @@ class Lab:
         self.plan = SimpleNamespace(directory=SimpleNamespace(root=folder), ports=PortPlan(7_100))
         self.found: Findings | BaseException = GOOD
 
+    def prepare(self, *_given: object, fresh: bool) -> SimpleNamespace:
+        self.done.append("made anew" if fresh else "made")
+        return self.plan
+
     async def tell_everybody(self, *_given) -> Findings:
         if isinstance(self.found, BaseException):
             raise self.found
@@ -175,8 +179,7 @@ class Lab:
 @pytest.fixture
 def lab(tmp_path, monkeypatch) -> Lab:
     lab = Lab(tmp_path)
-    monkeypatch.setattr(demo.startup, "remove", lambda _folder: lab.done.append("removed"))
-    monkeypatch.setattr(demo.startup, "prepare", lambda *_given: lab.plan)
+    monkeypatch.setattr(demo.startup, "prepare", lab.prepare)
     monkeypatch.setattr(demo, "start", lambda *_given, **_more: lab.done.append("started"))
     monkeypatch.setattr(demo, "bring_down", lambda _plan: lab.done.append("ended"))
     monkeypatch.setattr(demo, "_tell_everybody", lab.tell_everybody)
@@ -194,8 +197,9 @@ def run(lab: Lab, *words: str) -> tuple[int, str]:
 def test_a_demo_in_which_every_check_held_exits_with_0_and_leaves_nothing_running(lab):
     code, output = run(lab)
     assert code == 0
-    assert lab.done == ["removed", "started", "ended"]
+    assert lab.done == ["made anew", "started", "ended"]
     assert "--keep" in output
+    assert "http://" not in output
 
 
 @pytest.mark.parametrize("what", BAD)
@@ -211,6 +215,8 @@ def test_a_lab_that_is_kept_runs_on_whatever_was_found(lab):
     assert code == 1
     assert "ended" not in lab.done
     assert "lab down" in output
+    pages = [line.split() for line in output.splitlines() if "http://" in line]
+    assert pages == [["columbus", "http://127.0.0.1:7101/"], ["denver", "http://127.0.0.1:7111/"]]
 
 
 @pytest.mark.parametrize(

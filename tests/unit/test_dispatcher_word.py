@@ -33,6 +33,12 @@ HERE = Condition(name="columbus-1", site="columbus", state=OPEN, links_bound=2, 
 THERE = replace(HERE, name="denver-1", site="denver", in_step=True)
 
 
+def test_a_dispatcher_whose_schema_is_awaited_is_not_ready_and_says_why():
+    assert replace(HERE, schema_awaited="The schema is not in place yet.").reasons == (
+        "The schema is not in place yet.",
+    )
+
+
 def test_the_live_sites_dispatcher_is_live_and_ready():
     assert HERE.live
     assert HERE.reasons == ()

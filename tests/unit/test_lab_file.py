@@ -116,7 +116,8 @@ def test_a_flag_goes_before_the_file_and_the_file_before_what_the_lab_was_made_w
 ) -> None:
     asked: list[dict[str, object]] = []
 
-    def prepare(_directory: Path, wanted: dict[str, object], _passwords: object) -> None:
+    def prepare(_directory: Path, wanted: dict[str, object], _passwords: object, *, fresh: bool) -> None:
+        assert not fresh
         asked.append(wanted)
         raise startup.LabRefusedError("enough seen")
 

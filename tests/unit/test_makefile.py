@@ -1,4 +1,7 @@
-"""`make setup` where Python cannot make a virtual environment: a cure is told, and nothing half-made is left."""
+"""`make setup` where Python cannot make a virtual environment: a cure is told, and nothing half-made is left.
+
+`make clean` while labs run: they are ended first, or nothing is removed.
+"""
 
 import shutil
 import subprocess
@@ -54,3 +57,59 @@ def test_an_environment_without_pip_is_made_anew(tmp_path: Path) -> None:
     setup(tmp_path, ensurepip=0)
     assert "-m venv .venv" in (tmp_path / "calls").read_text()
     assert not leftover.exists()
+
+
+SITECTL = """#!/bin/sh
+echo "$@" >> {folder}/calls
+exit {code}
+"""
+MADE = (".venv", ".lab", ".lab-demo", ".hypothesis", ".mypy_cache")
+
+
+def clean(folder: Path, *, sitectl: int | None) -> "subprocess.CompletedProcess[str]":
+    """`make clean` in a folder with both labs, by a sitectl that exits so, or by none."""
+    shutil.copy(PROJECT / "Makefile", folder)
+    for name in MADE:
+        (folder / name).mkdir(exist_ok=True)
+    for lab in (".lab", ".lab-demo"):
+        (folder / lab / ".hotsite-lab").touch()
+    if sitectl is not None:
+        program = folder / ".venv" / "bin" / "sitectl"
+        program.parent.mkdir()
+        program.write_text(SITECTL.format(folder=folder, code=sitectl))
+        program.chmod(0o755)
+    command = ["make", "--no-print-directory", "clean"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=30, check=False)
+
+
+def left(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} & set(MADE)
+
+
+def test_clean_ends_both_labs_and_then_removes_all_that_was_made(tmp_path: Path) -> None:
+    assert clean(tmp_path, sitectl=0).returncode == 0
+    ended = [f"lab down --purge --dir {lab}" for lab in (".lab", ".lab-demo")]
+    assert (tmp_path / "calls").read_text().splitlines() == ended
+    assert left(tmp_path) == set()
+
+
+def test_clean_removes_nothing_when_a_lab_cannot_be_ended(tmp_path: Path) -> None:
+    done = clean(tmp_path, sitectl=5)
+    assert done.returncode != 0
+    assert "the lab in .lab could not be ended" in done.stderr
+    assert left(tmp_path) == set(MADE)
+
+
+def test_clean_without_sitectl_removes_labs_that_were_ended_and_refuses_one_that_may_run(
+    tmp_path: Path,
+) -> None:
+    ended, running = tmp_path / "ended", tmp_path / "running"
+    ended.mkdir()
+    (running / ".lab" / "run").mkdir(parents=True)
+    (running / ".lab" / "run" / "supervisor.json").write_text("{}")
+    assert clean(ended, sitectl=None).returncode == 0
+    assert left(ended) == set()
+    done = clean(running, sitectl=None)
+    assert done.returncode != 0
+    assert "`make setup` first" in done.stderr
+    assert left(running) == set(MADE)

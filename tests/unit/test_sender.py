@@ -5,11 +5,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from dispatcher.engine.backlog import Backlog, Claimed
 from dispatcher.engine.doubt import Doubt
 from dispatcher.engine.results import Results
+from dispatcher.engine.schema import SchemaSeen
 from dispatcher.engine.sender import Sender, batch_size
 from dispatcher.model import MessageClass, SubmitOutcome
 from dispatcher.smpp.link import Answer
@@ -19,6 +22,7 @@ from tests.unit.fake_nodes import FakeSites, settings, two_sites
 from tests.unit.fake_queue import FakeLink, FakeQueue, claim
 from tests.waiting import eventually
 
+SCHEMA_EVENTS = ("schema_awaited", "claim_failed", "doubt_failed")
 CARRIER = Carrier(name="acme", address="127.0.0.1:1", system_id="hotsite")
 
 
@@ -172,6 +176,34 @@ async def test_nothing_is_released_by_a_leaders_clock_that_disagrees_and_claims_
         bench.queue.wrong_clocks = set()
         await eventually(lambda: bench.queue.due == 0)
         await bench.doubt.stop()
+
+
+async def test_until_the_schema_is_there_its_absence_is_told_once_and_afterwards_it_is_an_error():
+    absent = asyncpg.InsufficientPrivilegeError("permission denied for schema hotsite")
+    with capture_logs() as logs:
+        async with sending(FakeLink()) as bench:
+            bench.queue.unfit = absent
+            bench.sender.schema = SchemaSeen()  # whatever was claimed before does not count
+            await bench.doubt.start()
+            made = bench.queue.claims_made
+            await eventually(lambda: bench.queue.claims_made > made + 1)
+            assert "permission denied for schema hotsite" in (bench.sender.schema.reason or "")
+            assert [entry["log_level"] for entry in logs if entry["event"] in SCHEMA_EVENTS] == ["info"]
+            bench.queue.unfit = None
+            await eventually(lambda: bench.sender.schema.reason is None)
+            bench.queue.unfit = absent
+            await eventually(lambda: {"claim_failed", "doubt_failed"} <= {entry["event"] for entry in logs})
+            assert bench.sender.schema.reason is None
+            await bench.doubt.stop()
+
+
+async def test_another_complaint_of_the_database_is_an_error_from_the_start():
+    with capture_logs() as logs:
+        async with sending(FakeLink()) as bench:
+            bench.queue.unfit = asyncpg.DiskFullError("No space left on device")
+            bench.sender.schema = SchemaSeen()
+            await eventually(lambda: "claim_failed" in {entry["event"] for entry in logs})
+            assert bench.sender.schema.reason is None
 
 
 async def test_what_is_due_is_worked_off_without_a_pause_while_there_is_more():

@@ -1,6 +1,7 @@
 """`sitectl` where nothing runs: settings checked, drills listed, arguments refused, and no lab there."""
 
 import json
+import subprocess
 from io import StringIO
 from pathlib import Path
 
@@ -8,11 +9,14 @@ import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
 
+from sitecontrol.cli import SITECTL
 from sitecontrol.cli.cluster import cluster_table, history_table
 from sitecontrol.cli.root import sitectl
 from sitecontrol.cli.session import Exit
 from sitecontrol.drills.stories import DRILLS
 from sitecontrol.lab import render
+from sitecontrol.lab.layout import LabDir
+from sitecontrol.lab.starting import text_by_hand
 from tests.drills.test_configs import CONFIGS, plan_in
 
 
@@ -91,6 +95,31 @@ def test_the_log_of_an_unknown_process_is_refused_with_the_names_there_are(folde
         for known in ("wan", "columbus-agent", "denver-dispatcher-2", "carrier-aurora", "witness-etcd",
                       "columbus-postgres", "supervisor"):  # fmt: skip
             assert known in told.stderr
+
+
+def test_a_log_of_which_only_the_first_lines_are_read_is_shown_without_a_complaint(folder: Path) -> None:
+    log = LabDir.at(folder).log("wan")
+    log.write_text("a line of some length\n" * 100_000)  # more than a pipe holds
+    command = [*SITECTL, "lab", "logs", "wan", "-n", "100000", "--dir", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "a line of some length\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+
+
+def test_the_text_by_hand_takes_its_key_from_the_file_wherever_that_lies(tmp_path: Path) -> None:
+    plan = plan_in(tmp_path / "a lab", base_port=1024)
+    render.write_all(plan, {})
+    plan.directory.key_file.write_text("the-key\n")
+    script = f"curl() {{ printf '%s\\n' \"$@\"; }}; {text_by_hand(plan, 'lab')}"
+    said = subprocess.run(
+        ["sh", "-c", script], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert said[:3] == ["-s", "-H", "Authorization: Bearer the-key"]
+    assert json.loads(said[said.index("-d") + 1])["program"] == "lab"
+    assert said[-1] == "http://127.0.0.1:1029/v1/messages"
 
 
 def test_a_process_that_never_ran_has_no_log_yet(folder: Path) -> None:
