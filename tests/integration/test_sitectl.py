@@ -16,8 +16,8 @@ from tests.agents import Pair, clean_environment
 from tests.etcd import free_ports
 
 CLUSTER_KEYS = {
-    "live_site", "leader", "term", "durability", "sync", "swap", "members", "dispatchers", "paused", "paused_reason",
-    "told_by", "decision", "etcd_reached",
+    "live_site", "leader", "term", "durability", "sync", "swap", "nodes", "members", "dispatchers", "paused",
+    "paused_by", "paused_reason", "told_by", "decision", "etcd_reached",
 }  # fmt: skip
 PHASES = ["checked", "held", "flushed", "handed", "promoted", "opened", "following", "in step"]
 

@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
 
-from sitecontrol.cli.cluster import cluster_table, history_table
 from sitecontrol.cli.root import sitectl
 from sitecontrol.cli.session import Exit
+from sitecontrol.cli.tables import history_lines, status_lines
 from sitecontrol.drills.stories import DRILLS
 from sitecontrol.lab import render
 from tests.drills.test_configs import CONFIGS, plan_in
@@ -164,7 +164,7 @@ def test_a_reason_is_shown_as_it_was_given(reason: str) -> None:
         "by": reason,
         "reason": reason,
     }
-    for shown in (cluster_table(cluster), history_table([entry])):
+    for shown in (status_lines(cluster), history_lines([entry])):
         console = Console(width=200, file=StringIO())
         console.print(shown)
         assert console.file.getvalue().count(reason) == 2  # type: ignore[attr-defined] # a StringIO
