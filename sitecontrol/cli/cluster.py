@@ -157,7 +157,11 @@ def _tell_end(options: Globals, entry: dict[str, Any], shown: set[str]) -> None:
 @click.option("--reason", required=True, help="Shown to everybody who looks at the status.")
 @with_globals
 def pause(options: Globals, *, reason: str) -> None:
-    """Automatic swaps off: nothing but an operator moves production."""
+    """Automatic swaps off: nothing but an operator moves production.
+
+    Should the leader be lost meanwhile, nobody takes the lead, not even by `sitectl swap`: `sitectl resume` lets a node
+    that is in step take it.
+    """
     _want(options, "/pause", reason, "Automatic swaps are paused.")
 
 
