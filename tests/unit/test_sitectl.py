@@ -37,18 +37,25 @@ def test_an_unknown_setting_is_told_with_its_line_and_the_cure(tmp_path: Path) -
     text = (CONFIGS / "columbus.toml").read_text().replace("renew_every =", "renew_evry =")
     file.write_text(text)
     line = text[: text.index("renew_evry")].count("\n") + 1
-    for more in ([], ["--json"]):
-        told = call("config", "check", str(file), *more)
-        assert told.exit_code == Exit.REFUSED
-        assert told.stderr == (
-            f"sitectl: {file}:{line}: failover.renew_evry: there is no such setting; did you mean renew_every?\n"
-        )
-        assert told.stdout == ""
+    mistake = f"{file}:{line}: failover.renew_evry: there is no such setting; did you mean renew_every?"
+    told, as_json = call("config", "check", str(file)), call("config", "check", str(file), "--json")
+    assert told.exit_code == as_json.exit_code == Exit.USAGE
+    assert told.stderr == as_json.stderr == f"sitectl: {mistake}\n"
+    assert told.stdout == ""
+    assert json.loads(as_json.stdout) == {"ok": False, "errors": [mistake]}
+
+
+def test_each_mistake_in_the_settings_is_an_error_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "columbus.toml"
+    text = (CONFIGS / "columbus.toml").read_text()
+    file.write_text(text.replace("renew_every =", "renew_evry =").replace("lease_ttl =", "lease_tl ="))
+    told = json.loads(call("config", "check", str(file), "--json").stdout)
+    assert [error.split(": ")[1] for error in told["errors"]] == ["failover.lease_tl", "failover.renew_evry"]
 
 
 def test_settings_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     told = call("config", "check", str(tmp_path / "none.toml"))
-    assert told.exit_code == Exit.REFUSED
+    assert told.exit_code == Exit.USAGE
     assert "No such file" in told.stderr
     assert call("config", "check").exit_code == Exit.USAGE
 
@@ -132,6 +139,13 @@ def test_where_there_is_no_lab_the_cure_is_told(tmp_path: Path, words: list[str]
     assert told.exit_code == Exit.UNREACHABLE
     assert "no lab in" in told.stderr
     assert told.stdout == ""
+
+
+@pytest.mark.parametrize("words", [["status"], ["node", "list"], ["swap", "--to", "denver", "--yes"]])
+def test_a_folder_that_has_settings_and_is_no_lab_is_not_taken_for_one(words: list[str]) -> None:
+    told = call(*words, "--dir", str(CONFIGS.parent))
+    assert told.exit_code == Exit.UNREACHABLE
+    assert f"no lab in {CONFIGS.parent}: `sitectl lab up` makes one" in told.stderr
 
 
 def test_the_folder_of_a_lab_comes_from_the_environment_when_it_is_not_named(tmp_path: Path) -> None:
