@@ -2,11 +2,13 @@
 
 import contextlib
 import getpass
+import sys
 import time
 from typing import Any
 
 import click
 from rich.live import Live
+from rich.text import Text
 
 from sitecontrol.cli.agents import Agents, Answer, OutcomeUnknown, Unreachable
 from sitecontrol.cli.session import Exit, Globals, Problem, leave, with_globals
@@ -75,11 +77,14 @@ def swap(options: Globals, *, target: str, reason: str, dry_run: bool) -> None:
 
 
 def _confirmed(target: str) -> bool:
+    typed: str | None
     try:
         typed = click.prompt(f"Production moves to {target}. Type the site's name to go on", err=True)
     except click.Abort:  # Ctrl-C, or nobody there to type
-        return False
-    return bool(typed == target)
+        typed = None
+    if typed is None or not sys.stdin.isatty():  # nobody has ended the prompt's line
+        click.echo(err=True)
+    return typed == target
 
 
 def _what_is_seen(agents: Agents) -> str:
@@ -153,8 +158,14 @@ def _tell_end(options: Globals, entry: dict[str, Any], shown: set[str]) -> None:
         )
 
 
+def _said(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if not value.strip():
+        raise click.BadParameter("say why, for those who look at the status.")
+    return value
+
+
 @click.command()
-@click.option("--reason", required=True, help="Shown to everybody who looks at the status.")
+@click.option("--reason", required=True, callback=_said, help="Shown to everybody who looks at the status.")
 @with_globals
 def pause(options: Globals, *, reason: str) -> None:
     """Automatic swaps off: nothing but an operator moves production.
@@ -162,7 +173,7 @@ def pause(options: Globals, *, reason: str) -> None:
     Should the leader be lost meanwhile, nobody takes the lead, not even by `sitectl swap`: `sitectl resume` lets a node
     that is in step take it.
     """
-    _want(options, "/pause", reason, "Automatic swaps are paused.")
+    _want(options, "/pause", reason, "Automatic swaps are paused by {by}: {reason}")
 
 
 @click.command()
@@ -185,7 +196,8 @@ def _want(options: Globals, path: str, reason: str, done: str) -> None:
     if options.as_json:
         options.emit(answer.body)
     else:
-        options.console.print(done)
+        by, why = (answer.body.get(f"paused_{word}") for word in ("by", "reason"))
+        options.console.print(Text(done.format(by=by, reason=why)))
 
 
 @click.command()
