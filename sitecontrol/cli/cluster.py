@@ -170,8 +170,8 @@ def _said(_context: click.Context, _parameter: click.Parameter, value: str) -> s
 def pause(options: Globals, *, reason: str) -> None:
     """Automatic swaps off: nothing but an operator moves production.
 
-    Should the leader be lost meanwhile, nobody takes the lead, not even by `sitectl swap`: `sitectl resume` lets a node
-    that is in step take it.
+    Should the leader be lost meanwhile, no other node takes the lead, not even by `sitectl swap`: `sitectl resume` lets
+    one that is in step take it.
     """
     _want(options, "/pause", reason, "Automatic swaps are paused by {by}: {reason}")
 

@@ -161,10 +161,10 @@ def test_a_wrong_command_is_a_usage_error_and_help_tells_the_exit_codes() -> Non
     assert "Exit codes:" in help_text.stdout
 
 
-def test_the_help_of_pause_tells_that_nobody_takes_a_lost_lead_until_resume() -> None:
+def test_the_help_of_pause_tells_that_no_other_node_takes_a_lost_lead_until_resume() -> None:
     text = " ".join(call("pause", "--help").stdout.split())
-    assert "nobody takes the lead" in text
-    assert "`sitectl resume` lets a node that is in step take it" in text
+    assert "no other node takes the lead" in text
+    assert "`sitectl resume` lets one that is in step take it" in text
 
 
 # -- what people said
