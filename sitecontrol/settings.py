@@ -357,9 +357,19 @@ class Secrets:
         path = self._directory / name
         try:
             return path.read_text().strip()
-        except OSError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise SettingsError(
                 f"the secret {name!r} is missing: put it into {path} (mode 600) or set {variable}"
+            ) from error
+        except PermissionError as error:
+            user = os.geteuid()
+            raise SettingsError(
+                f"the secret {name!r} may not be read: {path} is closed to this process (user {user});"
+                f" `chown {user} {path}` and `chmod 600 {path}`, and let that user into {path.parent}"
+            ) from error
+        except OSError as error:
+            raise SettingsError(
+                f"the secret {name!r} cannot be read from {path}: {error.strerror}; or set {variable}"
             ) from error
 
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from sitecontrol.agent.state import AgentState
 from sitecontrol.etcd.api import Compare, Etcd, EtcdError, Put, Target
 from sitecontrol.leadership.facts import PgState
-from sitecontrol.leadership.swapping import obstacles
+from sitecontrol.leadership.swapping import nobody_leads, obstacles
 from sitecontrol.leadership.transactions import Writer
 from sitecontrol.records import BadRecord, Desired, HistoryEntry, Phase, Swap
 
@@ -176,7 +176,7 @@ class AgentApi:
             return web.json_response({**document, "would": "swap"})
         leader = facts.leader
         if leader is None:
-            return problem(409, "The swap is refused", "nobody leads at the moment", **document)
+            return problem(409, "The swap is refused", nobody_leads(facts), **document)
         swap = Swap(
             id=uuid.uuid4().hex[:12],
             from_node=leader.record.node,

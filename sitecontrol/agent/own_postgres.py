@@ -155,7 +155,7 @@ class OwnPostgres:
         )
 
     async def _clean_end(self, control: ControlData) -> int | None:
-        """Where a clean shutdown as a primary ended. None: there was none, or nobody can tell: that proves as little."""
+        """Where a clean shutdown as a primary ended. None: there was none, or nobody can tell."""
         if control.state is not ClusterState.SHUT_DOWN:
             return None
         try:

@@ -10,7 +10,6 @@ import json
 import ssl
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,16 +29,16 @@ class Answer:
 
 
 def settings_of(options: Globals) -> Settings:
-    """The settings file that was named, else the lab's."""
-    path: Path
-    if options.config is not None:
-        path = options.config
-    else:
-        path = LabDir.at(options.lab).config(OPERATOR_PLACE)
-        if not path.exists():
+    """The settings file that was named, else those of the lab: a folder with a lab's own mark."""
+    path = options.config
+    if path is None:
+        lab = LabDir.at(options.lab)
+        path = lab.config(OPERATOR_PLACE)
+        # Settings alone make no lab: the repository has some that are a production site's.
+        if not lab.exists or not path.exists():
             raise Problem(
-                f"no lab in {options.lab} and no --config: start one with `sitectl lab up`, or name a site's"
-                " settings with --config FILE",
+                f"no lab in {options.lab}: `sitectl lab up` makes one; outside of labs, name a site's settings with"
+                " --config FILE",
                 Exit.UNREACHABLE,
             )
     try:

@@ -1,21 +1,18 @@
-"""`status`, `swap`, `pause`, `resume`, `history`, `node list`: the cluster as operators see and move it.
-
-What people and agents said is shown as it is: in the markup of rich, `[/]` would end a colour, or the command.
-"""
+"""`status`, `swap`, `pause`, `resume`, `history`, `node list`: the cluster as operators see and move it."""
 
 import contextlib
 import getpass
+import sys
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import click
 from rich.live import Live
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from sitecontrol.cli.agents import Agents, Answer, OutcomeUnknown, Unreachable
 from sitecontrol.cli.session import Exit, Globals, Problem, leave, with_globals
+from sitecontrol.cli.tables import history_lines, node_lines, status_lines, unheard
 from sitecontrol.records import SWAP_PHASES, Phase
 
 SWAP_TIMEOUT = 60.0  # seconds; the swap itself rolls back long before
@@ -25,71 +22,27 @@ POLL = 0.1
 PAUSE = SWAP_PHASES[SWAP_PHASES.index(Phase.HELD) + 1 : SWAP_PHASES.index(Phase.OPENED) + 1]
 
 
-def cluster_table(cluster: dict[str, Any]) -> Table:
-    """The one-screen answer to "how are we?"; a word stands beside every colour."""
-    live, durability = cluster.get("live_site") or "none", cluster.get("durability")
-    swap, paused = cluster.get("swap"), cluster.get("paused")
-    lines = [f"live site [bold]{live}[/]", f"term {cluster.get('term')}"]
-    lines.append(f"durability {'[green]' if durability == 'two-site' else '[yellow]'}{durability}[/]")
-    if swap:
-        lines.append(f"[cyan]swap to {swap['to_node']}: {swap['phase']}[/]")
-    if paused:
-        lines.append(f"[yellow]automatic swaps paused[/] {escape(cluster.get('paused_reason') or '')}")
-    decision = cluster.get("decision") or {}
-    table = Table(
-        title="  ·  ".join(lines),
-        title_justify="left",
-        title_style="",
-        caption=escape(f"{cluster.get('told_by')}: {decision['sentence']}") if decision else None,
-        caption_justify="left",
-        caption_style="dim",
-    )
-    for column in (
-        "node",
-        "site",
-        "role",
-        "in step",
-        "ready",
-        "timeline",
-        "replay lag",
-        "what is in the way",
-    ):
-        table.add_column(column)
-    in_step = {s["node"] for s in cluster.get("sync", [])}
-    for member in sorted(cluster.get("members", []), key=lambda m: str(m["node"])):
-        leads = member["node"] == cluster.get("leader")
-        lag = max(0, member.get("received_lsn", 0) - member.get("replayed_lsn", 0))
-        table.add_row(
-            member["node"],
-            member["site"],
-            "[bold]leader[/]" if leads else member["role"],
-            "-" if leads else "[green]yes[/]" if member["node"] in in_step else "[yellow]no[/]",
-            "[green]yes[/]" if member.get("ready") else "[red]no[/]",
-            str(member.get("timeline", "?")),
-            f"{lag} B",
-            escape("; ".join(member.get("reasons", []))),
-        )
-    return table
-
-
 @click.command()
 @click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C.")
 @with_globals
 def status(options: Globals, *, watch: bool) -> None:
-    """Live site, term, durability, nodes. Exit code 6 when not every site is in step."""
+    """Live site, term, durability, nodes. Exit code 6 when a node is not heard or a site is not in step."""
     agents = Agents(options)
+    configured = {known.name: site for site, known in agents.nodes}
     cluster = agents.get("/cluster")
     if watch:
-        with Live(cluster_table(cluster), console=options.console, refresh_per_second=2) as live:
+        shown = status_lines(cluster, configured)
+        with Live(shown, console=options.console, refresh_per_second=2) as live:
             while True:
                 time.sleep(1)
-                live.update(cluster_table(agents.get("/cluster")))
+                live.update(status_lines(agents.get("/cluster"), configured))
     if options.as_json:
         options.emit(cluster)
     else:
-        options.console.print(cluster_table(cluster))
-    healthy = cluster.get("leader") and cluster.get("durability") == "two-site"
-    leave(Exit.DONE if healthy else Exit.DEGRADED)
+        options.console.print(status_lines(cluster, configured))
+    whole = not unheard(cluster, configured)
+    in_step = cluster.get("leader") and cluster.get("durability") == "two-site"
+    leave(Exit.DONE if whole and in_step else Exit.DEGRADED)
 
 
 @click.command()
@@ -124,11 +77,14 @@ def swap(options: Globals, *, target: str, reason: str, dry_run: bool) -> None:
 
 
 def _confirmed(target: str) -> bool:
+    typed: str | None
     try:
         typed = click.prompt(f"Production moves to {target}. Type the site's name to go on", err=True)
     except click.Abort:  # Ctrl-C, or nobody there to type
-        return False
-    return bool(typed == target)
+        typed = None
+    if typed is None or not sys.stdin.isatty():  # nobody has ended the prompt's line
+        click.echo(err=True)
+    return typed == target
 
 
 def _what_is_seen(agents: Agents) -> str:
@@ -202,12 +158,22 @@ def _tell_end(options: Globals, entry: dict[str, Any], shown: set[str]) -> None:
         )
 
 
+def _said(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if not value.strip():
+        raise click.BadParameter("say why, for those who look at the status.")
+    return value
+
+
 @click.command()
-@click.option("--reason", required=True, help="Shown to everybody who looks at the status.")
+@click.option("--reason", required=True, callback=_said, help="Shown to everybody who looks at the status.")
 @with_globals
 def pause(options: Globals, *, reason: str) -> None:
-    """Automatic swaps off: nothing but an operator moves production."""
-    _want(options, "/pause", reason, "Automatic swaps are paused.")
+    """Automatic swaps off: nothing but an operator moves production.
+
+    Should the leader be lost meanwhile, no other node takes the lead, not even by `sitectl swap`: `sitectl resume` lets
+    one that is in step take it.
+    """
+    _want(options, "/pause", reason, "Automatic swaps are paused by {by}: {reason}")
 
 
 @click.command()
@@ -230,7 +196,8 @@ def _want(options: Globals, path: str, reason: str, done: str) -> None:
     if options.as_json:
         options.emit(answer.body)
     else:
-        options.console.print(done)
+        by, why = (answer.body.get(f"paused_{word}") for word in ("by", "reason"))
+        options.console.print(Text(done.format(by=by, reason=why)))
 
 
 @click.command()
@@ -243,19 +210,7 @@ def history(options: Globals, term: int | None) -> None:
     if options.as_json:
         options.emit(chosen)
         return
-    options.console.print(history_table(chosen))
-
-
-def history_table(entries: Sequence[dict[str, Any]]) -> Table:
-    table = Table()
-    for column in ("term", "when (UTC)", "what", "live site", "by", "reason", "phases (ms)"):
-        table.add_column(column)
-    for e in entries:
-        steps = "  ".join(f"{name} {ms}" for name, ms in e.get("durations_ms", {}).items())
-        when = str(e.get("at", ""))[:19].replace("T", " ")
-        cells = (e.get("kind"), e.get("site"), e.get("by"), e.get("reason"))
-        table.add_row(str(e.get("term")), when, *(escape(str(c)) for c in cells), escape(steps))
-    return table
+    options.console.print(history_lines(chosen))
 
 
 @click.group()
@@ -276,20 +231,5 @@ def node_list(options: Globals) -> None:
     if options.as_json:
         options.emit(rows)
     else:
-        table = Table()
-        for column in ("node", "site", "agent", "role", "postgres", "timeline", "ready", "deciding rule"):
-            table.add_column(column)
-        for row in rows:
-            postgres = row.get("postgres", {})
-            table.add_row(
-                row["node"],
-                row["site"],
-                "[green]reached[/]" if row["reached"] else "[red]silent[/]",
-                str(row.get("role", "?")),
-                str(postgres.get("state", "?")),
-                str(postgres.get("timeline", "?")),
-                "yes" if row.get("ready") else "no",
-                str((row.get("decision") or {}).get("rule", "?")),
-            )
-        options.console.print(table)
+        options.console.print(node_lines(rows))
     leave(Exit.DONE if all(row["reached"] for row in rows) else Exit.DEGRADED)

@@ -40,7 +40,9 @@ def config_check(options: Globals, file: Path) -> None:
         else:
             site = load(file).site.name
     except SettingsError as error:
-        raise Problem(str(error), Exit.REFUSED) from error
+        if options.as_json:
+            options.emit({"ok": False, "errors": str(error).splitlines()})
+        raise Problem(str(error), Exit.USAGE) from error
     if options.as_json:
         options.emit({"file": str(file), "site": site, "ok": True})
     else:

@@ -179,10 +179,6 @@ def _follows_unnoted(f: Facts) -> bool:
     )
 
 
-def _paused(f: Facts) -> bool:
-    return f.cluster.desired is not None and f.cluster.desired.record.paused
-
-
 def _claim(f: Facts) -> Effect:
     age = f.canary_age
     absent = None if f.leader_absent_since is None else f.now - f.leader_absent_since
@@ -461,7 +457,7 @@ POSTGRES: Sequence[Row] = (
     Row(
         "paused",
         "Automatic swaps are paused by an operator: hold.",
-        lambda f: _paused(f) and not f.recorded_leader,
+        lambda f: f.paused and not f.recorded_leader,
     ),
     Row(
         "replay-to-know",

@@ -114,6 +114,11 @@ class Facts:
     # -- questions ---------------------------------------------------------------------------------------
 
     @property
+    def paused(self) -> bool:
+        """An operator has switched automatic swaps off."""
+        return self.cluster.desired is not None and self.cluster.desired.record.paused
+
+    @property
     def leader(self) -> Entry[Leader] | None:
         return self.cluster.leader
 

@@ -20,6 +20,16 @@ BEFORE_HAND_OVER = (Phase.REQUESTED, Phase.CHECKED, Phase.HELD)
 RowParts: TypeAlias = tuple[str, str, Callable[[Facts], bool], Callable[[Facts], Effect | None]]
 
 
+def nobody_leads(f: Facts) -> str:
+    """As an obstacle, with what ends it when that is up to an operator."""
+    if f.leader is None and f.paused:
+        return (
+            "nobody leads at the moment, and automatic swaps are paused: `sitectl resume` lets a node that is in step"
+            " take the lead"
+        )
+    return "nobody leads at the moment"
+
+
 def obstacles(f: Facts, to_node: str) -> tuple[str, ...]:
     """Why `to_node` could not take over now; each is a sentence for the operator. Empty: it could."""
     found: list[str] = []
@@ -27,7 +37,7 @@ def obstacles(f: Facts, to_node: str) -> tuple[str, ...]:
     if to_node not in f.site_of:
         return (f"no node {to_node!r} is configured",)
     if leader is None or sync is None:
-        return ("nobody leads at the moment",)
+        return (nobody_leads(f),)
     if leader.record.node == to_node:
         return (f"{to_node} leads already",)
     if to_node not in {s.node for s in sync.standbys}:

@@ -1,6 +1,7 @@
 """`sitectl` against two real agents: what it prints, its JSON, its exit codes; and a site that cannot be reached."""
 
 import asyncio
+import getpass
 import json
 import re
 import subprocess
@@ -16,8 +17,8 @@ from tests.agents import Pair, clean_environment
 from tests.etcd import free_ports
 
 CLUSTER_KEYS = {
-    "live_site", "leader", "term", "durability", "sync", "swap", "members", "dispatchers", "paused", "paused_reason",
-    "told_by", "decision", "etcd_reached",
+    "live_site", "leader", "term", "durability", "sync", "swap", "nodes", "members", "dispatchers", "paused",
+    "paused_by", "paused_reason", "told_by", "decision", "etcd_reached",
 }  # fmt: skip
 PHASES = ["checked", "held", "flushed", "handed", "promoted", "opened", "following", "in step"]
 
@@ -179,7 +180,7 @@ async def test_a_swap_that_is_not_confirmed_by_the_sites_name_moves_nothing(
     _, standby, term = await pair.leads()
     said = await sitectl("swap", "--to", standby.name, config=config, typed=typed)
     assert said.code == Exit.REFUSED
-    assert "nothing was changed" in said.err
+    assert "\nsitectl: not confirmed; nothing was changed" in said.err
     assert (await pair.leads())[2] == term
     assert "swap" not in await pair.read_keys()
 
@@ -212,7 +213,8 @@ async def test_pause_and_resume_are_kept_with_their_reason_and_shown_in_the_stat
     assert (said.document["paused"], said.document["paused_reason"]) == (True, "storm watch")
 
     async def shown() -> bool:
-        return "storm watch" in (await sitectl("status", config=config)).out
+        said = await sitectl("status", config=config)
+        return f"automatic swaps paused by {getpass.getuser()}: storm watch" in said.out
 
     await pair.until(shown, "the pause is in the status")
     said = await sitectl("resume", config=config)

@@ -30,6 +30,7 @@ from sitecontrol.leadership.effects import (
     StartStandby,
 )
 from sitecontrol.leadership.facts import Facts, LeaseFacts, Peer, PgState
+from sitecontrol.leadership.swapping import obstacles
 from sitecontrol.records import Desired, Initialize, InStep, Phase, Role, Sync, Term
 from sitecontrol.view import Snapshot
 from tests.unit.leadership_facts import (
@@ -415,6 +416,22 @@ def test_a_swap_to_a_node_out_of_step_is_rolled_back():
     rolled_back = effect(facts, Lane.SWAP)
     assert isinstance(rolled_back, RollBack)
     assert "not in step" in rolled_back.reason
+
+
+def test_a_swap_while_nobody_leads_is_refused_and_when_paused_with_what_ends_that():
+    paused = entry(Desired(paused=True))
+    cure = "and automatic swaps are paused: `sitectl resume` lets a node that is in step take the lead"
+    told = {
+        f"{named}, {wanted}": obstacles(at_denver(cluster=cluster(leader=lead, desired=desired)), DENVER)
+        for named, lead in (("nobody", None), ("columbus", entry(leader(COLUMBUS), THEIR_LEASE)))
+        for wanted, desired in (("paused", paused), ("on", None))
+    }
+    assert told == {
+        "nobody, paused": (f"nobody leads at the moment, {cure}",),
+        "nobody, on": ("nobody leads at the moment",),
+        "columbus, paused": (),
+        "columbus, on": (),
+    }
 
 
 def test_a_held_swap_shuts_down_when_the_windows_are_drained():

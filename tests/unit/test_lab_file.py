@@ -133,5 +133,5 @@ def test_config_check_knows_a_labs_file(tmp_path: Path) -> None:
     assert json.loads(told.stdout) == {"file": str(SHIPPED), "site": None, "ok": True}
     assert "for a lab" in CliRunner().invoke(sitectl, ["config", "check", str(SHIPPED)]).stdout
     wrong = CliRunner().invoke(sitectl, ["config", "check", str(lab_file(tmp_path, "[lab]\nx = 1\n"))])
-    assert wrong.exit_code == Exit.REFUSED
+    assert wrong.exit_code == Exit.USAGE
     assert "mine.toml:2: lab.x: there is no such setting" in wrong.stderr

@@ -1,5 +1,7 @@
 """Settings: what is refused, and how every mistake is explained."""
 
+import errno
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -354,4 +356,24 @@ def test_a_secret_comes_from_the_environment_before_the_file(tmp_path: Path) -> 
 
 def test_a_missing_secret_is_told_both_places(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"operator-token.*HOTSITE_SECRET_OPERATOR_TOKEN"):
+        Secrets(tmp_path, {}).get("operator-token")
+
+
+def test_a_secret_that_may_not_be_read_is_not_called_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(*_: object, **__: object) -> str:  # a mode closes nothing to root
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", closed)
+    with pytest.raises(SettingsError) as told:
+        Secrets(tmp_path, {}).get("operator-token")
+    path = tmp_path / "operator-token"
+    assert "missing" not in str(told.value)
+    assert f"`chown {os.geteuid()} {path}` and `chmod 600 {path}`" in str(told.value)
+
+
+def test_a_secret_that_cannot_be_read_for_another_reason_is_told_with_it(tmp_path: Path) -> None:
+    (tmp_path / "operator-token").mkdir()
+    with pytest.raises(SettingsError, match=r"cannot be read from .*operator-token: Is a directory"):
         Secrets(tmp_path, {}).get("operator-token")

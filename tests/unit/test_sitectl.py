@@ -10,9 +10,9 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from sitecontrol.cli import SITECTL
-from sitecontrol.cli.cluster import cluster_table, history_table
 from sitecontrol.cli.root import sitectl
 from sitecontrol.cli.session import Exit
+from sitecontrol.cli.tables import history_lines, status_lines
 from sitecontrol.drills.stories import DRILLS
 from sitecontrol.lab import render
 from sitecontrol.lab.layout import LabDir
@@ -41,18 +41,25 @@ def test_an_unknown_setting_is_told_with_its_line_and_the_cure(tmp_path: Path) -
     text = (CONFIGS / "columbus.toml").read_text().replace("renew_every =", "renew_evry =")
     file.write_text(text)
     line = text[: text.index("renew_evry")].count("\n") + 1
-    for more in ([], ["--json"]):
-        told = call("config", "check", str(file), *more)
-        assert told.exit_code == Exit.REFUSED
-        assert told.stderr == (
-            f"sitectl: {file}:{line}: failover.renew_evry: there is no such setting; did you mean renew_every?\n"
-        )
-        assert told.stdout == ""
+    mistake = f"{file}:{line}: failover.renew_evry: there is no such setting; did you mean renew_every?"
+    told, as_json = call("config", "check", str(file)), call("config", "check", str(file), "--json")
+    assert told.exit_code == as_json.exit_code == Exit.USAGE
+    assert told.stderr == as_json.stderr == f"sitectl: {mistake}\n"
+    assert told.stdout == ""
+    assert json.loads(as_json.stdout) == {"ok": False, "errors": [mistake]}
+
+
+def test_each_mistake_in_the_settings_is_an_error_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "columbus.toml"
+    text = (CONFIGS / "columbus.toml").read_text()
+    file.write_text(text.replace("renew_every =", "renew_evry =").replace("lease_ttl =", "lease_tl ="))
+    told = json.loads(call("config", "check", str(file), "--json").stdout)
+    assert [error.split(": ")[1] for error in told["errors"]] == ["failover.lease_tl", "failover.renew_evry"]
 
 
 def test_settings_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     told = call("config", "check", str(tmp_path / "none.toml"))
-    assert told.exit_code == Exit.REFUSED
+    assert told.exit_code == Exit.USAGE
     assert "No such file" in told.stderr
     assert call("config", "check").exit_code == Exit.USAGE
 
@@ -163,6 +170,13 @@ def test_where_there_is_no_lab_the_cure_is_told(tmp_path: Path, words: list[str]
     assert told.stdout == ""
 
 
+@pytest.mark.parametrize("words", [["status"], ["node", "list"], ["swap", "--to", "denver", "--yes"]])
+def test_a_folder_that_has_settings_and_is_no_lab_is_not_taken_for_one(words: list[str]) -> None:
+    told = call(*words, "--dir", str(CONFIGS.parent))
+    assert told.exit_code == Exit.UNREACHABLE
+    assert f"no lab in {CONFIGS.parent}: `sitectl lab up` makes one" in told.stderr
+
+
 def test_the_folder_of_a_lab_comes_from_the_environment_when_it_is_not_named(tmp_path: Path) -> None:
     told = call("lab", "status", env={"HOTSITE_LAB": str(tmp_path / "mine")})
     assert f"no lab in {tmp_path / 'mine'}" in told.stderr
@@ -174,6 +188,12 @@ def test_a_wrong_command_is_a_usage_error_and_help_tells_the_exit_codes() -> Non
     help_text = call("--help")
     assert help_text.exit_code == Exit.DONE
     assert "Exit codes:" in help_text.stdout
+
+
+def test_the_help_of_pause_tells_that_no_other_node_takes_a_lost_lead_until_resume() -> None:
+    text = " ".join(call("pause", "--help").stdout.split())
+    assert "no other node takes the lead" in text
+    assert "`sitectl resume` lets one that is in step take it" in text
 
 
 # -- what people said
@@ -193,7 +213,7 @@ def test_a_reason_is_shown_as_it_was_given(reason: str) -> None:
         "by": reason,
         "reason": reason,
     }
-    for shown in (cluster_table(cluster), history_table([entry])):
+    for shown in (status_lines(cluster), history_lines([entry])):
         console = Console(width=200, file=StringIO())
         console.print(shown)
         assert console.file.getvalue().count(reason) == 2  # type: ignore[attr-defined] # a StringIO

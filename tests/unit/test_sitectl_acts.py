@@ -94,12 +94,12 @@ def silent() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-def call(folder: Path, *words: str, columbus: int, denver: int) -> Result:
+def call(folder: Path, *words: str, columbus: int, denver: int, typed: str = "") -> Result:
     (folder / "operator-token").write_text("token")
     config = folder / "columbus.toml"
     config.write_text(CONFIG.format(folder=folder, columbus=columbus, denver=denver))
     command = [*words, "--config", str(config), "--timeout", "0.3"]
-    done = CliRunner().invoke(sitectl, command, env={"COLUMNS": "200"})
+    done = CliRunner().invoke(sitectl, command, input=typed, env={"COLUMNS": "200"})
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     return done
 
@@ -181,3 +181,27 @@ def test_an_answer_that_cannot_be_read_is_none(tmp_path: Path, body: bytes) -> N
         thread.join()
     assert told.exit_code == Exit.TIMED_OUT, told.stderr
     assert "was asked and gave no answer" in told.stderr
+
+
+@pytest.mark.parametrize("reason", ["", " "])
+def test_a_pause_needs_a_reason_that_says_something(tmp_path: Path, reason: str) -> None:
+    with answering(pause=(200, {})) as columbus:
+        told = call(tmp_path, "pause", "--reason", reason, columbus=columbus.server_port, denver=free_port())
+    assert told.exit_code == Exit.USAGE
+    assert "--reason" in told.stderr
+    assert columbus.acts == []
+
+
+def test_a_pause_is_told_with_who_wants_it_and_why(tmp_path: Path) -> None:
+    wanted = {"paused": True, "paused_by": "ada", "paused_reason": "[/] storm {watch}"}
+    with answering(pause=(200, wanted)) as columbus:
+        told = call(tmp_path, "pause", "--reason", "x", columbus=columbus.server_port, denver=free_port())
+    assert told.exit_code == Exit.DONE, told.stderr
+    assert told.stdout == "Automatic swaps are paused by ada: [/] storm {watch}\n"
+
+
+@pytest.mark.parametrize("typed", ["", "yes\n"])
+def test_what_follows_the_prompt_begins_on_a_line_of_its_own(tmp_path: Path, typed: str) -> None:
+    told = call(tmp_path, "swap", "--to", "denver", columbus=free_port(), denver=free_port(), typed=typed)
+    assert told.exit_code == Exit.REFUSED
+    assert "\nsitectl: not confirmed; nothing was changed" in told.stderr

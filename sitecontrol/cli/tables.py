@@ -1,0 +1,211 @@
+"""The tables of `status`, `history` and `node list`, made for 80 columns: what a pipe, a log or a CI job has.
+
+Names, roles and dates are never cut. What may be long (what is in the way, the phases of a swap) stands below the
+table, in lines. A column that says nothing in any row is left out.
+
+What people and agents said is shown as it is: in the markup of rich, `[/]` would end a colour, or the command.
+"""
+
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+NOT_HEARD = "its agent is not heard"
+RESUME = "`sitectl resume` lets a node that is in step take the lead"
+NOTHING = {"", "-"}
+NO_BREAK = "\N{NO-BREAK SPACE}"
+
+DURATIONS = "durations_ms"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    title: str
+    whole: bool = False  # never cut, and never on two lines
+    least: int = 0  # characters that it keeps, as far as a cell has so many
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phrases:
+    """A line of phrases, on as many lines as it takes: each phrase stays in one piece."""
+
+    head: str
+    phrases: Sequence[str]
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
+        text = f"{self.head} {', '.join(phrase.replace(' ', NO_BREAK) for phrase in self.phrases)}"
+        for line in textwrap.wrap(
+            text, options.max_width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        ):
+            yield Text(line.replace(NO_BREAK, " "))
+
+
+def table_of(columns: Iterable[Column], rows: Sequence[Sequence[Text]]) -> Table:
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    kept = []
+    for index, column in enumerate(columns):
+        cells = [row[index] for row in rows]
+        if rows and all(cell.plain in NOTHING for cell in cells):
+            continue
+        kept.append(index)
+        longest = max((cell_len(text) for text in (column.title, *(cell.plain for cell in cells))), default=0)
+        least = longest if column.whole else min(longest, column.least)
+        table.add_column(column.title, no_wrap=column.whole, min_width=least or None)
+    for row in rows:
+        table.add_row(*(row[index] for index in kept))
+    return table
+
+
+# -- status
+
+STATUS = (
+    Column(title="node", whole=True),
+    Column(title="site", whole=True),
+    Column(title="role", whole=True),
+    Column(title="in step"),
+    Column(title="ready"),
+    Column(title="timeline"),
+    Column(title="replay lag"),
+)
+
+
+def unheard(cluster: Mapping[str, Any], configured: Mapping[str, str]) -> dict[str, str]:
+    """The nodes (with their sites) that are configured, by the agent or by our own settings, and have no record."""
+    known = dict(configured) | {node["node"]: node["site"] for node in cluster.get("nodes", [])}
+    heard = {member["node"] for member in cluster.get("members", [])}
+    return {node: site for node, site in known.items() if node not in heard}
+
+
+def status_lines(cluster: Mapping[str, Any], configured: Mapping[str, str] | None = None) -> RenderableType:
+    """The one-screen answer to "how are we?"; a word stands beside every colour. `configured`: node -> site."""
+    rows, lines = [], []
+    members = {member["node"]: member for member in cluster.get("members", [])}
+    missing = unheard(cluster, configured or {})
+    in_step = {standby["node"] for standby in cluster.get("sync", [])}
+    for node in sorted({*members, *missing}):
+        leads = node == cluster.get("leader")
+        stands = Text("-") if leads else Text("yes", "green") if node in in_step else Text("no", "yellow")
+        if node in missing:
+            role = Text("leader" if leads else "unknown", "red")
+            row: tuple[str | Text, ...] = (
+                missing[node],
+                role,
+                stands,
+                Text("no", "red"),
+                Text("-"),
+                Text("-"),
+            )
+            lines.append(Text(f"{node}: {NOT_HEARD}"))
+        else:
+            row = _member_row(members[node], leads=leads, stands=stands)
+            lines += [Text(f"{node}: {reason}") for reason in members[node].get("reasons", [])]
+        rows.append([Text(node), *(cell if isinstance(cell, Text) else Text(cell) for cell in row)])
+    decision = cluster.get("decision")
+    if decision:
+        lines.append(Text(f"{cluster.get('told_by')}: {decision['sentence']}", "dim"))
+    return Group(*_headlines(cluster), table_of(STATUS, rows), *lines)
+
+
+def _member_row(member: Mapping[str, Any], *, leads: bool, stands: Text) -> tuple[str | Text, ...]:
+    lag = max(0, member.get("received_lsn", 0) - member.get("replayed_lsn", 0))
+    return (
+        member["site"],
+        Text("leader", "bold") if leads else member["role"],
+        stands,
+        Text("yes", "green") if member.get("ready") else Text("no", "red"),
+        str(member.get("timeline", "?")),
+        f"{lag} B",
+    )
+
+
+def _headlines(cluster: Mapping[str, Any]) -> list[Text]:
+    live, durability, swap = cluster.get("live_site"), cluster.get("durability"), cluster.get("swap")
+    # Records outlive the leader: what they promise holds again only when somebody leads.
+    told = str(durability) if live else "unknown while nobody leads"
+    parts = [
+        Text.assemble("live site ", (live or "none", "bold")),
+        Text(f"term {cluster.get('term')}"),
+        Text.assemble("durability ", (told, "green" if told == "two-site" else "yellow")),
+    ]
+    if swap:
+        parts.append(Text(f"swap to {swap['to_node']}: {swap['phase']}", "cyan"))
+    lines = [Text("  ·  ").join(parts)]
+    if cluster.get("paused"):
+        by, reason = cluster.get("paused_by"), cluster.get("paused_reason")
+        who = f" by {by}" if by else ""
+        why = f": {reason}" if reason else ""
+        lines.append(Text.assemble((f"automatic swaps paused{who}", "yellow"), why))
+        if not live:
+            lines.append(Text(f"nobody leads, and automatic swaps are paused: {RESUME}", "yellow"))
+    return [*lines, Text()]
+
+
+# -- history
+
+HISTORY = (
+    Column(title="term", whole=True),
+    Column(title="when (UTC)", whole=True),
+    Column(title="what", least=10),
+    Column(title="live site", whole=True),
+    Column(title="by", least=10),
+    Column(title="reason", least=10),
+)
+
+
+def history_lines(entries: Sequence[Mapping[str, Any]]) -> RenderableType:
+    rows = []
+    for e in entries:
+        when = str(e.get("at", ""))[:19].replace("T", " ")
+        cells = (e.get("term"), when, e.get("kind"), e.get("site"), e.get("by"), e.get("reason"))
+        rows.append([Text("" if cell is None else str(cell)) for cell in cells])
+    phases: list[RenderableType] = [
+        Phrases(
+            head=f"{e.get('kind')}, term {e.get('term')}, in ms:",
+            phrases=[f"{name} {ms}" for name, ms in e[DURATIONS].items()],
+        )
+        for e in entries
+        if e.get(DURATIONS)
+    ]
+    if phases:
+        phases.insert(0, Text())
+    return Group(table_of(HISTORY, rows), *phases)
+
+
+# -- node list
+
+NODES = (
+    Column(title="node", whole=True),
+    Column(title="site", whole=True),
+    Column(title="role", whole=True),
+    Column(title="postgres"),
+    Column(title="timeline"),
+    Column(title="ready"),
+    Column(title="deciding rule"),
+)
+
+
+def node_lines(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """`rows`: of each node `node`, `site`, `reached`, and what its agent told."""
+    silent = [Text(f"{row['node']}: its agent is silent", "red") for row in rows if not row["reached"]]
+    return Group(table_of(NODES, [_node_row(row) for row in rows]), *silent)
+
+
+def _node_row(row: Mapping[str, Any]) -> list[Text]:
+    postgres = row.get("postgres", {})
+    told = (
+        row["node"],
+        row["site"],
+        row.get("role", "-"),
+        postgres.get("state", "-"),
+        postgres.get("timeline", "-"),
+        "-" if not row["reached"] else "yes" if row.get("ready") else "no",
+        (row.get("decision") or {}).get("rule", "-"),
+    )
+    return [Text(str(cell)) for cell in told]

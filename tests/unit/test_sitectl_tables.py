@@ -1,0 +1,134 @@
+"""What `sitectl` shows in 80 columns, as in a pipe or a CI job: names and dates whole, nothing left out in silence."""
+
+import re
+from io import StringIO
+from typing import Any
+
+import pytest
+from rich.console import Console, RenderableType
+
+from sitecontrol.agent.state import AgentState
+from sitecontrol.cli.tables import history_lines, node_lines, status_lines, unheard
+from sitecontrol.records import SWAP_PHASES, Desired, Member
+from tests.unit.leadership_facts import at_columbus, cluster, entry, member
+
+NOT_STREAMING = "PostgreSQL does not stream from the leader"
+
+
+def shown(what: RenderableType, *, width: int = 80) -> list[str]:
+    console = Console(width=width, file=StringIO())
+    console.print(what)
+    lines: list[str] = console.file.getvalue().splitlines()  # type: ignore[attr-defined] # a StringIO
+    assert all(len(line) <= width for line in lines), lines
+    return [line.rstrip() for line in lines]
+
+
+def told(**change: Any) -> dict[str, Any]:
+    return AgentState(
+        prefix="/hotsite/test/", facts=at_columbus(cluster=cluster(**change)), version="1"
+    ).cluster()
+
+
+def members(*records: Member) -> dict[str, Any]:
+    return {record.node: entry(record) for record in records}
+
+
+# -- status
+
+
+def test_the_status_fits_in_80_columns_with_names_roles_and_headers_whole() -> None:
+    lines = shown(status_lines(told()))
+    assert "live site columbus  ·  term 3  ·  durability two-site" in lines
+    header = next(line for line in lines if line.startswith("node"))
+    assert re.split(r" {2,}", header) == [
+        "node",
+        "site",
+        "role",
+        "in step",
+        "ready",
+        "timeline",
+        "replay lag",
+    ]
+    rows = [re.split(r" {2,}", line) for line in lines]
+    assert ["columbus-a", "columbus", "leader", "-", "yes", "1", "0 B"] in rows
+    assert ["denver-a", "denver", "standby", "yes", "yes", "1", "0 B"] in rows
+
+
+def test_what_is_in_the_way_stands_below_the_table_by_its_node() -> None:
+    records = members(member("columbus-a"), member("denver-a", ready=False, reasons=(NOT_STREAMING,)))
+    assert f"denver-a: {NOT_STREAMING}" in shown(status_lines(told(members=records)))
+
+
+def test_a_node_whose_record_is_gone_is_shown_as_not_heard() -> None:
+    document = told(members=members(member("columbus-a")))
+    assert document["nodes"] == [
+        {"node": "columbus-a", "site": "columbus"},
+        {"node": "denver-a", "site": "denver"},
+    ]
+    lines = shown(status_lines(document))
+    assert any(line.startswith("denver-a    denver    unknown") for line in lines)
+    assert "denver-a: its agent is not heard" in lines
+
+
+def test_an_agent_that_tells_no_nodes_is_helped_out_by_our_own_settings() -> None:
+    document = told(members=members(member("columbus-a")))
+    del document["nodes"]
+    assert unheard(document, {"columbus-a": "columbus", "denver-a": "denver"}) == {"denver-a": "denver"}
+
+
+def test_while_nobody_leads_no_durability_is_promised() -> None:
+    lines = shown(status_lines(told(leader=None)))
+    assert "live site none  ·  term 3  ·  durability unknown while nobody leads" in lines
+    assert not any("two-site" in line for line in lines)
+
+
+def test_who_paused_and_why_is_shown_and_what_ends_it_when_nobody_leads() -> None:
+    paused = entry(Desired(paused=True, paused_by="ann", paused_reason="storm"))
+    lines = shown(status_lines(told(desired=paused)))
+    assert "automatic swaps paused by ann: storm" in lines
+    assert not any("resume" in line for line in lines)
+    text = " ".join(shown(status_lines(told(desired=paused, leader=None))))
+    assert (
+        "nobody leads, and automatic swaps are paused: `sitectl resume` lets a node that is in step" in text
+    )
+
+
+# -- history
+
+DURATIONS = {phase.value: 1000 + n for n, phase in enumerate(SWAP_PHASES[1:])}
+ENTRIES = [
+    {"term": 1, "at": "2026-11-26T02:03:04+00:00", "kind": "election", "site": "columbus", "by": "columbus-a",
+     "reason": "the lease of the leader ran out and its canary is not seen any more", "durations_ms": {}},
+    {"term": 12, "at": "2026-11-26T02:13:14+00:00", "kind": "swap rolled back", "site": "denver", "by": "operator",
+     "reason": "planned work on the power supply", "durations_ms": DURATIONS},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_the_history_keeps_dates_and_sites_whole_and_each_phase_with_its_number(width: int) -> None:
+    lines = shown(history_lines(ENTRIES), width=width)
+    for whole in ("2026-11-26 02:03:04", "2026-11-26 02:13:14", "columbus", "election", "columbus-a"):
+        assert any(whole in line for line in lines), whole
+    for name, ms in DURATIONS.items():
+        assert any(f"{name} {ms}" in line for line in lines), name
+    assert any(re.match(r"term +when \(UTC\) +what +live site +by +reason$", line) for line in lines)
+
+
+def test_a_column_that_is_empty_in_every_row_is_left_out() -> None:
+    lines = shown(history_lines([e | {"reason": ""} for e in ENTRIES]))
+    assert not any("reason" in line for line in lines)
+
+
+# -- node list
+
+
+def test_the_list_of_nodes_is_whole_in_80_columns_and_a_silent_agent_is_told_below() -> None:
+    row = {
+        "node": "columbus-a", "site": "columbus", "reached": True, "role": "starting", "ready": True,
+        "postgres": {"state": "unusable", "timeline": 12}, "decision": {"rule": "canary-holds-back"},
+    }  # fmt: skip
+    lines = shown(node_lines([row, {"node": "denver-a", "site": "denver", "reached": False}]))
+    rows = [re.split(r" {2,}", line) for line in lines]
+    assert ["columbus-a", "columbus", "starting", "unusable", "12", "yes", "canary-holds-back"] in rows
+    assert ["denver-a", "denver", "-", "-", "-", "-", "-"] in rows
+    assert "denver-a: its agent is silent" in lines
