@@ -1,4 +1,4 @@
-"""How PostgreSQL finds messages: by an index, whatever is asked, and beside dispatchers of the version before."""
+"""How PostgreSQL finds messages: by an index, whatever is asked."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 import asyncpg
 import pytest
 
-from dispatcher import migrate
 from dispatcher.accounts import add_account
 from dispatcher.model import State
 from dispatcher.postgres_store import PostgresStore
@@ -21,7 +20,6 @@ COLUMNS = (
 )  # fmt: skip
 MESSAGES = 20_000  # one in each second, up to now
 CUSTOMERS = (CUSTOMER, "+12025550124")
-FIND_BEFORE = "select message_id from hotsite.find($1, $2, null, null, null, null, null, null, 2)"
 
 
 @pytest.fixture
@@ -129,15 +127,3 @@ async def test_the_one_message_in_a_state_is_found_among_many_by_going_on_from_p
     assert [view.id for page in pages for view in page.messages] == [oldest]
     assert len(pages) == MESSAGES // 10_000 + 1
     assert pages[0].messages == ()
-
-
-async def test_a_dispatcher_of_the_version_before_still_finds_until_the_last_of_them_has_stopped(
-    store_database: Target, account: int
-) -> None:
-    connection = await admin(store_database)
-    await connection.execute("set role hotsite_dispatch")
-    assert await connection.fetch(FIND_BEFORE, TERM, account) == []
-    await migrate.apply(as_role(store_database, "hotsite_migrate"), post=True)
-    with pytest.raises(asyncpg.UndefinedFunctionError):
-        await connection.fetch(FIND_BEFORE, TERM, account)
-    await connection.close()

@@ -126,16 +126,17 @@ async def test_claims_at_the_same_time_never_overlap_and_never_wait(
     assert theirs.isdisjoint(ours)
 
 
-async def test_the_version_before_claims_nothing_that_has_expired_either(
+async def test_giving_up_does_not_wait_behind_an_answer_that_is_being_stored(
     stage: Stage, store_database: Target
 ) -> None:
-    late, timely = stage.message(expires_at=stage.now() + DAY), stage.message(expires_at=stage.now() + DAY)
-    await stage.accept(late, timely)
-    superuser = await admin(store_database)
-    await superuser.execute(EXPIRE, late.id)
-    [row] = await superuser.fetch("select * from hotsite.claim($1, $2, $3, $4)", TERM, "denver-1", 10, 5.0)
-    assert (row["message_id"], row["expires_at"]) == (timely.id, timely.expires_at)
-    await superuser.close()
+    claim = await stage.sent()
+    async with held(store_database) as other:
+        await other.settle(submitted(claim))
+        async with asyncio.timeout(DEADLINE_S):
+            with pytest.raises(asyncpg.LockNotAvailableError):
+                await stage.store.give_up_claims(TERM, [claim.claim_id])
+    assert await stage.store.give_up_claims(TERM, [claim.claim_id]) == 0
+    assert await stage.state(claim.message_id) is State.SUBMITTED
 
 
 async def test_a_text_that_a_wrong_clock_set_aside_is_sent_once_the_clock_is_right(
