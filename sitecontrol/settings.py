@@ -207,8 +207,7 @@ class DispatcherSettings(Section):
     doubt_grace: Seconds = 60.0  # before a text in doubt whose program says so is sent again
     # Room for 2,000 segments however JSON writes them: a text that is far too long is told so as a text (422).
     max_body_bytes: Annotated[int, Field(ge=1_000)] = 1_000_000
-    # A line of a megabyte at most made a bulk backlog drain at a fifth of the speed (docs/performance.md).
-    max_bulk_line_bytes: Annotated[int, Field(ge=1_000)] = 64_000
+    max_bulk_line_bytes: Annotated[int, Field(ge=1_000)] = 1_000_000
     max_connections: Annotated[int, Field(ge=1)] | None = None  # else 4,000, or as many as open files allow
     max_connections_per_source: Annotated[int, Field(ge=1)] = 1_000  # an IPv6 /64 is one source
     uncapped_sources: tuple[Network, ...] = ()  # load balancers: only max_connections bounds them
