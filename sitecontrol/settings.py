@@ -356,11 +356,15 @@ class Secrets:
             return self._environ[variable]
         path = self._directory / name
         try:
-            return path.read_text().strip()
+            return path.read_text(encoding="utf-8").strip()
         except (FileNotFoundError, NotADirectoryError) as error:
             raise SettingsError(
                 f"the secret {name!r} is missing: put it into {path} (mode 600) or set {variable}"
             ) from error
+        except UnicodeDecodeError:
+            raise SettingsError(
+                f"the secret {name!r} is no text: {path} must hold UTF-8; write it again, or set {variable}"
+            ) from None  # the error holds the secret's bytes
         except PermissionError as error:
             user = os.geteuid()
             raise SettingsError(

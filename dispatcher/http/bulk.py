@@ -121,6 +121,9 @@ class Bulk:
         raise Problem(kind=kind, detail=detail, retry_after_s=RETRY_AFTER_S, close=True)
 
     async def _stream(self, request: web.Request, account_id: int) -> web.StreamResponse:
+        first = await next_chunk(request.content, asyncio.get_running_loop().time() + PAUSE_S)
+        if not first:  # sent in chunks, and none came
+            raise Problem(kind=MALFORMED, detail=EMPTY)
         response = web.StreamResponse(
             headers={"Content-Type": "application/x-ndjson", HEADER: str(REQUEST_ID.get())}
         )
@@ -128,6 +131,7 @@ class Bulk:
         if request.transport is not None:
             request.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         reader = Reader(
+            first=first,
             content=request.content,
             take=LineTaker(
                 messages=self._messages,
@@ -222,11 +226,13 @@ class Reader:
     def __init__(
         self,
         *,
+        first: bytes,
         content: Any,
         take: Callable[[int, bytes | Overlong], Awaitable[Line]],
         cutter: LineCutter,
         window: int,
     ) -> None:
+        self._first = first
         self._content = content
         self._take = take
         self._cutter = cutter
@@ -238,13 +244,15 @@ class Reader:
     async def run(self) -> None:
         now = asyncio.get_running_loop().time
         due = now() + PAUSE_S
+        chunk = self._first
         try:
-            while chunk := await self._chunk(due):
+            while chunk:
                 ended = self._cutter.feed(chunk)
                 for raw in ended:
                     await self._line(raw)
                 if ended:  # counted from when we read on, not from when the line came: the wait was ours
                     due = now() + PAUSE_S
+                chunk = await next_chunk(self._content, due)
             last = self._cutter.end()
             if last is not None:
                 await self._line(last)
@@ -254,23 +262,25 @@ class Reader:
         finally:
             self.results.put_nowait(None)
 
-    async def _chunk(self, due: float) -> bytes:
-        try:
-            async with asyncio.timeout_at(due):
-                chunk: bytes = await self._content.readany()
-        except TimeoutError:
-            detail = f"no line ended within {PAUSE_S:g} s; what came before is answered above"
-            raise Problem(kind=TIMEOUT, detail=detail) from None
-        except (web.RequestPayloadError, ConnectionError) as error:
-            raise body.broken(error) from None
-        return chunk
-
     async def _line(self, raw: bytes | Overlong) -> None:
         await self.room.acquire()
         self.lines += 1
         self.results.put_nowait(await self._take(self.lines, raw))
         if self.lines % TURN_LINES == 0:
             await asyncio.sleep(0)
+
+
+async def next_chunk(content: Any, due: float) -> bytes:
+    """What came next, or nothing at the end. Raises Problem when the body breaks off, or `due` comes first."""
+    try:
+        async with asyncio.timeout_at(due):
+            chunk: bytes = await content.readany()
+    except TimeoutError:
+        detail = f"no line ended within {PAUSE_S:g} s; what came before is answered above"
+        raise Problem(kind=TIMEOUT, detail=detail) from None
+    except (web.RequestPayloadError, ConnectionError) as error:
+        raise body.broken(error) from None
+    return chunk
 
 
 async def result(line: Line, durability: Durability) -> bytes:

@@ -39,6 +39,14 @@ class SwapRequest(BaseModel):
 
 class PauseRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
+    reason: Annotated[
+        Line, StringConstraints(strip_whitespace=True, min_length=1)
+    ]  # for those who wonder why
+    by: Line = "operator"
+
+
+class ResumeRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
     reason: Line = ""
     by: Line = "operator"
 
@@ -200,7 +208,7 @@ class AgentApi:
         return await self._want({"paused": True, "paused_by": asked.by, "paused_reason": asked.reason})
 
     async def resume(self, request: web.Request) -> web.Response:
-        asked = PauseRequest.model_validate_json(await request.read() or b"{}")
+        asked = ResumeRequest.model_validate_json(await request.read() or b"{}")
         return await self._want({"paused": False, "paused_by": asked.by, "paused_reason": asked.reason})
 
     async def _want(self, change: dict[str, Any]) -> web.Response:

@@ -137,6 +137,12 @@ def _headlines(cluster: Mapping[str, Any]) -> list[Text]:
     if swap:
         parts.append(Text(f"swap to {swap['to_node']}: {swap['phase']}", "cyan"))
     lines = [Text("  ·  ").join(parts)]
+    if not cluster.get("etcd_reached", True):
+        lines.append(
+            Text(
+                f"an old picture: {cluster.get('told_by')} does not reach etcd, nor does any other", "yellow"
+            )
+        )
     if cluster.get("paused"):
         by, reason = cluster.get("paused_by"), cluster.get("paused_reason")
         who = f" by {by}" if by else ""

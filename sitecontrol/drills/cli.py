@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 from rich.table import Table
+from rich.text import Text
 
 from sitecontrol.cli.session import Exit, Globals, Problem, leave, with_globals
 from sitecontrol.drills.outcome import Outcome
@@ -92,24 +93,33 @@ def run(
         for name in chosen
         for turn in range(repeat)
     ]
+    outcomes: list[Outcome] = []
     try:
-        outcomes = asyncio.run(run_all(options, orders, report))
-    except LabError as error:
-        raise Problem(str(error), Exit(error.exit_code)) from error
-    except DrillFailedError as error:
-        raise Problem(str(error), Exit.FAILED) from error
+        asyncio.run(run_all(options, orders, report, outcomes))
+    except (LabError, DrillFailedError) as error:
+        if outcomes:  # a night's runs are not lost with the last one
+            tell(options, outcomes)
+        code = Exit(error.exit_code) if isinstance(error, LabError) else Exit.FAILED
+        raise Problem(f"run {len(outcomes) + 1} of {len(orders)}: {error}", code) from error
+    held = tell(options, outcomes)
+    leave(Exit.DONE if held else Exit.FAILED)
+
+
+def tell(options: Globals, outcomes: Sequence[Outcome]) -> bool:
+    """What all runs amount to; whether everything held."""
     series = {one.drill: one for one in series_of(outcomes)}
     if options.as_json:
         documents = [o.as_json() | {"series": series[o.drill].as_json()} for o in outcomes]
         options.emit(documents[0] if len(documents) == 1 else documents)
     elif len(outcomes) > 1:
         options.console.print(summary_table(outcomes))
-    held = all(outcome.ok for outcome in outcomes) and all(one.ok for one in series.values())
-    leave(Exit.DONE if held else Exit.FAILED)
+    return all(outcome.ok for outcome in outcomes) and all(one.ok for one in series.values())
 
 
-async def run_all(options: Globals, orders: Sequence[Order], report: Path | None) -> list[Outcome]:
-    outcomes: list[Outcome] = []
+async def run_all(
+    options: Globals, orders: Sequence[Order], report: Path | None, outcomes: list[Outcome]
+) -> None:
+    """Appends to `outcomes`, one for each order, as the runs end."""
     console = options.console
     async with LabControl.open(options.lab) as control:
         await control.state()  # a lab that does not run will not become whole, however long one waits
@@ -129,7 +139,6 @@ async def run_all(options: Globals, orders: Sequence[Order], report: Path | None
             if not options.as_json:
                 console.print(outcome_table(outcome))
                 for note in outcome.notes:
-                    console.print(f"  [red]{note}[/]")
+                    console.print(Text(f"  {note}", "red"))
             if report is not None:
                 console.print(f"  report: {write_html(outcome, report)}")
-    return outcomes

@@ -53,7 +53,8 @@ def document(plan: Plan, *, state: Json, cluster: Json, lines: list[Json] | None
         "accounts": accounts_of(plan),
         "live_site": cluster.get("live_site"),
         "term": cluster.get("term"),
-        "durability": cluster.get("durability"),
+        # The records promise it for whoever leads next; now nobody does.
+        "durability": cluster.get("durability") if cluster.get("live_site") else None,
         "noc_url": f"http://127.0.0.1:{plan.ports.place(SITES[0]).healthcheck}/",
         "lines": lines,
         "supervisor": {"pid": state["pid"]},

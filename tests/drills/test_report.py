@@ -17,7 +17,10 @@ from sitecontrol.drills.outcome import Moment, Outcome
 from sitecontrol.drills.report import outcome_table, summary_table, write_html
 from sitecontrol.drills.run import Order
 from sitecontrol.drills.series import series_of
+from sitecontrol.drills.stage import DrillFailedError
 from sitecontrol.drills.stories import DRILLS
+
+FAILS = 1_003  # the seed of a run that cannot be made
 
 
 def outcome(pause: float = 1.0, *, drill: str = "site-loss", **change) -> Outcome:
@@ -123,9 +126,12 @@ def ran(monkeypatch) -> list[Order]:
     """The orders that were given; each run pauses for as many seconds as its seed says."""
     orders: list[Order] = []
 
-    async def run_all(_options, given: Sequence[Order], _report) -> list[Outcome]:
+    async def run_all(_options, given: Sequence[Order], _report, outcomes: list[Outcome]) -> None:
         orders.extend(given)
-        return [outcome(float(order.seed), drill=order.drill.name, quick=order.quick) for order in given]
+        for order in given:
+            if order.seed == FAILS:
+                raise DrillFailedError("the swap was refused")
+            outcomes.append(outcome(float(order.seed), drill=order.drill.name, quick=order.quick))
 
     monkeypatch.setattr(cli, "run_all", run_all)
     return orders
@@ -164,6 +170,16 @@ def test_a_series_whose_median_is_too_long_fails_though_every_run_held(ran) -> N
     assert run("site-loss", "--repeat", "2", "--seed", "2")[0] == 0  # 2 s and 3 s
     assert run("site-loss", "--repeat", "3", "--seed", "3")[0] == 1  # 3 s, 4 s and 5 s
     assert all(order.seed <= DRILLS["site-loss"].pause_limit for order in ran)
+
+
+def test_a_run_that_cannot_be_made_takes_nothing_from_those_before_it(ran) -> None:
+    first = str(FAILS - 2)
+    told = CliRunner().invoke(
+        sitectl, ["drill", "run", "swap", "--repeat", "3", "--seed", first, "--json"], obj=Globals()
+    )
+    assert told.exit_code == 1
+    assert [document["pause_s"] for document in json.loads(told.stdout)] == [FAILS - 2, FAILS - 1]
+    assert "run 3 of 3: the swap was refused" in told.stderr
 
 
 def test_the_json_of_a_series_is_a_list_of_runs_each_with_the_figures_of_all(ran) -> None:

@@ -130,7 +130,9 @@ async def test_an_act_that_is_not_understood_names_the_field_and_changes_nothing
     before = (await pair.read_keys()).get("desired")
     for path, body, field in (
         ("/resume", {"reason": "x" * 301}, "reason"),
-        ("/pause", {"why": "x"}, "why"),
+        ("/pause", {"reason": "x", "why": "x"}, "why"),
+        ("/pause", {}, "reason"),
+        ("/pause", {"reason": "  "}, "reason"),
         ("/swap", {"reason": "x"}, "to"),
         ("/swap", ["x"], ""),
     ):

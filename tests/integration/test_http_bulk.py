@@ -97,7 +97,13 @@ async def no_chunks():
         yield chunk
 
 
-@pytest.mark.parametrize("nothing", [lambda: b"", no_chunks])
+async def no_chunks_after_a_while():
+    await asyncio.sleep(0.1)  # the headers are there long before the end
+    for chunk in ():
+        yield chunk
+
+
+@pytest.mark.parametrize("nothing", [lambda: b"", no_chunks, no_chunks_after_a_while])
 async def test_an_empty_body_is_refused_with_what_to_send(api, nothing):
     async with api.client.post("/v1/messages/bulk", data=nothing(), headers=NDJSON) as answer:
         assert answer.status == 400

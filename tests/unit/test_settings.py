@@ -373,6 +373,14 @@ def test_a_secret_that_may_not_be_read_is_not_called_missing(
     assert f"`chown {os.geteuid()} {path}` and `chmod 600 {path}`" in str(told.value)
 
 
+def test_a_secret_that_is_no_text_is_told_without_its_bytes(tmp_path: Path) -> None:
+    (tmp_path / "operator-token").write_bytes(b"s3cret\xff\n")
+    with pytest.raises(SettingsError, match=r"is no text: .*operator-token must hold UTF-8") as told:
+        Secrets(tmp_path, {}).get("operator-token")
+    assert "s3cret" not in str(told.value)
+    assert told.value.__cause__ is None
+
+
 def test_a_secret_that_cannot_be_read_for_another_reason_is_told_with_it(tmp_path: Path) -> None:
     (tmp_path / "operator-token").mkdir()
     with pytest.raises(SettingsError, match=r"cannot be read from .*operator-token: Is a directory"):

@@ -54,6 +54,11 @@ def test_the_status_fits_in_80_columns_with_names_roles_and_headers_whole() -> N
     assert ["denver-a", "denver", "standby", "yes", "yes", "1", "0 B"] in rows
 
 
+def test_an_agent_that_does_not_reach_etcd_is_not_taken_at_its_word() -> None:
+    old = told() | {"etcd_reached": False}
+    assert "an old picture: columbus-a does not reach etcd, nor does any other" in shown(status_lines(old))
+
+
 def test_what_is_in_the_way_stands_below_the_table_by_its_node() -> None:
     records = members(member("columbus-a"), member("denver-a", ready=False, reasons=(NOT_STREAMING,)))
     assert f"denver-a: {NOT_STREAMING}" in shown(status_lines(told(members=records)))
