@@ -174,7 +174,9 @@ class FailoverSettings(Section):
     canary_max_age: Seconds = 1.0
     canary_wait: Seconds = 10.0  # a standby that sees a fresh canary holds back this long
     restart_within: Seconds = 1.0
-    swap_deadline: Seconds = 10.0
+    swap_prepare_within: Seconds = 60.0  # for a swap's checks and checkpoint, before anything is held
+    swap_deadline: Seconds = 5.0  # while requests are held: handed over by then, or rolled back
+    swap_follow_within: Seconds = 60.0  # for the old leader to follow; the swap then ends without it
     drain_within: Seconds = 0.1  # how long a swap waits for the answers of the carriers' windows
 
 

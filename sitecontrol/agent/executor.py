@@ -18,6 +18,7 @@ from sitecontrol.agent.row import Row
 from sitecontrol.agent.steps import Steps
 from sitecontrol.clock import Clock
 from sitecontrol.etcd.api import Etcd
+from sitecontrol.leadership import swapping
 from sitecontrol.leadership.effects import (
     Advance,
     Bootstrap,
@@ -278,7 +279,7 @@ class Executor:
         await self._scribe.write(writer.advance(swap, *phases, at=self._clock.wall()))
 
     async def _shut_down_for_swap(self, _: ShutDownForSwap, facts: Facts) -> None:
-        left = self._settings.failover.swap_deadline - facts.swap_age
+        left = swapping.deadline(facts, Phase.HELD) - facts.phase_age
         await self._postgres.stop_clean(within=max(0.5, left / 2))
         await self._look()
 

@@ -16,8 +16,8 @@ class Memory:
     follows_well_since: float | None = None
     repairs: int = 0
     swap_id: str | None = None
-    swap_seen_at: float | None = None
-    held_at: float | None = None
+    swap_phase: Phase | None = None
+    swap_phase_since: float | None = None
     swap_ended_at: float = 0.0
     lead_since: float | None = None
 
@@ -57,9 +57,6 @@ class Memory:
         if swap is None:
             if self.swap_id is not None:
                 self.swap_ended_at = now
-            self.swap_id = self.swap_seen_at = self.held_at = None
-            return
-        if swap.id != self.swap_id:
-            self.swap_id, self.swap_seen_at, self.held_at = swap.id, now, None
-        if swap.phase is Phase.HELD and self.held_at is None:
-            self.held_at = now
+            self.swap_id = self.swap_phase = self.swap_phase_since = None
+        elif (swap.id, swap.phase) != (self.swap_id, self.swap_phase):
+            self.swap_id, self.swap_phase, self.swap_phase_since = swap.id, swap.phase, now

@@ -15,7 +15,7 @@ from sitecontrol.cli.session import Exit, Globals, Problem, leave, with_globals
 from sitecontrol.cli.tables import history_lines, node_lines, status_lines, unheard
 from sitecontrol.records import SWAP_PHASES, Phase
 
-SWAP_TIMEOUT = 60.0  # seconds; the swap itself rolls back long before
+SWAP_TIMEOUT = 150.0  # seconds; the swap itself ends before, by the deadlines of its phases
 POLL = 0.1
 
 # The phases whose durations, each from the one before, make up the pause: from held to opened.

@@ -260,7 +260,7 @@ POSTGRES: Sequence[Row] = (
             and swapping.in_time(f)
             and f.etcd_here
             and f.lease_safe
-            and (f.drained or (f.held_at is not None and f.now - f.held_at > f.settings.drain_within))
+            and (f.drained or f.phase_age > f.settings.drain_within)
         ),
         lambda _: ShutDownForSwap(),
     ),

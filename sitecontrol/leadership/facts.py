@@ -104,8 +104,7 @@ class Facts:
     peers: dict[str, Peer] = field(default_factory=dict)
     follow_failed_since: float | None = None  # we run as a standby of the leader and nothing streams, since
     repairs: int = 0  # rewinds and clones tried since we last followed well
-    swap_seen_at: float | None = None  # when we first saw the swap in progress
-    held_at: float | None = None  # when we first saw it in phase `held`
+    swap_phase_since: float | None = None  # when we first saw the swap in its present phase
     swap_ended_at: float = 0.0  # when the last swap's record disappeared
     lead_since: float | None = None  # when we first saw ourselves named as the leader
     etcd_leader_here: bool = False  # etcd's own leader runs in our site
@@ -235,8 +234,9 @@ class Facts:
         return self.now - max(since, self.swap_ended_at, self.lead_since or 0.0)
 
     @property
-    def swap_age(self) -> float:
-        return 0.0 if self.swap_seen_at is None else self.now - self.swap_seen_at
+    def phase_age(self) -> float:
+        """Seconds that the swap in progress has been in its phase, by our own clock."""
+        return 0.0 if self.swap_phase_since is None else self.now - self.swap_phase_since
 
     @property
     def swap_leaves_us(self) -> bool:

@@ -5,7 +5,7 @@ brackets are only noted among the record's times, with the write that follows th
 round trip through etcd in the middle of the pause.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from sitecontrol.leadership.effects import Advance, Effect, Finish, HandOver, RollBack
@@ -13,8 +13,17 @@ from sitecontrol.leadership.facts import Facts, PgState
 from sitecontrol.records import Phase
 
 REPLAY_LAG_BYTES = 16 * 1024 * 1024  # more than this to replay would lengthen the pause
-FOLLOW_DEADLINE_FACTOR = 6  # after the hand-over nothing waits on the swap's end, so it may take longer
 
+# Which setting bounds each phase, counted from when the one who drives the swap first saw it in that phase. (The two
+# that are only noted have none: nothing waits in them.)
+DEADLINES: Mapping[Phase, str] = {
+    Phase.REQUESTED: "swap_prepare_within",  # the checks, and a checkpoint: nothing is held yet
+    Phase.CHECKED: "swap_deadline",  # one write
+    Phase.HELD: "swap_deadline",  # the pause: drain, shut down, the target's last flush, the hand-over
+    Phase.HANDED: "swap_follow_within",
+    Phase.OPENED: "swap_follow_within",
+    Phase.FOLLOWING: "swap_follow_within",
+}
 BEFORE_HAND_OVER = (Phase.REQUESTED, Phase.CHECKED, Phase.HELD)
 
 RowParts: TypeAlias = tuple[str, str, Callable[[Facts], bool], Callable[[Facts], Effect | None]]
@@ -59,8 +68,19 @@ def obstacles(f: Facts, to_node: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def deadline(f: Facts, phase: Phase) -> float:
+    seconds: float = getattr(f.settings, DEADLINES[phase])
+    return seconds
+
+
 def in_time(f: Facts) -> bool:
-    return f.swap_age <= f.settings.swap_deadline
+    return f.swap is None or f.phase_age <= deadline(f, f.swap.phase)
+
+
+def _late(f: Facts) -> str:
+    """What is said of a swap that is past its phase's deadline."""
+    phase = f.swap.phase if f.swap else Phase.REQUESTED
+    return f"longer than {deadline(f, phase):g} s in phase {phase.value} (failover.{DEADLINES[phase]})"
 
 
 def _target_has_all(f: Facts) -> bool:
@@ -103,9 +123,9 @@ ROWS: tuple[RowParts, ...] = (
     # -- before the hand-over: the old leader drives, and any doubt rolls back --------------------------------
     (
         "overdue",
-        "The swap has not been handed over within its deadline: roll it back.",
+        "The swap is past its phase's deadline, and was not handed over: roll it back.",
         lambda f: f.swap_leaves_us and not in_time(f),
-        lambda f: RollBack(reason=f"not handed over within {f.settings.swap_deadline:g} s"),
+        lambda f: RollBack(reason=_late(f)),
     ),
     (
         "refused",
@@ -167,7 +187,7 @@ ROWS: tuple[RowParts, ...] = (
     (
         "arrived-alone",
         "Production has moved; the old leader does not follow in time, and its return is no part of this any more.",
-        lambda f: _arrived(f) and f.open and f.swap_age > FOLLOW_DEADLINE_FACTOR * f.settings.swap_deadline,
+        lambda f: _arrived(f) and f.open and f.in_phase(Phase.OPENED, Phase.FOLLOWING) and not in_time(f),
         lambda _: Finish(),
     ),
     ("arriving", "The target opens, or waits for the old leader to follow.", _arrived, lambda _: None),

@@ -99,13 +99,14 @@ def test_repairs_are_forgotten_only_after_following_well_for_a_while():
     assert memory.repairs == 0
 
 
-def test_a_swap_is_timed_from_when_it_was_first_seen_and_its_end_is_remembered():
+def test_each_phase_of_a_swap_is_timed_from_when_it_was_first_seen_and_its_end_is_remembered():
     memory = Memory()
     memory.look(10.0, cluster(swap=entry(swap(Phase.REQUESTED))), standby(), DENVER)
     memory.look(11.0, cluster(swap=entry(swap(Phase.HELD))), standby(), DENVER)
-    assert (memory.swap_seen_at, memory.held_at) == (10.0, 11.0)
+    memory.look(11.5, cluster(swap=entry(swap(Phase.HELD))), standby(), DENVER)
+    assert memory.swap_phase_since == 11.0
     memory.look(12.0, cluster(), standby(), DENVER)
-    assert (memory.swap_seen_at, memory.swap_ended_at) == (None, 12.0)
+    assert (memory.swap_phase_since, memory.swap_ended_at) == (None, 12.0)
 
 
 async def test_an_effect_that_changed_nothing_is_not_repeated_at_once():

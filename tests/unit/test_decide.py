@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sitecontrol.leadership.decide import TABLE, Lane, decide
 from sitecontrol.leadership.effects import (
+    Advance,
     Claim,
     Clone,
     Effect,
@@ -270,9 +271,7 @@ def test_a_finished_first_start_is_no_leftover_even_if_its_marker_was_not_remove
 
 def test_a_swap_does_not_shut_down_without_etcd():
     held = {"columbus-1": entry(dispatcher("columbus-1", "columbus", held_for="s1"))}
-    facts = at_columbus(
-        **NO_ETCD, cluster=swapping(Phase.HELD, dispatchers=held), swap_seen_at=99.9, held_at=99.9
-    )
+    facts = at_columbus(**NO_ETCD, cluster=swapping(Phase.HELD, dispatchers=held), swap_phase_since=99.9)
     assert not isinstance(effect(facts), ShutDownForSwap)
 
 
@@ -412,7 +411,7 @@ def swapping(phase: Phase, **change):
 
 
 def test_a_swap_to_a_node_out_of_step_is_rolled_back():
-    facts = at_columbus(cluster=swapping(Phase.REQUESTED, sync=entry(sync(COLUMBUS))), swap_seen_at=99.9)
+    facts = at_columbus(cluster=swapping(Phase.REQUESTED, sync=entry(sync(COLUMBUS))), swap_phase_since=99.9)
     rolled_back = effect(facts, Lane.SWAP)
     assert isinstance(rolled_back, RollBack)
     assert "not in step" in rolled_back.reason
@@ -436,21 +435,21 @@ def test_a_swap_while_nobody_leads_is_refused_and_when_paused_with_what_ends_tha
 
 def test_a_held_swap_shuts_down_when_the_windows_are_drained():
     held = {"columbus-1": entry(dispatcher("columbus-1", "columbus", held_for="s1"))}
-    facts = at_columbus(cluster=swapping(Phase.HELD, dispatchers=held), swap_seen_at=99.9, held_at=99.95)
+    facts = at_columbus(cluster=swapping(Phase.HELD, dispatchers=held), swap_phase_since=99.95)
     assert isinstance(effect(facts), ShutDownForSwap)
 
 
 def test_a_held_swap_waits_for_the_windows_for_a_limited_time():
-    facts = at_columbus(cluster=swapping(Phase.HELD), swap_seen_at=99.9, held_at=99.9)
+    facts = at_columbus(cluster=swapping(Phase.HELD), swap_phase_since=99.9)
     assert effect(facts) is None or not isinstance(effect(facts), ShutDownForSwap)
-    assert isinstance(effect(replace(facts, held_at=99.6)), ShutDownForSwap)
+    assert isinstance(effect(replace(facts, swap_phase_since=99.6)), ShutDownForSwap)
 
 
 SHUT_DOWN = primary(state=PgState.STOPPED, open_term=None, clean_shutdown_lsn=2_000)
 
 
 def test_the_hand_over_waits_until_the_target_has_the_last_record():
-    facts = at_columbus(cluster=swapping(Phase.HELD), pg=SHUT_DOWN, swap_seen_at=99.5)
+    facts = at_columbus(cluster=swapping(Phase.HELD), pg=SHUT_DOWN, swap_phase_since=99.5)
     behind, complete = Peer(received_lsn=1_999, asked_at=99.9), Peer(received_lsn=2_000, asked_at=99.9)
     assert effect(replace(facts, peers={DENVER: behind}), Lane.SWAP) is None
     assert effect(replace(facts, peers={DENVER: complete}), Lane.SWAP) == HandOver(shutdown_lsn=2_000)
@@ -459,16 +458,30 @@ def test_the_hand_over_waits_until_the_target_has_the_last_record():
 
 def test_a_swap_past_its_deadline_is_rolled_back_even_when_it_could_be_handed_over():
     complete = {DENVER: Peer(received_lsn=2_000, asked_at=99.9)}
-    facts = at_columbus(cluster=swapping(Phase.HELD), pg=SHUT_DOWN, swap_seen_at=89.0, peers=complete)
+    facts = at_columbus(cluster=swapping(Phase.HELD), pg=SHUT_DOWN, swap_phase_since=89.0, peers=complete)
     assert isinstance(effect(facts, Lane.SWAP), RollBack)
 
 
-@pytest.mark.parametrize("phase", [Phase.REQUESTED, Phase.CHECKED, Phase.HELD])
-def test_one_deadline_covers_every_phase_before_the_hand_over(phase: Phase):
-    facts = at_columbus(cluster=swapping(phase), held_at=99.0)
-    limit = facts.settings.swap_deadline
-    assert not isinstance(effect(replace(facts, swap_seen_at=100.0 - limit), Lane.SWAP), RollBack)
-    assert isinstance(effect(replace(facts, swap_seen_at=99.9 - limit), Lane.SWAP), RollBack)
+@pytest.mark.parametrize(
+    ("phase", "setting"),
+    [
+        (Phase.REQUESTED, "swap_prepare_within"),
+        (Phase.CHECKED, "swap_deadline"),
+        (Phase.HELD, "swap_deadline"),
+    ],
+)
+def test_each_phase_before_the_hand_over_is_rolled_back_past_its_own_deadline(phase: Phase, setting: str):
+    facts = at_columbus(cluster=swapping(phase))
+    limit = getattr(facts.settings, setting)
+    assert not isinstance(effect(replace(facts, swap_phase_since=100.0 - limit), Lane.SWAP), RollBack)
+    late = effect(replace(facts, swap_phase_since=99.9 - limit), Lane.SWAP)
+    assert isinstance(late, RollBack)
+    assert (phase.value in late.reason, f"failover.{setting}" in late.reason) == (True, True)
+
+
+def test_a_long_checkpoint_takes_nothing_from_the_time_that_requests_may_be_held():
+    facts = at_columbus(cluster=swapping(Phase.REQUESTED), swap_phase_since=50.0)
+    assert effect(facts, Lane.SWAP) == Advance(phase=Phase.CHECKED)
 
 
 def test_after_a_rollback_the_old_leader_starts_again_however_long_it_was_down():
@@ -562,8 +575,7 @@ any_facts = st.builds(
     leader_absent_since=st.none() | st.floats(80, 100),
     follow_failed_since=st.none() | st.floats(80, 100),
     repairs=st.integers(0, 2),
-    swap_seen_at=st.none() | st.floats(80, 100),
-    held_at=st.none() | st.floats(80, 100),
+    swap_phase_since=st.none() | st.floats(30, 100),
     peers=st.sampled_from([{}, {DENVER: Peer(received_lsn=900, asked_at=99.0)}]),
 )
 
@@ -681,4 +693,4 @@ def test_a_hand_over_is_decided_only_when_all_was_flushed_and_there_is_time(fact
     if isinstance(effect(facts, Lane.SWAP), HandOver):
         assert facts.pg.state is PgState.STOPPED
         assert facts.pg.clean_shutdown_lsn is not None
-        assert facts.swap_age <= facts.settings.swap_deadline
+        assert facts.phase_age <= facts.settings.swap_deadline
