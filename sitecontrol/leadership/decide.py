@@ -443,6 +443,12 @@ POSTGRES: Sequence[Row] = (
         lambda f: not f.etcd_here or not f.lease_safe,
     ),
     Row(
+        "kill-mute-leaderless",
+        "Nobody leads, and our PostgreSQL runs but does not answer: end it, to start it again and see what it holds.",
+        lambda f: f.pg.state is PgState.MUTE and f.now - f.pg.since > MUTE_PATIENCE,
+        lambda _: Fence(reason="PostgreSQL does not answer"),
+    ),
+    Row(
         "reclaim",
         "etcd has lost our lease, but we never stopped serving and nobody else led: take the same term up again.",
         lambda f: f.pg.state is PgState.PRIMARY and f.recorded_leader and f.open and f.released_by is None,
