@@ -190,11 +190,11 @@ def sample_effect(row: Row) -> Effect | None:
 
 
 def table(lane: Lane) -> str:
-    lines = ["| # | rule | decision | effect |", "|---|---|---|---|"]
-    for number, row in enumerate(TABLE[lane], 1):
+    lines = ["| rule | decision | effect |", "|---|---|---|"]
+    for row in TABLE[lane]:
         found = sample_effect(row)
         does = f"`{type(found).__name__}`" if found is not None else ""
-        lines.append(f"| {number} | `{row.name}` | {row.sentence} | {does} |")
+        lines.append(f"| `{row.name}` | {row.sentence} | {does} |")
     return "\n".join(lines) + "\n"
 
 

@@ -280,7 +280,7 @@ def test_a_postgresql_that_does_not_answer_is_ended_when_nobody_leads_or_nobody_
     facts = at_columbus(cluster=NOBODY_LEADS, pg=make(state=PgState.MUTE, open_term=None, since=96.9))
     assert isinstance(effect(facts), Fence)
     assert effect(replace(facts, pg=replace(facts.pg, since=97.5))) is None
-    assert effect(replace(facts, etcd_heard_at=90.0)) is None  # nobody could take the lead: nothing is in the way
+    assert effect(replace(facts, etcd_heard_at=90.0)) is None  # nobody could take the lead meanwhile
 
 
 def test_a_primary_that_is_barred_stops():
