@@ -5,14 +5,16 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+SEEDS  ?= 10000
 
-.PHONY: help setup demo lab test check bench lock clean
+.PHONY: help setup demo lab test check sim bench lock clean
 
 help:
 	@echo "make demo    both sites on this machine, real traffic, one site killed, nothing lost"
 	@echo "make lab     the same system, left running (sitectl lab down ends it)"
 	@echo "make test    lint, types and the whole test suite"
 	@echo "make check   lint and types only"
+	@echo "make sim     the failover in simulation, SEEDS=10000 schedules of faults"
 	@echo "make bench   how fast it is, as ratios within one run"
 	@echo "make lock    write requirements.lock anew from pyproject.toml"
 	@echo "make clean   end the labs of this folder, and remove what was made: .venv, labs, caches"
@@ -46,6 +48,9 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+sim: setup
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
 bench: setup
 	$(BIN)/python -m bench

@@ -81,7 +81,6 @@ class Agent:
                     tasks.create_task(task, name=name)
         finally:
             await self._lanes.stop()
-            await self._executor.aclose()
 
     async def _wake_on_view(self) -> None:
         serial = 0

@@ -22,6 +22,7 @@ from sitecontrol.leadership import swapping
 from sitecontrol.leadership.effects import (
     Advance,
     Bootstrap,
+    Checkpoint,
     Claim,
     Clone,
     Effect,
@@ -36,7 +37,6 @@ from sitecontrol.leadership.effects import (
     Open,
     Promote,
     Reclaim,
-    Restartpoint,
     Rewind,
     RollBack,
     ShowRemote,
@@ -52,7 +52,6 @@ from sitecontrol.view import ClusterView
 
 log = structlog.get_logger()
 
-CHECKPOINT_AFTER = 2.0  # seconds after opening
 SEEN_WITHIN = 0.5  # seconds until the watch should have shown our own write
 
 
@@ -122,7 +121,6 @@ class Executor:
         self._repaired = repaired  # counts a rewind or a clone
         self._clock = clock
         self._settings = settings
-        self._checkpoint: asyncio.Task[None] | None = None
         self.fencing = Fencing(clock)
         self._sync_written_in: str | None = None  # the boot in which we have written `sync` ourselves
         self._handlers: dict[type[Effect], Callable[[Any, Facts], Awaitable[None]]] = {
@@ -147,16 +145,11 @@ class Executor:
             RollBack: self._roll_back,
             Finish: self._finish,
             MoveEtcdLeader: self._move_etcd_leader,
-            Restartpoint: self._restartpoint,
+            Checkpoint: self._checkpoint,
         }
 
     async def execute(self, effect: Effect, facts: Facts) -> None:
         await self._handlers[type(effect)](effect, facts)
-
-    async def aclose(self) -> None:
-        if self._checkpoint is not None:
-            self._checkpoint.cancel()
-            await asyncio.gather(self._checkpoint, return_exceptions=True)
 
     # -- the lead --------------------------------------------------------------------------------------------
 
@@ -189,15 +182,6 @@ class Executor:
         await self._row.open(facts.term, facts.node)
         await self._look()
         log.info("opened", term=facts.term)
-        if self._checkpoint is None or self._checkpoint.done():
-            self._checkpoint = asyncio.create_task(self._checkpoint_soon(), name="checkpoint-after-open")
-
-    async def _checkpoint_soon(self) -> None:
-        """A returning node can be rewound only after it; those who were held through a swap are let through first,
-        because their commits would wait behind its writes to disk.
-        """
-        await self._clock.sleep(CHECKPOINT_AFTER)
-        await self._row.checkpoint()
 
     async def _give_up(self, effect: GiveUp, facts: Facts) -> None:
         log.warning("giving_up", reason=effect.reason)
@@ -310,9 +294,10 @@ class Executor:
         await self._scribe.write(writer.finish(self._swap(facts), self._clock.wall()))
         log.info("swap_done")
 
-    async def _restartpoint(self, _: Restartpoint, facts: Facts) -> None:
+    async def _checkpoint(self, _: Checkpoint, facts: Facts) -> None:
         await self._row.checkpoint()
-        await self._clock.sleep(2.0)  # it may have to wait for the leader's next checkpoint
+        await self._look()
+        await self._clock.sleep(2.0)  # a standby's may have to wait for the leader's next one
 
     async def _move_etcd_leader(self, effect: MoveEtcdLeader, facts: Facts) -> None:
         await self._etcd.move_leader(effect.member_id)

@@ -16,6 +16,7 @@ from enum import Enum
 from sitecontrol.leadership import swapping
 from sitecontrol.leadership.effects import (
     Bootstrap,
+    Checkpoint,
     Claim,
     Clone,
     Effect,
@@ -28,7 +29,6 @@ from sitecontrol.leadership.effects import (
     Open,
     Promote,
     Reclaim,
-    Restartpoint,
     Rewind,
     ShowRemote,
     ShutDownForSwap,
@@ -43,6 +43,7 @@ FOLLOW_PATIENCE = 5.0  # seconds that a standby may run without streaming before
 BOOTSTRAP_PATIENCE = 10.0  # seconds that a site which is not preferred leaves the first start to the other
 MUTE_PATIENCE = 3.0  # seconds that a PostgreSQL may stay silent while nothing explains it
 CLAIM = "Nobody leads and we hold every acknowledged message: take the lead in the next term."
+CHECKPOINT_AFTER = 2.0  # seconds after a promotion
 START_TRIES = 2  # starts as a standby that may fail before the data directory is repaired
 AFTER_GIVING_UP = 3.0  # seconds that a node which gave the lead up leaves it to others
 
@@ -555,11 +556,18 @@ UPKEEP: Sequence[Row] = (
         lambda f: MoveEtcdLeader(member_id=f.etcd_leader_target or 0),
     ),
     Row(
+        "checkpoint",
+        "We were promoted, and the control file does not tell yet: take a checkpoint, or no returning node can be"
+        " rewound to us. (Those who were held through a swap are let through first.)",
+        lambda f: f.open and f.pg.control_timeline < f.pg.timeline and f.now - f.pg.since > CHECKPOINT_AFTER,
+        lambda _: Checkpoint(),
+    ),
+    Row(
         "restartpoint",
         "The control file is behind on timelines: take a restartpoint, so that a restart does not make us look older"
         " than we are.",
         lambda f: f.pg.state is PgState.STANDBY and f.pg.upstream and f.pg.control_timeline < f.pg.timeline,
-        lambda _: Restartpoint(),
+        lambda _: Checkpoint(),
     ),
     Row("kept", "Nothing to keep up.", lambda _: True),
 )

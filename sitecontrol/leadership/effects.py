@@ -153,8 +153,8 @@ class Finish(Effect):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Restartpoint(Effect):
-    """Have a standby's control file tell the timeline that it has followed the leader to."""
+class Checkpoint(Effect):
+    """Have the control file tell the timeline that we are on; on a standby it is a restartpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sitecontrol.leadership.decide import TABLE, Lane, decide
 from sitecontrol.leadership.effects import (
     Advance,
+    Checkpoint,
     Claim,
     Clone,
     Effect,
@@ -524,6 +525,15 @@ def test_an_open_leader_moves_etcds_own_leader_out_of_its_site():
 def test_etcds_own_leader_stays_where_it_is(change):
     facts = replace(at_columbus(etcd_leader_here=True, etcd_leader_target=7), **change)
     assert effect(facts, Lane.UPKEEP) is None
+
+
+def test_a_promoted_leader_takes_a_checkpoint_whoever_started_its_agent_since():
+    """Kept in the agent's memory it was lost with the agent, and no returning node could be rewound."""
+    behind = at_columbus(pg=primary(timeline=4, control_timeline=3, since=97.0))
+    assert effect(behind, Lane.UPKEEP) == Checkpoint()
+    assert effect(replace(behind, pg=replace(behind.pg, since=98.5)), Lane.UPKEEP) is None
+    assert effect(replace(behind, pg=replace(behind.pg, control_timeline=4)), Lane.UPKEEP) is None
+    assert effect(replace(behind, pg=replace(behind.pg, open_term=None)), Lane.UPKEEP) is None
 
 
 # -- properties --------------------------------------------------------------------------------------------------

@@ -1,0 +1,108 @@
+"""Dispatchers at both sites: they write messages to whoever leads, look unknown ones up, and claim.
+
+They trust nobody: they try whatever node they last heard of, whenever it takes them, without the gate that real
+dispatchers keep shut when in doubt. What keeps a message safe has to hold without it.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import asyncpg
+
+from replication.errors import CommitUnknown, ReplicationError
+from tests.simulation.etcd import EtcdCluster
+from tests.simulation.node import SeenCluster
+from tests.simulation.postgres import Database, Server
+from tests.simulation.scheduler import Scheduler, SimulatedClock
+
+
+@dataclass
+class Acknowledged:
+    message: int  # what its entry carries
+    position: int
+    entry: int
+    term: int
+    node: str
+    began: float
+    at: float
+
+
+@dataclass
+class Ledger:
+    """What was promised, and who was opened when."""
+
+    acknowledged: list[Acknowledged] = field(default_factory=list)
+    opened: list[tuple[int, str, float]] = field(default_factory=list)  # (term, node, when)
+    longest_gap: float = 0.0
+    last: float = 0.0
+
+
+class Dispatcher:
+    def __init__(
+        self,
+        *,
+        scheduler: Scheduler,
+        cluster: EtcdCluster,
+        databases: dict[str, Database],
+        place: str,
+        ledger: Ledger,
+        rng: random.Random,
+        check: Callable[[Acknowledged, Database], None],
+        number: Callable[[], int],
+    ) -> None:
+        self.owner = f"dispatcher {place}"
+        self._scheduler, self._databases, self._place = scheduler, databases, place
+        self._ledger, self._rng, self._check, self._number = ledger, rng, check, number
+        self._seen = SeenCluster(cluster, place, SimulatedClock(scheduler))
+        self._unknown: list[tuple[int, int, Database]] = []  # (message, entry, where)
+
+    def start(self) -> None:
+        for coroutine in (self._seen.follow(), *(self._send() for _ in range(2))):
+            self._scheduler.spawn(coroutine, self.owner)
+
+    async def _send(self) -> None:
+        while True:
+            await self._scheduler.wait(self._rng.uniform(0.1, 0.35))
+            leader, term = self._seen.snapshot.leader, self._seen.snapshot.term
+            if leader is None or term is None:
+                continue
+            known = self._databases.get(leader.record.node)
+            if known is None or not known.world.network.talk(self._place, known.place):
+                continue
+            try:
+                await self._once(known, leader.record.term)
+            except (ReplicationError, asyncpg.PostgresError):
+                continue
+
+    async def _once(self, database: Database, term: int) -> None:
+        def leads(server: Server) -> bool:
+            return database.opened_here(server) == term
+
+        await self._scheduler.wait(self._rng.uniform(0.001, 0.03))
+        again = next((u for u in self._unknown if self._rng.random() < 0.5), None)
+        began = self._scheduler.now
+        if again is not None and database.disk is not None and again[1] in database.disk.wal:
+            # It is there, and nobody knows where else: a barrier, and then it may be told of (rule 5).
+            message, entry, _ = again
+            await database.commit("barrier", None, within=10.0, may=leads)
+            self._unknown.remove(again) if again in self._unknown else None
+            position = database.disk.wal.index(entry) + 1
+        else:
+            message = self._number()
+            entry = len(database.world.entries)
+            try:
+                patience = self._rng.choice((0.5, 10.0))  # some callers cancel their waits
+                position = await database.commit("message", message, within=patience, may=leads)
+            except CommitUnknown:
+                self._unknown.append((message, entry, database))
+                del self._unknown[:-20]
+                raise
+        if not database.world.network.talk(self._place, database.place):
+            return  # the answer is lost on the way
+        told = Acknowledged(message, position, entry, term, database.node, began, self._scheduler.now)
+        self._check(told, database)
+        ledger = self._ledger
+        ledger.longest_gap = max(ledger.longest_gap, told.at - ledger.last)
+        ledger.last = told.at
+        ledger.acknowledged.append(told)

@@ -1,0 +1,231 @@
+"""The network between the places, and an etcd of three members in them, with the faults that real ones have.
+
+Modelled: who reaches whom (each direction by itself); a leader of its own, elected by a majority that can talk to each
+other, whose change makes every lease begin anew; no lease ends while there is no leader; answers that take their time;
+a call that is cut off is unknown and may have been applied; members that are sick: they lose calls, lose answers, or
+apply a call long after its caller has given it up. (`MemoryStore`, which the conformance suite holds to a real etcd,
+is what is stored.)
+"""
+
+import itertools
+import random
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeVar
+
+from sitecontrol.etcd.api import (
+    Compare,
+    Delete,
+    EtcdError,
+    EtcdUnknown,
+    Event,
+    EventKind,
+    MemberStatus,
+    Put,
+    Range,
+    TxnResult,
+    WatchBatch,
+)
+from sitecontrol.etcd.memory_store import MemoryStore
+from sitecontrol.view import Snapshot, put, remove
+from tests.simulation.scheduler import Scheduler, SimulatedClock
+
+T = TypeVar("T")
+PLACES = ("columbus", "denver", "witness")
+PREFIX = "/hotsite/sim/"
+CALL_TIMEOUT = 1.0
+ELECTION = (0.9, 1.6)  # seconds without a leader
+
+
+class Network:
+    def __init__(self) -> None:
+        self._cut: dict[tuple[str, str], int] = {}
+
+    def cut(self, source: str, destination: str) -> None:
+        self._cut[source, destination] = self._cut.get((source, destination), 0) + 1
+
+    def mend(self, source: str, destination: str) -> None:
+        self._cut[source, destination] -= 1
+
+    def mend_all(self) -> None:
+        self._cut.clear()
+
+    def passes(self, source: str, destination: str) -> bool:
+        return source == destination or not self._cut.get((source, destination))
+
+    def talk(self, one: str, other: str) -> bool:
+        """Requests and answers get through."""
+        return self.passes(one, other) and self.passes(other, one)
+
+
+class Store(MemoryStore):
+    def elect(self) -> None:
+        """A new leader: every lease begins anew with it."""
+        self.move_leader(2 if self._leader == 1 else 1)
+
+    def since(self, revision: int) -> list[Event]:
+        """What happened after a revision, oldest first."""
+        newest_first = itertools.takewhile(lambda e: e.kv.mod_revision > revision, reversed(self._history))
+        return list(newest_first)[::-1]
+
+
+class EtcdCluster:
+    def __init__(self, scheduler: Scheduler, network: Network, rng: random.Random) -> None:
+        self._scheduler = scheduler
+        self._network = network
+        self.rng = rng
+        self.store = Store(SimulatedClock(scheduler))
+        self.down: set[str] = set()
+        self.leader: str | None = "witness"
+        self.sick = 0.0  # how likely a call meets a fault
+        self.snapshot = Snapshot()
+        self._shown = 1  # the revision of `snapshot`
+        self._electing = False
+        self.late = 0  # calls that were applied after their caller had given them up
+        self.store.listen(self._follow)
+
+    # -- who serves
+
+    def _followers(self, leader: str) -> list[str]:
+        return [p for p in PLACES if p not in self.down and self._network.talk(leader, p)]
+
+    def look(self) -> None:
+        """What runs and who reaches whom may have changed."""
+        if self.leader is not None and (self.leader in self.down or len(self._followers(self.leader)) < 2):
+            self.leader = None
+        if self.leader is None and not self._electing:
+            self._electing = True
+            self._scheduler.spawn(self._elect(), "etcd")
+
+    async def _elect(self) -> None:
+        while True:
+            await self._scheduler.wait(self.rng.uniform(*ELECTION))
+            able = [p for p in PLACES if p not in self.down and len(self._followers(p)) >= 2]
+            if able:
+                self.leader = self.rng.choice(able)
+                self.store.elect()
+                self._electing = False
+                return
+
+    def serves(self, place: str) -> bool:
+        """Whether somebody in `place` gets answers of the majority."""
+        leader = self.leader
+        if leader is None:
+            return False
+        reached = [m for m in PLACES if m not in self.down and self._network.talk(place, m)]
+        return any(m == leader or self._network.talk(m, leader) for m in reached)
+
+    def move_leader(self, place: str) -> None:
+        if place not in self.down and len(self._followers(place)) >= 2:
+            self.leader = place
+            self.store.elect()
+
+    # -- what is seen
+
+    def _follow(self) -> None:
+        """Keep the decoded picture beside the store."""
+        for event in self.store.since(self._shown):
+            name = event.kv.key.removeprefix(PREFIX)
+            deleted = event.kind is EventKind.DELETE
+            self.snapshot = remove(self.snapshot, name) if deleted else put(self.snapshot, name, event.kv)
+        self._shown = self.store.revision
+        self.snapshot = replace(self.snapshot, revision=self._shown)
+
+
+class EtcdClient:
+    """Implements what an agent uses of `api.Etcd`, from one place."""
+
+    def __init__(self, cluster: EtcdCluster, scheduler: Scheduler, place: str) -> None:
+        self._cluster = cluster
+        self._scheduler = scheduler
+        self._place = place
+
+    async def get_prefix(
+        self, prefix: str, *, serializable: bool = False, timeout: float | None = None
+    ) -> Range:
+        del serializable, timeout
+        return await self._ask(partial(self._cluster.store.get_prefix, prefix))
+
+    async def txn(
+        self,
+        compares: Sequence[Compare],
+        puts_and_deletes: Sequence[Put | Delete],
+        *,
+        read_on_failure: bool = False,
+        timeout: float | None = None,
+    ) -> TxnResult:
+        del timeout
+        return await self._change(
+            partial(
+                self._cluster.store.txn,
+                tuple(compares),
+                tuple(puts_and_deletes),
+                read_on_failure=read_on_failure,
+            )
+        )
+
+    async def grant(self, ttl: int, *, timeout: float | None = None) -> int:
+        del timeout
+        return await self._change(partial(self._cluster.store.grant, ttl))
+
+    async def keep_alive(self, lease: int, *, timeout: float | None = None) -> int:
+        del timeout
+        return await self._change(partial(self._cluster.store.keep_alive, lease))
+
+    async def move_leader(self, member_id: int, *, timeout: float | None = None) -> None:
+        del timeout
+        await self._ask(partial(self._cluster.move_leader, PLACES[member_id - 1]))
+
+    async def members(self, *, timeout: float | None = None) -> Sequence[MemberStatus]:
+        raise NotImplementedError
+
+    def watch(self, prefix: str, start_revision: int) -> AsyncGenerator[WatchBatch, None]:
+        raise NotImplementedError
+
+    async def _ask(self, step: Callable[[], T]) -> T:
+        return await self._call(step, writes=False)
+
+    async def _change(self, step: Callable[[], T]) -> T:
+        return await self._call(step, writes=True)
+
+    async def _call(self, step: Callable[[], T], *, writes: bool) -> T:
+        cluster, rng, wait = self._cluster, self._cluster.rng, self._scheduler.wait
+        started = self._scheduler.now
+        await wait(rng.uniform(0.005, 0.06))
+        if not cluster.serves(self._place):
+            await self._out_of_time(started)
+        if writes and rng.random() < cluster.sick:
+            await self._meet_fault(step, started)
+        answer = step()
+        await wait(rng.uniform(0.005, 0.06))
+        if not cluster.serves(self._place):
+            await self._out_of_time(started)
+        return answer
+
+    async def _out_of_time(self, started: float) -> None:
+        await self._scheduler.wait(max(0.0, started + CALL_TIMEOUT - self._scheduler.now))
+        raise EtcdUnknown("no answer")
+
+    async def _meet_fault(self, step: Callable[[], Any], started: float) -> None:
+        fate = self._cluster.rng.choice(("lost", "applied", "late"))
+        if fate == "applied":
+            self._try(step)
+        elif fate == "late":
+            self._scheduler.spawn(self._apply_late(step), "etcd")
+        await self._out_of_time(started)
+
+    async def _apply_late(self, step: Callable[[], Any]) -> None:
+        await self._scheduler.wait(
+            self._cluster.rng.choice((1.5, 3.0, 8.0, 20.0)) * self._cluster.rng.random()
+        )
+        await self._scheduler.until(lambda: self._cluster.leader is not None, within=1e9, every=0.2)
+        self._cluster.late += 1
+        self._try(step)
+
+    @staticmethod
+    def _try(step: Callable[[], Any]) -> None:
+        try:
+            step()
+        except EtcdError:
+            return

@@ -1,0 +1,85 @@
+"""What goes wrong, as data: a schedule that a seed makes, and that can be shortened fault by fault."""
+
+import random
+from dataclasses import dataclass
+from enum import Enum
+
+SITES = ("columbus", "denver")
+PLACES = (*SITES, "witness")
+
+
+class Kind(Enum):
+    KILL_SITE = "kill-site"  # every process of it, and its etcd member
+    KILL_POSTGRES = "kill-postgres"
+    KILL_AGENT = "kill-agent"
+    STOP_AGENT = "stop-agent"  # SIGSTOP, then continued
+    STOP_POSTGRES = "stop-postgres"
+    STOP_SITE = "stop-site"
+    CUT = "cut"  # between two places, both ways
+    CUT_ONE_WAY = "cut-one-way"
+    ISOLATE = "isolate"  # a place from both others
+    ETCD_MEMBER = "etcd-member"
+    ETCD_QUORUM = "etcd-quorum"  # all three members
+    ETCD_SICK = "etcd-sick"  # calls get lost, or are applied late
+    WATCH_STALLS = "watch-stalls"
+    SWAP = "swap"  # an operator asks for one
+    SLOW_STOP = "slow-stop"  # a clean shutdown does not end
+    PROMOTION_FAILS = "promotion-fails"
+    CLOCK_JUMPS = "clock-jumps"  # the wall clock, an hour
+    ETCD_LEADER = "etcd-leader"  # moves: every lease begins anew
+    WRONG_DISK = (
+        "wrong-disk"  # a site is lost, and returns with an older copy (only where a scenario says so)
+    )
+
+
+@dataclass(frozen=True)
+class Fault:
+    at: float
+    lasts: float
+    kind: Kind
+    where: str
+    other: str = ""
+
+    def __str__(self) -> str:
+        other = f" {self.other}" if self.other else ""
+        return f"{self.at:7.2f} s  {self.kind.value} {self.where}{other}, for {self.lasts:.2f} s"
+
+    def __lt__(self, other: "Fault") -> bool:  # enums have no order of their own
+        return (self.at, self.kind.value, self.where) < (other.at, other.kind.value, other.where)
+
+
+BEGIN, END = 3.0, 22.0  # seconds; before, the cluster comes to rest; after, it has to converge by itself
+WEIGHTS = dict.fromkeys(Kind, 1.0) | {
+    Kind.SWAP: 3.0,
+    Kind.KILL_AGENT: 2.0,
+    Kind.ETCD_SICK: 1.5,
+    Kind.KILL_SITE: 2.0,
+}
+
+
+ANY = tuple(
+    kind for kind in Kind if kind is not Kind.WRONG_DISK
+)  # two disks lost at once are more than is promised
+
+
+def schedule(rng: random.Random, kinds: tuple[Kind, ...] = ANY) -> tuple[Fault, ...]:
+    weights = [WEIGHTS[kind] for kind in kinds]
+    found = []
+    for _ in range(rng.randint(1, 7)):
+        kind = rng.choices(kinds, weights)[0]
+        at = rng.uniform(BEGIN, END - 2)
+        lasts = min(rng.choice((0.1, 0.4, 1.0, 2.5, 4.0, 8.0, 12.0)) * rng.uniform(0.5, 1.5), END - at)
+        where = rng.choice(PLACES if kind in ANYWHERE else SITES)
+        other = rng.choice([p for p in PLACES if p != where]) if kind in BETWEEN else ""
+        found.append(Fault(round(at, 2), round(lasts, 2), kind, where, other))
+    if rng.random() < 0.4 and len(found) > 1:  # the second in the middle of the first
+        first = found[0]
+        near = round(first.at + rng.uniform(0.0, 1.2), 2)
+        found[1] = Fault(near, min(found[1].lasts, END - near), found[1].kind, found[1].where, found[1].other)
+    return tuple(sorted(found))
+
+
+ANYWHERE = frozenset(
+    {Kind.ISOLATE, Kind.ETCD_MEMBER, Kind.CUT, Kind.CUT_ONE_WAY, Kind.ETCD_LEADER, Kind.CLOCK_JUMPS}
+)
+BETWEEN = frozenset({Kind.CUT, Kind.CUT_ONE_WAY})

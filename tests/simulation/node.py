@@ -1,0 +1,255 @@
+"""One agent: its real loop, table, executor, lease keeper, publisher and monitor, put together on the models."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+from sitecontrol.agent.agent import Agent
+from sitecontrol.agent.executor import Executor, Overtaken, Scribe
+from sitecontrol.agent.keeper import Keeper
+from sitecontrol.agent.memory import Memory
+from sitecontrol.agent.monitor import Monitor
+from sitecontrol.agent.neighbours import Neighbours
+from sitecontrol.agent.publisher import Publisher
+from sitecontrol.agent.row import Row
+from sitecontrol.agent.steps import Steps
+from sitecontrol.leadership.decide import Decision, Lane
+from sitecontrol.leadership.effects import Effect, Fence
+from sitecontrol.leadership.facts import Facts, Peer
+from sitecontrol.leadership.transactions import Transaction
+from sitecontrol.settings import Settings
+from sitecontrol.view import ClusterView, Snapshot
+from tests.simulation.etcd import EtcdClient, EtcdCluster
+from tests.simulation.postgres import Database, ModelPostgres
+from tests.simulation.scheduler import Scheduler, SimulatedClock, Task
+
+TICK = 0.1
+
+
+class SeenCluster:
+    """What a watch shows from one place: the picture of a moment ago, for as long as etcd is reached."""
+
+    def __init__(self, cluster: EtcdCluster, place: str, clock: SimulatedClock) -> None:
+        self.snapshot = Snapshot()
+        self.stalled = False  # the watch is lost, and nobody has noticed yet
+        self._cluster = cluster
+        self._place = place
+        self._clock = clock
+        self._coming: Snapshot | None = None
+
+    async def follow(self) -> None:
+        while True:
+            await self._clock.sleep(self._cluster.rng.uniform(0.03, 0.08))
+            if self._cluster.serves(self._place) and not self.stalled:
+                self._cluster.store.tick()
+                if self._coming is not None and self._coming.revision >= self.snapshot.revision:
+                    self._show(self._coming)
+                self._coming = self._cluster.snapshot
+            else:
+                self._coming = None
+
+    async def refresh(self, client: EtcdClient) -> None:
+        await client.get_prefix("/hotsite/sim/")
+        self._show(self._cluster.snapshot)
+
+    def _show(self, snapshot: Snapshot) -> None:
+        self.snapshot = replace(snapshot, serial=snapshot.revision, read_at=self._clock.now())
+
+
+class SimulatedScribe(Scribe):
+    """As `Scribe`, without asyncio's timers."""
+
+    def __init__(self, etcd: EtcdClient, seen: SeenCluster, settings: Settings, scheduler: Scheduler) -> None:
+        super().__init__(etcd, cast("ClusterView", seen), settings)  # type: ignore[arg-type] # all that it uses of them
+        self._client, self._seen, self._scheduler = etcd, seen, scheduler
+
+    async def write(self, transaction: Transaction) -> int:
+        result = await self._client.txn(transaction.compares, transaction.writes)
+        if not result.succeeded:
+            await self._seen.refresh(self._client)
+            raise Overtaken("something changed")
+        if not await self._scheduler.until(
+            lambda: self._seen.snapshot.revision >= result.revision, within=0.5
+        ):
+            await self._seen.refresh(self._client)
+        return result.revision
+
+
+class SimulatedLanes:
+    """As `Lanes`: one effect a lane, a fence ends what the lane is doing."""
+
+    def __init__(self, node: "SimulatedNode") -> None:
+        self._node = node
+        self._running: dict[Lane, tuple[Effect, Task]] = {}
+        self._ended: dict[Lane, tuple[Effect, float]] = {}
+
+    def offer(self, decision: Decision, facts: Facts) -> None:
+        effect = decision.effect
+        if effect is None:
+            return
+        busy = self._running.get(decision.lane)
+        if busy is not None:
+            if not isinstance(effect, Fence) or isinstance(busy[0], Fence):
+                return
+            busy[1].cancel()
+        elif self._just_done(decision.lane, effect):
+            return
+        self._node.say("decided", f"{decision.rule}: {type(effect).__name__}")
+        task = self._node.spawn(self._run(decision.lane, effect, facts, busy[1] if busy else None))
+        self._running[decision.lane] = (effect, task)
+
+    def _just_done(self, lane: Lane, effect: Effect) -> bool:
+        last = self._ended.get(lane)
+        return last is not None and last[0] == effect and self._node.clock.now() - last[1] < 0.2
+
+    async def _run(self, lane: Lane, effect: Effect, facts: Facts, previous: Task | None) -> None:
+        node = self._node
+        try:
+            if previous is not None:
+                await node.scheduler.until(previous.done, within=60.0)
+            await node.executor.execute(effect, facts)
+            node.say("done", type(effect).__name__)
+        except Exception as error:  # as in the real lanes: judged anew from fresh facts
+            if isinstance(error, AssertionError):
+                raise
+            node.say("failed", f"{type(effect).__name__}: {type(error).__name__}: {error}")
+            await node.clock.sleep(0.2)
+        self._ended[lane] = (effect, node.clock.now())
+        current = self._running.get(lane)
+        if current is not None and current[0] is effect:
+            del self._running[lane]
+
+
+class LeaseFile:
+    """The lease's id on the node's disk: outlives the agent."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self._fresh = ""
+
+    def read_text(self) -> str:
+        return self.text
+
+    def with_suffix(self, _: str) -> "LeaseFile":
+        return self
+
+    def write_text(self, text: str) -> None:
+        self._fresh = text
+
+    def replace(self, _: "LeaseFile") -> None:
+        self.text = self._fresh
+
+
+class SimulatedNode:
+    """A node's agent, from one start to its death; the database and the lease's id outlive it."""
+
+    def __init__(
+        self,
+        *,
+        scheduler: Scheduler,
+        cluster: EtcdCluster,
+        database: Database,
+        databases: dict[str, Database],
+        settings: Settings,
+        clock: SimulatedClock,
+        lease_file: LeaseFile,
+        say: Callable[[str, str], None],
+    ) -> None:
+        self.scheduler, self.database, self.clock, self.say = scheduler, database, clock, say
+        self.owner = f"agent {database.node}"
+        self._databases = databases
+        etcd = EtcdClient(cluster, scheduler, database.place)
+        self.etcd = etcd
+        self.seen = SeenCluster(cluster, database.place, clock)
+        view = cast("ClusterView", self.seen)
+        postgres: Any = ModelPostgres(database)
+        self.monitor = Monitor(
+            postgres.connect, postgres.at_rest, postgres.running, lambda: None, clock, settings.failover
+        )
+        self.keeper = Keeper(cast("Any", etcd), clock, settings.failover, cast("Path", lease_file))
+        memory, row = Memory(), Row(postgres.connect)
+        scribe = SimulatedScribe(etcd, self.seen, settings, scheduler)
+
+        def repaired() -> None:
+            memory.repairs += 1
+
+        self.executor = Executor(
+            etcd=cast("Any", etcd),
+            scribe=scribe,
+            postgres=postgres,
+            bootstrapper=cast("Any", None),  # the cluster is there when the simulation begins
+            steps=Steps(postgres, row, scribe.writer, scribe.write),
+            row=row,
+            look=self.monitor.poll,
+            repaired=repaired,
+            clock=clock,
+            settings=settings,
+        )
+        self.neighbours: Any = SimulatedNeighbours()
+        self.agent = Agent(
+            settings=settings,
+            node=database.node,
+            etcd=cast("Any", etcd),
+            clock=clock,
+            view=view,
+            keeper=self.keeper,
+            monitor=self.monitor,
+            neighbours=cast("Neighbours", self.neighbours),
+            executor=self.executor,
+            memory=memory,
+            wake=asyncio.Event(),
+        )
+        self.agent._lanes = cast("Any", SimulatedLanes(self))  # the seam of asyncio's tasks
+        self._publisher = Publisher(
+            cast("Any", etcd),
+            f"/hotsite/sim/members/{database.node}",
+            self.agent._describe,
+            clock,
+        )
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> Task:
+        return self.scheduler.spawn(coroutine, self.owner)
+
+    def start(self) -> None:
+        for coroutine in (
+            self.keeper.run(),
+            self.seen.follow(),
+            self.monitor._poll_forever(),  # `run` makes asyncio tasks of the two
+            self.monitor._canary_forever(),
+            self._publisher.run(),
+            self._ask_target(),
+            self._loop(),
+        ):
+            self.spawn(coroutine)
+
+    async def _loop(self) -> None:
+        while True:
+            await self.clock.sleep(TICK)
+            self.agent.look_and_decide()
+
+    async def _ask_target(self) -> None:
+        """As `Neighbours`: how far the target of a swap has received."""
+        while True:
+            facts = self.agent.state.facts
+            target = facts.swap.to_node if facts.swap is not None and facts.swap_leaves_us else None
+            if target is None:
+                self.neighbours.peers = {}
+                await self.clock.sleep(0.1)
+                continue
+            await self.clock.sleep(0.04)
+            other = self._databases[target]
+            if not self.scheduler or not other.world.network.talk(self.database.place, other.place):
+                continue
+            server = other.up()
+            if server is not None:
+                peer = Peer(received_lsn=len(server.disk.wal), asked_at=self.clock.now())
+                self.neighbours.peers = {target: peer}
+
+
+class SimulatedNeighbours:
+    def __init__(self) -> None:
+        self.peers: dict[str, Peer] = {}
+        self.etcd_leader_here = False
+        self.etcd_leader_target: int | None = None

@@ -1,0 +1,155 @@
+"""Coroutines in virtual time: nothing waits, nothing is random but by the seed, and a run repeats itself exactly.
+
+There is no event loop. A coroutine that awaits `Scheduler.wait` is put aside until its time has come; which of two
+comes first at the same moment is settled by the order in which they began to wait.
+
+Every coroutine belongs to an owner, which is a process: it can be killed (its coroutines are never continued: no
+`finally` runs, as none does in a process that is killed) and stopped (its coroutines go on when it is continued).
+"""
+
+import asyncio
+import heapq
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Task:
+    """A coroutine under way. Looks like the little of asyncio's that the agent's code uses."""
+
+    def __init__(self, scheduler: "Scheduler", coroutine: Coroutine[Any, Any, Any], owner: str) -> None:
+        self.coroutine = coroutine
+        self.owner = owner
+        self.ended = False
+        self.error: BaseException | None = None
+        self._scheduler = scheduler
+        self._canceled = False
+
+    def done(self) -> bool:
+        return self.ended
+
+    def cancel(self) -> None:
+        if not self.ended and not self._canceled:
+            self._canceled = True
+            self._scheduler.at(0.0, self)
+
+    def step(self) -> float | None:
+        """Go on until the next wait; how long that is, or None at the end."""
+        try:
+            if self._canceled:
+                self._canceled = False
+                return float(self.coroutine.throw(asyncio.CancelledError()))
+            return float(self.coroutine.send(None))
+        except StopIteration:
+            self.ended = True
+        except asyncio.CancelledError:
+            self.ended = True
+        except Exception as error:  # noqa: BLE001 # whoever spawned it looks at it
+            self.ended, self.error = True, error
+        return None
+
+
+class Wait:
+    def __init__(self, scheduler: "Scheduler", seconds: float) -> None:
+        self._scheduler = scheduler
+        self._seconds = seconds
+
+    def __await__(self) -> Generator[float, None, None]:
+        if not self._scheduler.over:  # then the rest is only cleared away
+            yield self._seconds
+
+
+class Scheduler:
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.over = False
+        self._queue: list[tuple[float, int, Task]] = []
+        self._serial = 0
+        self._stopped: dict[str, list[Task]] = {}
+        self._killed: set[int] = set()
+        self._kept: list[Task] = []  # a coroutine that nobody holds would be closed, and its `finally` run
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any], owner: str) -> Task:
+        task = Task(self, coroutine, owner)
+        self._kept.append(task)
+        self.at(0.0, task)
+        return task
+
+    def at(self, delay: float, task: Task) -> None:
+        self._serial += 1
+        heapq.heappush(self._queue, (self.now + max(0.0, delay), self._serial, task))
+
+    def wait(self, seconds: float) -> Wait:
+        return Wait(self, seconds)
+
+    async def until(self, reached: Callable[[], bool], *, within: float, every: float = 0.01) -> bool:
+        ends = self.now + within
+        while not reached():
+            if self.now >= ends:
+                return False
+            await self.wait(every)
+        return True
+
+    def kill(self, owner: str) -> None:
+        """The process ends in the middle of whatever it does."""
+        self._stopped.pop(owner, None)
+        for task in self._kept:
+            if task.owner == owner and not task.ended:
+                task.ended = True
+                self._killed.add(id(task))
+
+    def stop(self, owner: str) -> None:
+        self._stopped.setdefault(owner, [])
+
+    def resume(self, owner: str) -> None:
+        for task in self._stopped.pop(owner, []):
+            self.at(0.0, task)
+
+    def is_stopped(self, owner: str) -> bool:
+        return owner in self._stopped
+
+    def run(self, until: float, after_step: Callable[[Task], None]) -> None:
+        """Go on until that time, or until `after_step` raises."""
+        while self._queue and self._queue[0][0] <= until:
+            at, _, task = heapq.heappop(self._queue)
+            self.now = max(self.now, at)
+            if task.ended or id(task) in self._killed:
+                continue
+            if task.owner in self._stopped:
+                self._stopped[task.owner].append(task)
+                continue
+            delay = task.step()
+            if delay is not None:
+                self.at(delay, task)
+            after_step(task)
+        self.now = max(self.now, until)
+
+    def clear_away(self) -> None:
+        """The run is over: let every coroutine end, without another wait."""
+        self.over = True
+        for task in self._kept:
+            with suppress(Exception):  # what a dead process thinks of its end is nobody's affair
+                task.coroutine.close()
+        self._kept.clear()
+
+
+class SimulatedClock:
+    """One machine's clock: its seconds may be longer or shorter by `drift`, its wall clock may be off."""
+
+    def __init__(self, scheduler: Scheduler, drift: float = 0.0, offset: float = 0.0) -> None:
+        self._scheduler = scheduler
+        self.drift = drift
+        self._offset = offset
+        self.wall_error = 0.0  # seconds
+
+    def now(self) -> float:
+        return self._offset + self._scheduler.now * (1 + self.drift)
+
+    def wall(self) -> datetime:
+        return EPOCH + timedelta(seconds=self._scheduler.now + self.wall_error)
+
+    async def sleep(self, seconds: float) -> None:
+        await self._scheduler.wait(seconds / (1 + self.drift))
