@@ -4,11 +4,10 @@ A value read from etcd is hostile until it was decoded here: unknown fields, wro
 raise `BadRecord`, and nobody acts on a record that does not decode. Addresses are never taken from a record.
 """
 
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from sitecontrol.settings import Name
 
@@ -103,7 +102,7 @@ class Member(Record):
     ready: bool = False  # could take over now
     reasons: tuple[Text, ...] = ()  # why not
     version: Text = ""
-    wall: datetime
+    wall: AwareDatetime
 
 
 class DispatcherRecord(Record):
@@ -140,7 +139,7 @@ SWAP_PHASES: tuple[Phase, ...] = tuple(phase for phase in Phase if phase is not 
 
 class PhaseTime(Record):
     phase: Phase
-    at: datetime
+    at: AwareDatetime
 
 
 class Swap(Record):
@@ -153,9 +152,20 @@ class Swap(Record):
     reason: Text = ""
     phase: Phase
     term: Annotated[int, Field(ge=1)]  # the term in which it was asked for
-    requested_at: datetime
+    requested_at: AwareDatetime
     times: tuple[PhaseTime, ...] = ()
     note: Text = ""
+    evidence: dict[str, Text] | None = None  # of one that health asked for: the rule, and what each place saw
+
+
+class Maintenance(Record):
+    """Work at a site, announced by a person: until its end health moves production neither away from it nor to it."""
+
+    site: Name
+    since: AwareDatetime
+    until: AwareDatetime
+    by: Text
+    reason: Text
 
 
 class Desired(Record):
@@ -165,6 +175,11 @@ class Desired(Record):
     paused_by: Text = ""
     paused_reason: Text = ""
     preferred_site: Name | None = None
+    maintenance: Annotated[tuple[Maintenance, ...], Field(max_length=16)] | None = (
+        None  # at most one for a site
+    )
+    # A person has looked at what health did up to this revision of etcd: it counts for no limit any more.
+    acknowledged_revision: Annotated[int, Field(ge=0)] | None = None
 
 
 class HistoryEntry(Record):
@@ -173,7 +188,7 @@ class HistoryEntry(Record):
     term: int
     node: Name
     site: Name
-    at: datetime
+    at: AwareDatetime
     kind: Literal["bootstrap", "failover", "swap", "swap rolled back", "forced"]
     by: Text
     reason: Text = ""
@@ -194,7 +209,7 @@ class Observation(Record):
     """What one place can reach. Bound to the observer's lease. Key: observations/<place>."""
 
     place: Name
-    at: datetime
+    at: AwareDatetime
     blind: bool  # it reaches nothing: its vote does not count
     reach: dict[str, ReachState] = {}  # target name -> verdict
     fit: dict[Name, bool] = {}  # site -> whether it is fit to be the live site, seen from here

@@ -178,6 +178,10 @@ class FailoverSettings(Section):
     swap_deadline: Seconds = 5.0  # while requests are held: handed over by then, or rolled back
     swap_follow_within: Seconds = 60.0  # for the old leader to follow; the swap then ends without it
     drain_within: Seconds = 0.1  # how long a swap waits for the answers of the carriers' windows
+    # -- swaps that health asks for (leadership.health); the same at both sites
+    unfit_for: Annotated[float, Field(ge=1, le=3_600)] = 10.0  # the places must agree so long without a break
+    swap_cool_down: Seconds = 300.0  # after one of health's swaps, or a try, before it asks again
+    max_swaps_per_hour: Annotated[int, Field(ge=0, le=60)] = 2  # 0: health never moves production
 
 
 class Durability(StrEnum):

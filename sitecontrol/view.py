@@ -17,6 +17,7 @@ from sitecontrol.records import (
     BadRecord,
     Desired,
     DispatcherRecord,
+    HistoryEntry,
     Initialize,
     Leader,
     Member,
@@ -58,6 +59,7 @@ class Snapshot:
     members: Mapping[str, Entry[Member]] = field(default_factory=dict)
     dispatchers: Mapping[str, Entry[DispatcherRecord]] = field(default_factory=dict)
     observations: Mapping[str, Entry[Observation]] = field(default_factory=dict)
+    history: Mapping[str, Entry[HistoryEntry]] = field(default_factory=dict)
     bad: Mapping[str, str] = field(default_factory=dict)  # key -> why its value was refused
 
 
@@ -73,6 +75,7 @@ FOLDERS: Mapping[str, type[Record]] = {
     "members": Member,
     "dispatchers": DispatcherRecord,
     "observations": Observation,
+    "history": HistoryEntry,
 }
 
 

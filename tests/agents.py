@@ -3,7 +3,8 @@
 Fixtures (known everywhere through tests/conftest.py):
 
 * `agents` (module): columbus-a (preferred) and denver-a, `python -m sitecontrol agent`, in a folder of their own.
-  Nothing is started yet. A module's LEASE_TTL, if it has one, takes the place of ours.
+  Nothing is started yet. A module's LEASE_TTL, if it has one, takes the place of ours; its FAILOVER (lines of TOML) is
+  added to the settings.
 * `pair` (function): the same, both in step before the test begins. After each test everything is healed, and
   **every row that was acknowledged must be on whoever leads then**: `acked-survives`, checked again and again.
 
@@ -78,6 +79,7 @@ canary_max_age = 2.0
 restart_within = 20.0   # a PostgreSQL that is killed alone is always started again in place
 swap_deadline = 8.0
 drain_within = 1.5      # so long does a swap stay in `held`: these dispatchers never say that they are drained
+{failover}
 """
 PLACE = """
 [[place]]
@@ -424,7 +426,9 @@ def clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("HOTSITE_")}
 
 
-def render(folder: Path, cluster: str, endpoints: Sequence[str], *, lease_ttl: int) -> tuple[Site, Site]:
+def render(
+    folder: Path, cluster: str, endpoints: Sequence[str], *, lease_ttl: int, failover: str = ""
+) -> tuple[Site, Site]:
     """The settings, secrets and folders of both sites."""
     secrets = folder / "secrets"
     secrets.mkdir()
@@ -456,6 +460,7 @@ def render(folder: Path, cluster: str, endpoints: Sequence[str], *, lease_ttl: i
                 bin_dir=tools().folder,
                 run_as=f'run_as = "{user}"' if user else "",
                 lease_ttl=lease_ttl,
+                failover=failover,
             )
             + places
             + WITNESS
@@ -483,7 +488,11 @@ def agents(request: pytest.FixtureRequest) -> Iterator[Pair]:
     cluster = f"t-{os.getpid()}-{next(_serial)}"
     with short_folder("hotsite-a-") as folder, run_cluster(["columbus", "denver", "witness"]) as etcd:
         columbus, denver = render(
-            folder, cluster, etcd.urls, lease_ttl=getattr(request.module, "LEASE_TTL", LEASE_TTL)
+            folder,
+            cluster,
+            etcd.urls,
+            lease_ttl=getattr(request.module, "LEASE_TTL", LEASE_TTL),
+            failover=getattr(request.module, "FAILOVER", ""),
         )
         pair = Pair(etcd=etcd, prefix=f"/hotsite/{cluster}/", columbus=columbus, denver=denver)
         try:

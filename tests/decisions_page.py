@@ -14,6 +14,7 @@ from sitecontrol.leadership import effects
 from sitecontrol.leadership.decide import TABLE, Lane, Row, decide
 from sitecontrol.leadership.effects import Effect
 from sitecontrol.leadership.facts import Facts, LeaseFacts, Peer, PgState
+from sitecontrol.leadership.observed import Subject, Watch
 from sitecontrol.leadership.swapping import BEFORE_HAND_OVER, DEADLINES
 from sitecontrol.records import SWAP_PHASES, Desired, Initialize, Phase, Term
 from tests.unit.leadership_facts import (
@@ -38,6 +39,7 @@ WHAT = {
     Lane.POSTGRES: "our own PostgreSQL, and our claim to lead",
     Lane.STEP: "which standbys are in step",
     Lane.SWAP: "the planned swap",
+    Lane.HEALTH: "whether to ask for a swap because the live site is unfit",
     Lane.UPKEEP: "upkeep",
 }
 # How our PostgreSQL stands when the effect is done. What is not named leaves it as it is.
@@ -56,7 +58,7 @@ LEADS, OTHER, NOBODY, NOTHING = "we lead", "another node leads", "nobody leads",
 HEAD = """\
 # The decisions
 
-What every agent does, in every situation: one table in four lanes, `sitecontrol/leadership/decide.py`. Each lane is
+What every agent does, in every situation: one table in five lanes, `sitecontrol/leadership/decide.py`. Each lane is
 read from the top, and the first row that holds is taken. A row without an effect is a decision too: to hold still.
 
 This page is made from the table (`python -m tests.decisions_page > docs/decisions.md`), and a test compares them. Why
@@ -186,7 +188,8 @@ def page() -> str:
 def sample_effect(row: Row) -> Effect | None:
     """What the row does, were it taken in a swap's middle: of which kind that is does not depend on the facts."""
     peers = {DENVER: Peer(received_lsn=2_000, asked_at=99.9)}
-    return row.then(_swap(Phase.HELD)(at_columbus(peers=peers, wall=WALL)))
+    unfit = Watch(subject=Subject(node=COLUMBUS, term=3, target="denver"))
+    return row.then(_swap(Phase.HELD)(at_columbus(peers=peers, wall=WALL, health=unfit)))
 
 
 def table(lane: Lane) -> str:

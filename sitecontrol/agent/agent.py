@@ -5,6 +5,7 @@ effect that ended) and otherwise ten times a second: notify for speed, poll for 
 """
 
 import asyncio
+from dataclasses import replace
 from importlib import metadata
 
 import structlog
@@ -21,6 +22,8 @@ from sitecontrol.clock import Clock
 from sitecontrol.etcd.api import Etcd
 from sitecontrol.leadership.decide import Lane, decide
 from sitecontrol.leadership.facts import Facts
+from sitecontrol.leadership.observed import Watch
+from sitecontrol.leadership.observed import look as look_at_places
 from sitecontrol.records import Member
 from sitecontrol.settings import Settings
 from sitecontrol.view import ClusterView
@@ -55,6 +58,7 @@ class Agent:
         self._neighbours = neighbours
         self._memory = memory
         self._wake = wake
+        self._health = Watch()
         self._lanes = Lanes(executor.execute, wake.set, clock)
         self._executor = executor
         self._publisher = Publisher(etcd, f"{settings.prefix}members/{node}", self._describe, clock)
@@ -101,7 +105,7 @@ class Agent:
     def look_and_decide(self) -> None:
         pg = self._monitor.facts
         self._memory.look(self._clock.now(), self._view.snapshot, pg, self._node, self._keeper.lease.id)
-        facts = self._facts()
+        facts = self._look_at_places(self._facts())
         self.state.facts = facts
         self._executor.fencing.look(is_open=facts.open)
         for lane in Lane:
@@ -111,6 +115,18 @@ class Agent:
                 log.debug("rule", lane=lane.value, rule=decision.rule, sentence=decision.sentence)
             self.state.decisions[lane] = decision
             self._lanes.offer(decision, facts)
+
+    def _look_at_places(self, facts: Facts) -> Facts:
+        self._health = look_at_places(
+            self._health,
+            now=facts.now,
+            wall=facts.wall,
+            cluster=facts.cluster,
+            places=facts.places,
+            site_of=facts.site_of,
+            etcd_here=facts.etcd_here,
+        )
+        return replace(facts, health=self._health)
 
     def _facts(self) -> Facts:
         settings, memory, snapshot = self._settings, self._memory, self._view.snapshot
@@ -137,6 +153,7 @@ class Agent:
             lead_since=memory.lead_since,
             etcd_leader_here=self._neighbours.etcd_leader_here,
             etcd_leader_target=self._neighbours.etcd_leader_target,
+            places=tuple(p.name for p in settings.place),
         )
 
     def _describe(self) -> tuple[Member, int]:

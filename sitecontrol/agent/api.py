@@ -7,19 +7,21 @@ that the agent decides by; only the history is read from etcd on demand.
 import hmac
 import uuid
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Annotated, Any
 
 import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from sitecontrol.agent.state import AgentState
 from sitecontrol.etcd.api import Compare, Etcd, EtcdError, Put, Target
 from sitecontrol.leadership.facts import PgState
 from sitecontrol.leadership.swapping import nobody_leads, obstacles
 from sitecontrol.leadership.transactions import Writer
-from sitecontrol.records import BadRecord, Desired, HistoryEntry, Phase, Swap
+from sitecontrol.records import BadRecord, Desired, HistoryEntry, Maintenance, Phase, Swap
+from sitecontrol.settings import Name
 
 log = structlog.get_logger()
 
@@ -48,6 +50,20 @@ class PauseRequest(BaseModel):
 class ResumeRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
     reason: Line = ""
+    by: Line = "operator"
+
+
+class MaintenanceRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    site: Name
+    for_s: Annotated[int, Field(ge=1, le=30 * 86_400)]
+    reason: Annotated[Line, StringConstraints(strip_whitespace=True, min_length=1)]
+    by: Line = "operator"
+
+
+class MaintenanceEnd(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    site: Name
     by: Line = "operator"
 
 
@@ -91,6 +107,8 @@ class AgentApi:
         app.router.add_post("/swap", self.operator(self.swap))
         app.router.add_post("/pause", self.operator(self.pause))
         app.router.add_post("/resume", self.operator(self.resume))
+        app.router.add_post("/maintenance/begin", self.operator(self.begin_maintenance))
+        app.router.add_post("/maintenance/end", self.operator(self.end_maintenance))
         return app
 
     # -- health ----------------------------------------------------------------------------------------------
@@ -209,7 +227,42 @@ class AgentApi:
 
     async def resume(self, request: web.Request) -> web.Response:
         asked = ResumeRequest.model_validate_json(await request.read() or b"{}")
-        return await self._want({"paused": False, "paused_by": asked.by, "paused_reason": asked.reason})
+        return await self._want(
+            {
+                "paused": False,
+                "paused_by": asked.by,
+                "paused_reason": asked.reason,
+                "acknowledged_revision": self._state.facts.cluster.revision,
+            }
+        )
+
+    async def begin_maintenance(self, request: web.Request) -> web.Response:
+        asked = MaintenanceRequest.model_validate_json(await request.read())
+        facts = self._state.facts
+        sites = sorted(set(facts.site_of.values()))
+        if asked.site not in sites:
+            return problem(422, "No such site", f"{asked.site!r} is no site; sites: {', '.join(sites)}")
+        window = Maintenance(
+            site=asked.site,
+            since=facts.wall,
+            until=facts.wall + timedelta(seconds=asked.for_s),
+            by=asked.by,
+            reason=asked.reason,
+        )
+        return await self._want({"maintenance": (*self._windows(but=asked.site), window)})
+
+    async def end_maintenance(self, request: web.Request) -> web.Response:
+        asked = MaintenanceEnd.model_validate_json(await request.read())
+        if self._state.facts.maintenance(asked.site) is None:
+            return problem(409, "No maintenance to end", f"None is announced for {asked.site!r}.")
+        log.info("maintenance_ended", site=asked.site, by=asked.by)
+        return await self._want({"maintenance": self._windows(but=asked.site) or None})
+
+    def _windows(self, *, but: str) -> tuple[Maintenance, ...]:
+        """The maintenance of the other sites; what is over is dropped with the next write."""
+        facts = self._state.facts
+        others = sorted(set(facts.site_of.values()) - {but})
+        return tuple(window for site in others if (window := facts.maintenance(site)) is not None)
 
     async def _want(self, change: dict[str, Any]) -> web.Response:
         known = self._state.facts.cluster.desired
@@ -219,7 +272,7 @@ class AgentApi:
         result = await self._etcd.txn((unchanged,), (Put(key=key, value=desired.encode()),))
         if not result.succeeded:
             return problem(409, "Somebody else changed this meanwhile", "Look at /cluster and ask again.")
-        log.info("desired_changed", **change)
+        log.info("desired_changed", **desired.model_dump(mode="json", include=set(change)))
         return web.json_response(desired.model_dump(mode="json"))
 
     # -- parts ---------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ what is decided then compares the new revisions.
 """
 
 import asyncio
+import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -21,6 +22,7 @@ from sitecontrol.etcd.api import Etcd
 from sitecontrol.leadership import swapping
 from sitecontrol.leadership.effects import (
     Advance,
+    AskForSwap,
     Bootstrap,
     Checkpoint,
     Claim,
@@ -144,6 +146,7 @@ class Executor:
             HandOver: self._hand_over,
             RollBack: self._roll_back,
             Finish: self._finish,
+            AskForSwap: self._ask_for_swap,
             MoveEtcdLeader: self._move_etcd_leader,
             Checkpoint: self._checkpoint,
         }
@@ -293,6 +296,24 @@ class Executor:
         writer = self._scribe.writer(facts)
         await self._scribe.write(writer.finish(self._swap(facts), self._clock.wall()))
         log.info("swap_done")
+
+    async def _ask_for_swap(self, effect: AskForSwap, facts: Facts) -> None:
+        leader = facts.leader
+        if leader is None:
+            raise Overtaken("nobody leads any more")
+        swap = Swap(
+            id=uuid.uuid4().hex[:12],
+            from_node=leader.record.node,
+            to_node=effect.to_node,
+            by=f"health, agent {facts.node}",
+            reason=effect.reason,
+            phase=Phase.REQUESTED,
+            term=leader.record.term,
+            requested_at=self._clock.wall(),
+            evidence=effect.evidence,
+        )
+        await self._scribe.write(self._scribe.writer(facts).ask(swap, effect.places))
+        log.warning("swap_asked_for_by_health", id=swap.id, to=swap.to_node, reason=swap.reason)
 
     async def _checkpoint(self, _: Checkpoint, facts: Facts) -> None:
         await self._row.checkpoint()

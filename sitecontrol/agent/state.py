@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from sitecontrol.leadership import health
 from sitecontrol.leadership.decide import Decision, Lane
 from sitecontrol.leadership.facts import Facts, PgState
 from sitecontrol.records import Phase, Role
@@ -109,6 +110,7 @@ class AgentState:
             "decisions": {lane.value: self._decision(lane) for lane in self.decisions},
             "ready": not self.reasons,
             "reasons": self.reasons,
+            "health": self._health(),
             "fencing": {"last_ms": self.fencing_ms},
             "bad_records": dict(f.cluster.bad),
         }
@@ -141,10 +143,19 @@ class AgentState:
             "paused": desired.paused if desired else False,
             "paused_by": desired.paused_by if desired else "",
             "paused_reason": desired.paused_reason if desired else "",
+            "maintenance": [
+                window.model_dump(mode="json")
+                for site in sorted(set(f.site_of.values()))
+                if (window := f.maintenance(site)) is not None
+            ],
+            "health": self._health(),
             "told_by": f.node,
             "decision": self._decision(Lane.POSTGRES),
             "etcd_reached": f.etcd_here,
         }
+
+    def _health(self) -> dict[str, Any]:
+        return {"decision": self._decision(Lane.HEALTH), **health.document(self.facts)}
 
     def _decision(self, lane: Lane) -> dict[str, str] | None:
         decision = self.decisions.get(lane)

@@ -180,7 +180,7 @@ def pause(options: Globals, *, reason: str) -> None:
 @click.option("--reason", default="", help="Kept with the record.")
 @with_globals
 def resume(options: Globals, *, reason: str) -> None:
-    """Automatic swaps on again."""
+    """Automatic swaps on again; what health moved before counts no more for its cool-down and its hourly limit."""
     _want(options, "/resume", reason, "Automatic swaps are on.")
 
 

@@ -150,7 +150,21 @@ def _headlines(cluster: Mapping[str, Any]) -> list[Text]:
         lines.append(Text.assemble((f"automatic swaps paused{who}", "yellow"), why))
         if not live:
             lines.append(Text(f"nobody leads, and automatic swaps are paused: {RESUME}", "yellow"))
+    lines += [Text(window_line(window), "yellow") for window in cluster.get("maintenance", [])]
+    health = cluster.get("health") or {}
+    if health.get("told"):
+        decision = health.get("decision") or {}
+        lines += [
+            Text(health["told"], "yellow"),
+            Text(f"health: {decision.get('sentence', 'not decided yet')}"),
+        ]
     return [*lines, Text()]
+
+
+def window_line(window: Mapping[str, Any]) -> str:
+    """One window of maintenance."""
+    until = str(window.get("until", ""))[:16].replace("T", " ")
+    return f"{window.get('site')} is in maintenance until {until} UTC, by {window.get('by')}: {window.get('reason')}"
 
 
 # -- history

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from sitecontrol.leadership import swapping
+from sitecontrol.leadership import health, swapping
 from sitecontrol.leadership.effects import (
     Bootstrap,
     Checkpoint,
@@ -52,6 +52,7 @@ class Lane(Enum):
     POSTGRES = "postgres"  # our own PostgreSQL and our claim to lead
     STEP = "step"  # which standbys are in step
     SWAP = "swap"  # the planned swap's record
+    HEALTH = "health"  # whether to ask for a swap because the live site is unfit
     UPKEEP = "upkeep"
 
 
@@ -573,11 +574,13 @@ UPKEEP: Sequence[Row] = (
 )
 
 SWAP: Sequence[Row] = tuple(Row(*row) for row in swapping.ROWS)
+HEALTH: Sequence[Row] = tuple(Row(*row) for row in health.ROWS)
 
 TABLE: dict[Lane, Sequence[Row]] = {
     Lane.POSTGRES: POSTGRES,
     Lane.STEP: STEP,
     Lane.SWAP: SWAP,
+    Lane.HEALTH: HEALTH,
     Lane.UPKEEP: UPKEEP,
 }
 

@@ -149,6 +149,19 @@ class Finish(Effect):
     """Write the history of a completed swap and delete its record."""
 
 
+# -- lane "health": a swap because the live site is unfit -----------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskForSwap(Effect):
+    """Ask for a planned swap by create-if-absent, if no word that speaks for it has changed meanwhile."""
+
+    to_node: str
+    reason: str
+    places: tuple[str, ...]  # whose observations speak for it
+    evidence: dict[str, str]
+
+
 # -- lane "upkeep" -------------------------------------------------------------------------------------------
 
 

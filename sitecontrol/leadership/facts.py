@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
-from sitecontrol.records import InStep, Leader, Member, Phase, Swap, Sync
+from sitecontrol.leadership.observed import Watch
+from sitecontrol.records import InStep, Leader, Maintenance, Member, Phase, Swap, Sync
 from sitecontrol.settings import FailoverSettings
 from sitecontrol.view import Entry, Snapshot
 
@@ -109,6 +110,8 @@ class Facts:
     lead_since: float | None = None  # when we first saw ourselves named as the leader
     etcd_leader_here: bool = False  # etcd's own leader runs in our site
     etcd_leader_target: int | None = None  # a member elsewhere that could take it
+    places: tuple[str, ...] = ()  # every configured place: all that may observe
+    health: Watch = field(default_factory=Watch)  # what was seen of the places' words so far
 
     # -- questions ---------------------------------------------------------------------------------------
 
@@ -116,6 +119,19 @@ class Facts:
     def paused(self) -> bool:
         """An operator has switched automatic swaps off."""
         return self.cluster.desired is not None and self.cluster.desired.record.paused
+
+    def maintenance(self, site: str) -> Maintenance | None:
+        """The work that is announced at a site. One that we saw begin lasts by our own clock, too: a wall clock that
+        jumps ends nothing early.
+        """
+        desired = self.cluster.desired
+        for window in (desired.record.maintenance if desired else None) or ():
+            seen_for = self.now - self.health.windows.get(window, float("-inf"))
+            if window.site == site and (
+                self.wall < window.until or seen_for < (window.until - window.since).total_seconds()
+            ):
+                return window
+        return None
 
     @property
     def leader(self) -> Entry[Leader] | None:

@@ -60,6 +60,12 @@ def obstacles(f: Facts, to_node: str) -> tuple[str, ...]:
         if behind > REPLAY_LAG_BYTES:
             found.append(f"{to_node} has {behind} bytes still to replay")
     site = f.site_of[to_node]
+    work = f.maintenance(site)
+    if work is not None:
+        found.append(
+            f"{site} is in maintenance until {work.until.isoformat(' ', 'minutes')}, by {work.by}: {work.reason}"
+            f" (`sitectl maintenance end --site {site}` ends it)"
+        )
     there = [d.record for d in f.cluster.dispatchers.values() if d.record.site == site]
     if not any(d.ready for d in there):
         found.append(f"no dispatcher in {site} is ready")

@@ -6,7 +6,7 @@ has changed, and the late write applies to nothing. Before anyone acts on "it wa
 written on top (`rewrite_sync`, `roll_back`): an unchanged rewrite changes the revision too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -166,6 +166,22 @@ class Writer:
         """Ask for a swap: `swap` must be absent, and the picture that it was checked against unchanged."""
         return self._transaction(self._put("swap", swap))
 
+    def ask(self, swap: Swap, places: Iterable[str]) -> Transaction:
+        """Health asks: as `request`, and neither what people want nor any word that speaks for it has changed. So an
+        ask that is applied late, perhaps after the very swap was made or rolled back, changes nothing: each place
+        writes its word anew every ten seconds.
+        """
+        desired, words = self.cluster.desired, self.cluster.observations
+        seen = {"desired": desired.mod_revision if desired else 0} | {
+            f"observations/{place}": words[place].mod_revision if place in words else 0 for place in places
+        }
+        reasoned_from = tuple(
+            Compare(key=self.prefix + name, target=Target.MOD_REVISION, to=revision)
+            for name, revision in seen.items()
+        )
+        request = self.request(swap)
+        return Transaction(compares=(*request.compares, *reasoned_from), writes=request.writes)
+
     def advance(self, swap: Swap, *phases: Phase, at: datetime) -> Transaction:
         """The record in the last of `phases`, with a time for each."""
         return self._transaction(self._put("swap", passed(swap, *phases, at=at)))
@@ -195,7 +211,7 @@ class Writer:
             kind="swap",
             by=swap.by,
             reason=swap.reason,
-            evidence={"from": self.node, "shutdown_lsn": str(shutdown_lsn)},
+            evidence={"from": self.node, "shutdown_lsn": str(shutdown_lsn), **(swap.evidence or {})},
         )
         return self._transaction(
             self._put("leader", leader, lease),
@@ -224,6 +240,7 @@ class Writer:
                 "from": swap.from_node,
                 "to": swap.to_node,
                 "asked_because": swap.reason,
+                **(swap.evidence or {}),
             },
             steps=ended.times,
             durations_ms=durations(ended),
@@ -241,7 +258,7 @@ class Writer:
             kind="swap",
             by=swap.by,
             reason=swap.reason,
-            evidence={"from": swap.from_node, "id": swap.id},
+            evidence={"from": swap.from_node, "id": swap.id, **(swap.evidence or {})},
             steps=done.times,
             durations_ms=durations(done),
         )

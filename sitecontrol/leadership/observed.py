@@ -1,0 +1,241 @@
+"""What the places say about the sites, whose word counts, and since when they agree. Pure.
+
+Each place's health daemon publishes what it sees (`observations/<place>`). Nobody acts on one of them: a place may
+be cut off, forged, stopped, or wrong. So a word counts only when
+
+- it decodes, names the place under whose key it stands, and that place is in our own settings;
+- it is bound to a lease, and to one that no other place's word is bound to: a daemon writes for one place only;
+- its own time has moved within `OLD_AFTER` seconds **of our clock**: clocks of different places are never compared;
+- the place reaches anything outside itself (it is not blind), and can tell.
+
+Two places at least, and more than see the live site fit, must agree. How long they do is counted on our own clock
+from look to look: it begins again when they do not, when etcd is not heard, when another leads, and when we ourselves
+did not look for a while, because nobody can say what was seen meanwhile.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from sitecontrol.records import HistoryEntry, Maintenance, Observation
+from sitecontrol.view import Entry, Snapshot
+
+ENOUGH = 2  # places that must agree
+OLD_AFTER = 20.0  # seconds; a health daemon writes anew at least every ten, and its lease lasts five
+LOOK_GAP = 2.0  # seconds between two looks after which a count begins again; we look ten times a second
+CLOCKS_ARE_WITHIN = timedelta(
+    days=1
+)  # no clock is off by more; what looks older to an agent that just started is
+NEVER = float("-inf")
+
+# The row by which health asks for a swap. It stands in the evidence of the swap and of its entry in the history: by
+# that health's own swaps are counted.
+HEALTH_SWAP = "health-swap"
+
+
+class Word(StrEnum):
+    """What a place says about the live site, or why its word does not count."""
+
+    UNFIT = "unfit"
+    FIT = "fit"
+    UNTOLD = "cannot tell"
+    BLIND = "blind: it reaches nothing outside itself"
+    OLD = "old: it has said nothing new for a while"
+    UNBOUND = "not bound to a lease of its own"
+    ELSEWHERE = "under another place's name"
+    BAD = "a bad record"
+    SILENT = "silent"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vote:
+    place: str
+    word: Word
+    reasons: tuple[str, ...] = ()  # why the live site is unfit
+    fit: frozenset[str] = frozenset()  # the sites that it sees fit; empty when its word does not count
+    mod_revision: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """All votes, in the order of the settings."""
+
+    live: str
+    votes: tuple[Vote, ...]
+
+    @property
+    def unfit(self) -> tuple[Vote, ...]:
+        return tuple(vote for vote in self.votes if vote.word is Word.UNFIT)
+
+    @property
+    def live_is_unfit(self) -> bool:
+        return self._enough(len(self.unfit))
+
+    def agreed(self, sites: Sequence[str]) -> str | None:
+        """The first other site that enough of those who see the live one unfit see fit."""
+        others = (site for site in sites if site != self.live)
+        return next((s for s in others if self._enough(sum(s in vote.fit for vote in self.unfit))), None)
+
+    def _enough(self, count: int) -> bool:
+        return count >= ENOUGH and count > sum(vote.word is Word.FIT for vote in self.votes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heard:
+    """The time that a place put on its last word, only ever compared with its next one; and when we first saw it."""
+
+    at: datetime
+    seen_at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """Who leads, and where production would go: what an agreement is about."""
+
+    node: str
+    term: int
+    target: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """What is remembered from one look to the next. Times are our own clock's."""
+
+    looked_at: float | None = None  # None: etcd was not read yet
+    heard: Mapping[str, Heard] = field(default_factory=dict)  # by place
+    subject: Subject | None = None
+    agreed_since: float | None = None
+    swaps: Mapping[str, float] = field(default_factory=dict)  # health's own, by key: from when each counts
+    windows: Mapping[Maintenance, float] = field(
+        default_factory=dict
+    )  # when we saw each begin; NEVER: we did not
+
+    def agreed_for(self, now: float) -> float:
+        return 0.0 if self.agreed_since is None else now - self.agreed_since
+
+
+def votes(
+    cluster: Snapshot, places: Sequence[str], live: str, heard: Mapping[str, Heard], now: float
+) -> Picture:
+    leases = Counter(entry.lease for entry in cluster.observations.values())
+    return Picture(
+        live=live, votes=tuple(_vote(cluster, place, live, leases, heard, now) for place in places)
+    )
+
+
+def _vote(
+    cluster: Snapshot,
+    place: str,
+    live: str,
+    leases: Mapping[int, int],
+    heard: Mapping[str, Heard],
+    now: float,
+) -> Vote:
+    entry = cluster.observations.get(place)
+    if entry is None:
+        return Vote(place=place, word=Word.BAD if f"observations/{place}" in cluster.bad else Word.SILENT)
+    word = _counts(entry, place, leases, heard.get(place), now) or _says(entry.record, live)
+    return Vote(
+        place=place,
+        word=word,
+        reasons=entry.record.reasons.get(live, ()) if word is Word.UNFIT else (),
+        fit=frozenset(site for site, fit in entry.record.fit.items() if fit)
+        if word in (Word.FIT, Word.UNFIT)
+        else frozenset(),
+        mod_revision=entry.mod_revision,
+    )
+
+
+def _counts(
+    entry: Entry[Observation], place: str, leases: Mapping[int, int], heard: Heard | None, now: float
+) -> Word | None:
+    """Why this word does not count; None: it does."""
+    if entry.record.place != place:
+        return Word.ELSEWHERE
+    if entry.lease == 0 or leases[entry.lease] > 1:
+        return Word.UNBOUND
+    if heard is None or now - heard.seen_at > OLD_AFTER:
+        return Word.OLD
+    return Word.BLIND if entry.record.blind else None
+
+
+def _says(observation: Observation, live: str) -> Word:
+    fit = observation.fit.get(live)
+    return Word.UNTOLD if fit is None else Word.FIT if fit else Word.UNFIT
+
+
+def look(
+    before: Watch,
+    *,
+    now: float,
+    wall: datetime,
+    cluster: Snapshot,
+    places: Sequence[str],
+    site_of: Mapping[str, str],
+    etcd_here: bool,
+) -> Watch:
+    """The watch after one more look."""
+    if cluster.read_at is None:
+        return before
+    first = before.looked_at is None
+    after = replace(
+        before,
+        looked_at=now,
+        heard=_hear(before.heard, cluster, now),
+        swaps=_swaps(before.swaps, cluster, now, wall if first else None),
+        windows=_windows(before.windows, cluster, NEVER if first else now),
+    )
+    subject = _subject(after, cluster, places, site_of, now) if etcd_here else None
+    stalled = before.looked_at is not None and now - before.looked_at > LOOK_GAP
+    if subject is None or stalled or subject != before.subject:
+        return replace(after, subject=subject, agreed_since=None if subject is None else now)
+    return after
+
+
+def _hear(before: Mapping[str, Heard], cluster: Snapshot, now: float) -> dict[str, Heard]:
+    after = {}
+    for place, entry in cluster.observations.items():
+        known = before.get(place)
+        fresh = known is None or known.at != entry.record.at
+        after[place] = Heard(at=entry.record.at, seen_at=now) if fresh or known is None else known
+    return after
+
+
+def _swaps(
+    before: Mapping[str, float], cluster: Snapshot, now: float, first: datetime | None
+) -> dict[str, float]:
+    """Health's swaps of which the history tells. One that was there before this agent counts from now on, as if it had
+    just been made: how long ago it was only wall clocks tell, and those are believed about days only.
+    """
+    return {
+        key: before.get(
+            key, NEVER if first is not None and first - entry.record.at > CLOCKS_ARE_WITHIN else now
+        )
+        for key, entry in cluster.history.items()
+        if by_health(entry.record)
+    }
+
+
+def _windows(
+    before: Mapping[Maintenance, float], cluster: Snapshot, began: float
+) -> dict[Maintenance, float]:
+    wanted = (cluster.desired.record.maintenance if cluster.desired else None) or ()
+    return {window: before.get(window, began) for window in wanted}
+
+
+def _subject(
+    watch: Watch, cluster: Snapshot, places: Sequence[str], site_of: Mapping[str, str], now: float
+) -> Subject | None:
+    """What enough places agree on now; None: nothing."""
+    leader = cluster.leader.record if cluster.leader else None
+    live = site_of.get(leader.node) if leader else None
+    if leader is None or live is None:
+        return None
+    target = votes(cluster, places, live, watch.heard, now).agreed(sorted(set(site_of.values())))
+    return None if target is None else Subject(node=leader.node, term=leader.term, target=target)
+
+
+def by_health(entry: HistoryEntry) -> bool:
+    return entry.evidence.get("rule") == HEALTH_SWAP
