@@ -19,9 +19,12 @@ select
              (select min_recovery_end_timeline from pg_control_recovery()),
              coalesce((select received_tli from pg_stat_wal_receiver), 0))
          else ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int end as timeline,
-    greatest(
-        (select timeline_id from pg_control_checkpoint()),
-        (select min_recovery_end_timeline from pg_control_recovery())) as control_timeline,
+    -- A promotion writes the new timeline as the end of recovery; a rewind of another node goes by the checkpoint alone.
+    case when pg_is_in_recovery()
+         then greatest(
+             (select timeline_id from pg_control_checkpoint()),
+             (select min_recovery_end_timeline from pg_control_recovery()))
+         else (select timeline_id from pg_control_checkpoint()) end as control_timeline,
     exists (select from pg_stat_wal_receiver where status = 'streaming') as upstream,
     (select coalesce(json_agg(json_build_object(
                 'name', application_name,

@@ -15,6 +15,11 @@ DONE = (
     Phase.FOLLOWING,
     Phase.IN_STEP,
 )
+MUCH = "create table public.much as select n, repeat('x', 500) as x from generate_series(1, 16000) as n"
+CHECKPOINTED = """
+    select timeline_id = ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int as checkpointed
+    from pg_control_checkpoint()
+"""
 
 
 async def test_a_swap_there_and_back_moves_the_lead_without_a_rewind_or_a_clone(pair: Pair):
@@ -43,6 +48,21 @@ async def test_after_a_swap_there_and_back_the_standby_still_leads_when_the_lead
     await home.end()
     await pair.until_leads(away, above=term + 2)
     assert await away.has(number)
+
+
+async def test_a_promoted_leader_takes_a_checkpoint_at_once_though_postgresql_would_take_its_time(pair: Pair):
+    """By its checkpoint alone, not by the end of recovery, is a leader known on its timeline to one that is rewound."""
+    home, away, _ = await pair.leads()
+    async with home.superuser() as session:  # enough to write that PostgreSQL spreads it over minutes
+        await session.commit(MUCH, timeout=20.0)
+    await swap(pair, home, away)
+
+    async def told() -> bool:
+        async with away.superuser() as session:
+            [row] = await session.read(CHECKPOINTED, timeout=5.0)
+        return bool(row["checkpointed"])
+
+    await pair.until(told, "its control file tells the new timeline")
 
 
 async def test_a_swap_leaves_one_record_with_every_phase_and_how_long_it_took(pair: Pair):

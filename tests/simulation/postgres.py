@@ -200,6 +200,21 @@ class Database:
         if server.reload == reload:
             server.waits_for = server.names
 
+    async def shut_down(self, server: Server) -> None:
+        """Clean, and by itself: also when whoever asked for it is gone."""
+        wait, rng = self.world.scheduler.wait, self.world.rng
+        await wait(rng.uniform(0.05, 0.2))
+        if not server.recovering:
+            end = self.append("checkpoint")
+            while self.slow_stop or any(
+                server.flushed.get(n, 0) < end for n in server.senders if self.streams_to(n, server)
+            ):
+                await wait(0.01)
+            server.disk.clean_end = end
+        server.disk.checkpoint = len(server.disk.wal)
+        server.disk.control_timeline = server.disk.timeline
+        self.crash()
+
     # -- streaming
 
     async def _receive(self) -> None:
@@ -472,25 +487,11 @@ class ModelPostgres:
         if server is None or database.hung:
             await self.end_at_once()
             return
-        server.closing = True
-        await self._take_time(0.05, 0.2)
-        if not server.recovering:
-            end = database.append("checkpoint")
-
-            def drained() -> bool:
-                return not database.slow_stop and all(
-                    server.flushed.get(n, 0) >= end for n in server.senders if database.streams_to(n, server)
-                )
-
-            if not await self.world.scheduler.until(drained, within=within):
-                await self.end_at_once()
-                return
-            if database.server is not server:
-                return
-            server.disk.clean_end = end
-        server.disk.checkpoint = len(server.disk.wal)
-        server.disk.control_timeline = server.disk.timeline
-        database.crash()
+        if not server.closing:
+            server.closing = True
+            self.world.scheduler.spawn(database.shut_down(server), database.owner)
+        if not await self.world.scheduler.until(lambda: database.server is not server, within=within):
+            await self.end_at_once()
 
     async def end_at_once(self, reached: Callable[[str], None] = lambda _step: None) -> None:
         if self.database.server is not None:
