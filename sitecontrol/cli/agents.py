@@ -8,6 +8,7 @@ another one is asked only when no connection came about, and nothing can have be
 
 import json
 import ssl
+from contextlib import closing
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
@@ -76,22 +77,21 @@ def _request(url: str, *, body: Any, token: str | None, timeout: float, tls: ssl
         else HTTPConnection(host, parts.port, timeout=timeout)
     )
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    try:
-        connection.connect()
-    except (OSError, ValueError) as error:  # the latter: a name that none can have
-        raise NotAsked(str(error)) from error
-    try:
-        if body is None:
-            connection.request("GET", parts.path, headers=headers)
-        else:
-            headers["Content-Type"] = "application/json"
-            connection.request("POST", parts.path, json.dumps(body), headers)
-        answer = connection.getresponse()
-        return Answer(status=answer.status, body=dict(json.load(answer)))
-    except (OSError, HTTPException, ValueError, TypeError) as error:
-        raise NoAnswer(str(error) or type(error).__name__) from error
-    finally:
-        connection.close()
+    with closing(connection):
+        try:
+            connection.connect()
+        except (OSError, ValueError) as error:  # the latter: a name that none can have
+            raise NotAsked(str(error)) from error
+        try:
+            if body is None:
+                connection.request("GET", parts.path, headers=headers)
+            else:
+                headers["Content-Type"] = "application/json"
+                connection.request("POST", parts.path, json.dumps(body), headers)
+            with connection.getresponse() as answer:
+                return Answer(status=answer.status, body=dict(json.load(answer)))
+        except (OSError, HTTPException, ValueError, TypeError) as error:
+            raise NoAnswer(str(error) or type(error).__name__) from error
 
 
 class Agents:

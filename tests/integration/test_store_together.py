@@ -333,7 +333,10 @@ async def waiting_for_nobody(database: Target) -> AsyncIterator["asyncpg.Connect
     await superuser.execute("select pg_reload_conf()")
     try:
         await until_true(superuser, "select current_setting('synchronous_standby_names') = 'nobody'")
-        await superuser.execute("checkpoint")  # failover rule 3: the checkpointer switches waiting on
+        # Failover rule 3: the checkpointer switches waiting on, and has surely been told once a connection is accepted.
+        fresh = await admin(database)
+        await fresh.execute("checkpoint")
+        await fresh.close()
         yield superuser
     finally:
         await superuser.execute("alter system reset synchronous_standby_names")
