@@ -29,6 +29,7 @@ def configure(folder: Path, *, bin_dir: Path, agent: int) -> Path:
         bin_dir=bin_dir,
         run_as=f'run_as = "{user}"' if user else "",
         lease_ttl=3,
+        failover="",
     )
     config = folder / "columbus.toml"
     config.write_text(
