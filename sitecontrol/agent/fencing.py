@@ -56,15 +56,10 @@ def proof_ended(facts: Facts) -> float:
     """
     if facts.etcd_here or facts.lease_safe or facts.canary_fresh:
         return facts.now
-    settings = facts.settings
-    ends = []
-    if facts.etcd_heard_at is not None:
-        ends.append(facts.etcd_heard_at + max(2 * settings.renew_every, 1.0))
-    if facts.lease.id != 0:
-        ends.append(facts.lease.ends_at - settings.lease_margin)
+    ends = [facts.etcd_proof_ends]
     if facts.canary_age is not None:
-        ends.append(facts.now - facts.canary_age + settings.canary_max_age)
-    return min(facts.now, max(ends, default=facts.now))
+        ends.append(facts.now - facts.canary_age + facts.settings.canary_max_age)
+    return min(facts.now, max(ends))
 
 
 async def sessions_ended(postmaster: Postmaster) -> None:

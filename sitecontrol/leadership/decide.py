@@ -87,6 +87,11 @@ def _serving_without_proof(f: Facts) -> bool:
     return f.pg.open_term is not None and _running(f) and not proved and not alone
 
 
+def _canary_late(f: Facts) -> bool:
+    hangs = f.pg.state is PgState.MUTE and f.now - f.pg.since > MUTE_PATIENCE
+    return _serving_without_proof(f) and f.proved_by_canary_since and not hangs
+
+
 def _led_by_other(f: Facts) -> bool:
     return f.leader is not None and not f.lead and f.leader.record.node != f.node
 
@@ -199,6 +204,13 @@ def _claim(f: Facts) -> Effect:
 
 
 POSTGRES: Sequence[Row] = (
+    Row(
+        "canary-late",
+        "etcd is silent, and the canary by which we served without it waits: nobody is let in until one commits or"
+        " etcd speaks. Nothing is ended: while commits wait nothing is acknowledged, and without etcd nobody could"
+        " start it again.",
+        _canary_late,
+    ),
     Row(
         "lost-proof",
         "Neither etcd nor the canary shows that we still lead: fence.",

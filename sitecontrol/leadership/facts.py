@@ -167,7 +167,28 @@ class Facts:
     def etcd_here(self) -> bool:
         """Etcd spoke to us within the last renewal periods."""
         heard = self.etcd_heard_at
-        return heard is not None and self.now - heard <= max(2 * self.settings.renew_every, 1.0)
+        return heard is not None and self.now - heard <= self._etcd_silence
+
+    @property
+    def _etcd_silence(self) -> float:
+        return max(2 * self.settings.renew_every, 1.0)
+
+    @property
+    def etcd_proof_ends(self) -> float:
+        """Until when etcd alone shows that nobody else leads: by its word, or by our lease. May be long past."""
+        ends = [float("-inf")]
+        if self.etcd_heard_at is not None:
+            ends.append(self.etcd_heard_at + self._etcd_silence)
+        if self.lease.id != 0:
+            ends.append(self.lease.ends_at - self.settings.lease_margin)
+        return max(ends)
+
+    @property
+    def proved_by_canary_since(self) -> bool:
+        """A canary that began after etcd's proof had ended has committed. From then on we serve by the canary alone:
+        while one waits nothing can be acknowledged, and whether anybody else was promoted only etcd will tell.
+        """
+        return self.pg.canary_at is not None and self.pg.canary_at > self.etcd_proof_ends
 
     @property
     def canary_age(self) -> float | None:

@@ -1,6 +1,8 @@
 """The lease and etcd: agents that are killed or hang, and all of etcd lost and returned."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -55,6 +57,36 @@ async def test_all_of_etcd_lost_and_returned_interrupts_nothing(pair: Pair):
         await pair.until(leads_again, "the leader has its key in etcd again")
     assert (await pair.leads())[::2] == (leader, term)
     assert await pair.history() == history
+
+
+async def test_a_standby_that_stands_still_while_etcd_is_away_closes_the_leader_and_ends_nothing(pair: Pair):
+    leader, standby, term = await pair.leads()
+    pair.etcd.stop()
+
+    async def lease_has_run_out() -> bool:
+        status = await leader.status()
+        return float(status["lease_s"]) < 0 and bool(status["live"])
+
+    await pair.until(lease_has_run_out, "the leader serves without a lease")
+    server = min(leader.postgres_pids())
+    async with leader.dispatcher() as session:
+        receiver = await standby.pid_of("walreceiver")
+        os.kill(receiver, signal.SIGSTOP)
+        try:
+            writing = asyncio.create_task(pair.write(session, term, timeout=60))
+            await pair.until_rule(leader, "canary-late")
+            assert not (await leader.status())["live"]
+        finally:
+            os.kill(receiver, signal.SIGCONT)
+        await writing
+
+    async def live() -> bool:
+        return bool((await leader.status())["live"])
+
+    await pair.until(live, "the leader serves again, still without etcd")
+    assert min(leader.postgres_pids()) == server
+    await asyncio.to_thread(pair.etcd.heal)
+    assert await pair.until_leads(leader) == term
 
 
 async def test_etcds_own_leadership_does_not_stay_in_the_live_site_and_goes_to_the_witness(pair: Pair):

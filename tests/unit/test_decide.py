@@ -77,8 +77,28 @@ def test_a_leader_without_etcd_goes_on_while_its_canary_commits():
     assert effect(at_columbus(**NO_ETCD, pg=primary(canary_at=99.5))) is None
 
 
-def test_a_leader_without_etcd_and_canary_fences():
-    assert isinstance(effect(at_columbus(**NO_ETCD, pg=primary(canary_at=98.9))), Fence)
+def test_a_leader_that_loses_etcd_and_canary_together_fences():
+    gone = {"etcd_heard_at": 97.0, "lease": LeaseFacts(id=OUR_LEASE, ends_at=98.9)}
+    assert isinstance(effect(at_columbus(**gone, pg=primary(canary_at=97.1))), Fence)
+
+
+@pytest.mark.parametrize("state", [PgState.PRIMARY, PgState.MUTE])
+def test_a_leader_that_serves_by_its_canary_waits_for_a_late_one_and_ends_nothing(state):
+    """A second of a busy disk must not become an outage until etcd returns."""
+    facts = at_columbus(**NO_ETCD, pg=primary(state=state, canary_at=95.0, since=98.0))
+    assert rule(facts) == "canary-late"
+    assert effect(facts) is None
+
+
+def test_a_postgres_that_hangs_while_etcd_is_silent_is_ended_all_the_same():
+    facts = at_columbus(**NO_ETCD, pg=primary(state=PgState.MUTE, canary_at=95.0, since=95.0))
+    assert isinstance(effect(facts), Fence)
+
+
+def test_a_leader_with_a_late_canary_obeys_etcd_as_soon_as_it_speaks():
+    other = cluster(leader=entry(leader(DENVER, 4), THEIR_LEASE), term=entry(Term(term=4)))
+    facts = at_columbus(lease=LeaseFacts(), cluster=other, pg=primary(canary_at=95.0))
+    assert rule(facts) == "superseded"
 
 
 def test_an_open_primary_fences_even_if_it_never_saw_etcd_since_its_agent_started():

@@ -24,7 +24,7 @@ from tests.unit.leadership_facts import (
 
 UNPROVED = {
     "the canary was the last proof": at_columbus(
-        etcd_heard_at=90.0, lease=LeaseFacts(id=OUR_LEASE, ends_at=92.0), pg=primary(canary_at=98.7)
+        etcd_heard_at=97.75, lease=LeaseFacts(id=OUR_LEASE, ends_at=99.2), pg=primary(canary_at=98.7)
     ),
     "the lease was": at_columbus(
         etcd_heard_at=90.0, lease=LeaseFacts(id=OUR_LEASE, ends_at=100.2), pg=primary(canary_at=90.0)
