@@ -221,11 +221,14 @@ class Node:
             await postmaster.stop(mode, deadline=deadline)
         await self._end_orphans()
 
-    async def kill(self, *, deadline: float = 10.0) -> int:
-        """End every process of it at once, orphans included; return how many there were."""
+    async def kill(self, *, deadline: float = 10.0, doomed_after: float | None = None) -> int:
+        """End every process of it at once, orphans included; return how many there were.
+
+        With `doomed_after` seconds those that a dead disk holds in the kernel count as ended (`processes.kill_all`).
+        """
         running = self.find_running()
-        count = await self._end_orphans(first=running, deadline=deadline)
-        if running is not None:
+        count = await self._end_orphans(first=running, deadline=deadline, doomed_after=doomed_after)
+        if running is not None and doomed_after is None:
             await running.wait_exit()
         return count
 
@@ -340,12 +343,15 @@ class Node:
             raise NodeError(f"PostgreSQL runs already (process {postmaster.pid})")
         await self._end_orphans()
 
-    async def _end_orphans(self, *, first: Postmaster | None = None, deadline: float = 10.0) -> int:
+    async def _end_orphans(
+        self, *, first: Postmaster | None = None, deadline: float = 10.0, doomed_after: float | None = None
+    ) -> int:
         try:
             folder = self.settings.data_dir.stat()
         except FileNotFoundError:
             return 0
-        return await kill_all(folder, first=first.pid if first is not None else None, deadline=deadline)
+        pid = first.pid if first is not None else None
+        return await kill_all(folder, first=pid, deadline=deadline, doomed_after=doomed_after)
 
     @asynccontextmanager
     async def _replacement(self) -> AsyncIterator[Path]:

@@ -132,16 +132,31 @@ def command_line(pid: int) -> list[str]:
         return []
 
 
-async def kill_all(folder: os.stat_result, *, first: int | None = None, deadline: float = 10.0) -> int:
+async def kill_all(
+    folder: os.stat_result,
+    *,
+    first: int | None = None,
+    deadline: float = 10.0,
+    doomed_after: float | None = None,
+) -> int:
     """SIGKILL PostgreSQL's processes that work in `folder`; return how many there were.
 
     `first` (the postmaster) is killed before the others, so that it cannot start new ones. Raises NodeError
-    when one of them is still there after `deadline` seconds (a process in uninterruptible sleep).
+    when one of them is still there after `deadline` seconds. With `doomed_after`, those that a dead disk holds are
+    left to the kernel after so many seconds: they will never run another instruction, so they answer nobody.
     """
     killed: set[int] = set()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
     try:
         async with asyncio.timeout(deadline):
             while left := working_in(folder):
+                if (
+                    doomed_after is not None
+                    and loop.time() - began > doomed_after
+                    and all(map(_doomed, left))
+                ):
+                    break
                 for pid in sorted(left, key=lambda pid: pid != first):
                     with pidfd(pid) as handle:
                         if handle is not None and works_in(pid, folder):
@@ -151,6 +166,17 @@ async def kill_all(folder: os.stat_result, *, first: int | None = None, deadline
     except TimeoutError:
         raise NodeError(f"processes survived SIGKILL for {deadline} s: {working_in(folder)}") from None
     return len(killed)
+
+
+def _doomed(pid: int) -> bool:
+    """It sleeps in the kernel, where no signal wakes it, and a SIGKILL waits for it."""
+    try:
+        told = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+    fields = dict(line.split(":", 1) for line in told.splitlines() if ":" in line)
+    pending = int(fields["SigPnd"], 16) | int(fields["ShdPnd"], 16)
+    return fields["State"].split()[0] == "D" and bool(pending >> (signal.SIGKILL - 1) & 1)
 
 
 async def run(

@@ -4,7 +4,7 @@ Fixtures (known everywhere through tests/conftest.py):
 
 * `agents` (module): columbus-a (preferred) and denver-a, `python -m sitecontrol agent`, in a folder of their own.
   Nothing is started yet. A module's LEASE_TTL, if it has one, takes the place of ours; its FAILOVER (lines of TOML) is
-  added to the settings.
+  added to the settings; its DATA is where a site's data directory is, below its folder.
 * `pair` (function): the same, both in step before the test begins. After each test everything is healed, and
   **every row that was acknowledged must be on whoever leads then**: `acked-survives`, checked again and again.
 
@@ -66,7 +66,7 @@ endpoints = {endpoints}
 listen = "127.0.0.1:{agent}"
 
 [replication]
-data_dir = "{home}/data"
+data_dir = "{data}"
 listen = "127.0.0.1:{postgres}"
 socket_dir = "{home}/run"
 bin_dir = "{bin_dir}"
@@ -121,6 +121,7 @@ class Site:
 
     name: str
     folder: Path
+    data: Path
     config: Path
     agent_port: int
     postgres_port: int
@@ -129,10 +130,6 @@ class Site:
     @property
     def node(self) -> str:
         return f"{self.name}-a"
-
-    @property
-    def data(self) -> Path:
-        return self.folder / "data"
 
     # -- the agent's process
 
@@ -189,7 +186,7 @@ class Site:
 
     def wipe(self) -> None:
         """Lose the disk. Everything must have ended."""
-        for path in (self.data, self.folder / "data.conf", self.folder / "state"):
+        for path in (self.data, self.data.with_name("data.conf"), self.folder / "state"):
             shutil.rmtree(path, ignore_errors=True)
 
     # -- what the agent tells
@@ -427,7 +424,13 @@ def clean_environment() -> dict[str, str]:
 
 
 def render(
-    folder: Path, cluster: str, endpoints: Sequence[str], *, lease_ttl: int, failover: str = ""
+    folder: Path,
+    cluster: str,
+    endpoints: Sequence[str],
+    *,
+    lease_ttl: int,
+    failover: str = "",
+    data: str = "data",
 ) -> tuple[Site, Site]:
     """The settings, secrets and folders of both sites."""
     secrets = folder / "secrets"
@@ -453,6 +456,7 @@ def render(
                 site=site,
                 cluster=cluster,
                 home=home,
+                data=home / data,
                 folder=folder,
                 endpoints=json.dumps(list(endpoints)),
                 agent=ports[site][0],
@@ -469,6 +473,7 @@ def render(
             Site(
                 name=site,
                 folder=home,
+                data=home / data,
                 config=config,
                 agent_port=ports[site][0],
                 postgres_port=ports[site][1],
@@ -493,6 +498,7 @@ def agents(request: pytest.FixtureRequest) -> Iterator[Pair]:
             etcd.urls,
             lease_ttl=getattr(request.module, "LEASE_TTL", LEASE_TTL),
             failover=getattr(request.module, "FAILOVER", ""),
+            data=getattr(request.module, "DATA", "data"),
         )
         pair = Pair(etcd=etcd, prefix=f"/hotsite/{cluster}/", columbus=columbus, denver=denver)
         try:

@@ -155,6 +155,7 @@ CHANGES: tuple[Callable[[Facts], Facts], ...] = (
     _pg(failed_starts=3),
     _pg(system_id="8"),
     _pg(down_since=90.0),
+    _pg(unflushed_since=90.0),
     _pg(since=99.9),
     _pg(follows=COLUMBUS),
     _pg(canary_at=90.0),

@@ -260,7 +260,9 @@ class Executor:
     async def _advance(self, effect: Advance, facts: Facts) -> None:
         swap = self._swap(facts)
         if effect.phase is Phase.CHECKED:
-            await self._row.checkpoint()
+            # Past the phase's deadline the lane must be free to roll back; the checkpoint itself goes on by itself.
+            left = swapping.deadline(facts, Phase.REQUESTED) - facts.phase_age
+            await self._row.checkpoint(within=max(0.1, left))
         phases = (Phase.PROMOTED, effect.phase) if effect.phase is Phase.OPENED else (effect.phase,)
         writer = self._scribe.writer(facts)
         await self._scribe.write(writer.advance(swap, *phases, at=self._clock.wall()))

@@ -146,14 +146,18 @@ class Monitor:
             canary_at = self.facts.canary_at if first_look else now
         else:
             canary_at = self.facts.canary_at
+        flushed, replayed = int(row["lsn"]), int(row["replayed"])
         return PgFacts(
             state=PgState.PRIMARY if primary else PgState.STANDBY,
+            unflushed_since=self._stands_since(flushed, row["inserted"], now) if primary else None,
+            unreplayed_since=None if primary else self._stands_since(replayed, flushed, now),
+            received_at=None if primary else self._received_at(flushed, now),
             system_id=known.system_id,
             incarnation=known.incarnation,
             timeline=self._timeline,
             control_timeline=row["control_timeline"],
-            received_lsn=int(row["lsn"]),
-            replayed_lsn=int(row["replayed"]),
+            received_lsn=flushed,
+            replayed_lsn=replayed,
             was_primary=primary,
             unfinished=known.unfinished,
             follows=known.follows,
@@ -162,9 +166,23 @@ class Monitor:
             row_term=row["row_term"],
             remote_in_step=tuple(row["remote_in_step"]),
             names=tuple(NAMES.findall(row["names"])) if primary else (),
-            standbys=tuple(self._standby(s, int(row["lsn"]), now) for s in json.loads(row["standbys"])),
+            standbys=tuple(self._standby(s, flushed, now) for s in json.loads(row["standbys"])),
             canary_at=canary_at,
         )
+
+    def _stands_since(self, position: int, goal: int, now: float) -> float | None:
+        """Since when a position (flushed, on a primary; replayed, on a standby) has not moved towards its goal."""
+        if position >= goal:
+            return None
+        before = self.facts
+        since = before.unflushed_since if before.state is PgState.PRIMARY else before.unreplayed_since
+        return since if since is not None and position <= before.replayed_lsn else now
+
+    def _received_at(self, received: int, now: float) -> float | None:
+        before = self.facts
+        if before.state is not PgState.STANDBY:
+            return None
+        return now if received > before.received_lsn else before.received_at
 
     def _standby(self, told: dict[str, Any], lsn: int, now: float) -> StandbyFacts:
         """A standby moved if it flushed more than at the last look, or had all there was at the last look."""

@@ -33,6 +33,7 @@ log = structlog.get_logger()
 CONNECT_WITHIN = 1.0  # seconds
 START_WITHIN = 30.0
 FENCE_WITHIN = 0.3  # seconds for an immediate stop, before it is killed
+DOOMED_AFTER = 1.0  # seconds that a killed process may take to go, before a dead disk is the explanation
 CLONE_WITHIN = 3_600.0
 LOOK_AGAIN = 3.0  # an operator may move a data directory that is at rest
 WAS_PRIMARY = frozenset(
@@ -242,12 +243,15 @@ class OwnPostgres:
             await self.end_at_once()
 
     async def end_at_once(self, reached: Callable[[str], None] = lambda _step: None) -> None:
-        """Immediate stop; whatever is left of its processes is killed. `reached` is told the steps, as in `fencing`."""
+        """Immediate stop; whatever is left of its processes is killed. `reached` is told the steps, as in `fencing`.
+
+        What a dead disk holds in the kernel counts as ended: otherwise nobody could ever take over from such a leader.
+        """
         watching = asyncio.create_task(self._watch_sessions(reached), name="sessions-end")
         try:
             await self._node.stop(StopMode.IMMEDIATE, deadline=FENCE_WITHIN)
         except NodeError:
-            await self._node.kill()
+            await self._node.kill(doomed_after=DOOMED_AFTER)
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)

@@ -59,10 +59,10 @@ class Row:
         """Before the waiting for these ends: nothing that commits from now on is shown as being there."""
         await self._once("step", HIDE_REMOTE, list(nodes))
 
-    async def checkpoint(self) -> None:
+    async def checkpoint(self, *, within: float = CHECKPOINT_WITHIN) -> None:
         session = await self._connect("checkpoint")
         try:
-            await session.read("checkpoint", timeout=CHECKPOINT_WITHIN)
+            await session.read("checkpoint", timeout=within)
         finally:
             session.terminate()
 

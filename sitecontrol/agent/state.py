@@ -8,6 +8,9 @@ from sitecontrol.leadership.decide import Decision, Lane
 from sitecontrol.leadership.facts import Facts, PgState
 from sitecontrol.records import Phase, Role
 
+REPLAY_PATIENCE = 2.0  # seconds that a standby may replay nothing before it is no stand-in
+FLUSH_PATIENCE = 1.0  # seconds that a disk may take no WAL before it is said
+
 
 @dataclass
 class AgentState:
@@ -57,8 +60,14 @@ class AgentState:
         if f.pg.state is PgState.STANDBY:
             if not f.pg.upstream:
                 reasons.append("PostgreSQL does not stream from the leader")
+            if f.unreplayed_for > REPLAY_PATIENCE:
+                reasons.append(
+                    "PostgreSQL receives from the leader, but replays nothing: is its replay paused?"
+                )
         elif not self.serving:
             reasons.append(f"PostgreSQL is {f.pg.state.value}: {sentence}")
+        elif f.unflushed_for > FLUSH_PATIENCE:
+            reasons.append("the disk takes no WAL: nothing can commit")
         elif not f.canary_fresh:
             reasons.append("no canary has committed for a while: commits wait, or are about to begin again")
         if f.follow_failed_since is not None:

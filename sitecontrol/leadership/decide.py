@@ -42,6 +42,9 @@ from sitecontrol.records import Phase
 FOLLOW_PATIENCE = 5.0  # seconds that a standby may run without streaming before it is repaired
 BOOTSTRAP_PATIENCE = 10.0  # seconds that a site which is not preferred leaves the first start to the other
 MUTE_PATIENCE = 3.0  # seconds that a PostgreSQL may stay silent while nothing explains it
+STALL_PATIENCE = (
+    5.0  # seconds that a disk may take no WAL: short stalls are common, and the swap costs one as well
+)
 CLAIM = "Nobody leads and we hold every acknowledged message: take the lead in the next term."
 CHECKPOINT_AFTER = 2.0  # seconds after a promotion
 START_TRIES = 2  # starts as a standby that may fail before the data directory is repaired
@@ -80,10 +83,10 @@ def _running(f: Facts) -> bool:
 
 def _serving_without_proof(f: Facts) -> bool:
     """Dispatchers are let in, and neither the lease nor the canary shows that nobody else leads. With nobody else
-    in step nobody else can lead: then a late canary proves nothing against us.
+    in step, or on the way into it, nobody else can lead: then a late canary proves nothing against us.
     """
     proved = f.etcd_here or f.lease_safe or f.canary_fresh
-    alone = f.sync is not None and f.sync.leader == f.node and not f.sync.standbys
+    alone = f.sync is not None and f.sync.leader == f.node and not f.sync.standbys and not f.pg.names
     return f.pg.open_term is not None and _running(f) and not proved and not alone
 
 
@@ -164,11 +167,14 @@ def _cannot_follow(f: Facts, patience: float) -> bool:
 
 
 def _canary_holds_back(f: Facts) -> bool:
-    """The leader still writes through to us: it serves without etcd and gets time to take its key up again."""
+    """The leader still writes through to us: it serves without etcd and gets time to take its key up again. While
+    replay stands still no canary can be seen; then what arrives has to do.
+    """
     absent = 0.0 if f.leader_absent_since is None else f.now - f.leader_absent_since
+    arrived = f.pg.received_at is not None and f.now - f.pg.received_at <= f.settings.canary_max_age
     return (
         f.pg.state is PgState.STANDBY
-        and f.canary_fresh
+        and (f.canary_fresh or (f.unreplayed_for > f.settings.canary_every and arrived))
         and f.released_by is None
         and absent < f.settings.canary_wait
     )
@@ -297,7 +303,12 @@ POSTGRES: Sequence[Row] = (
     Row(
         "give-up-dead",
         "PostgreSQL is down longer than a restart may take, and another node is in step: give the lead up.",
-        lambda f: f.lead and f.pg.state in (PgState.STOPPED, PgState.STARTING) and not _restart_in_place(f),
+        lambda f: (
+            f.lead
+            and f.pg.state in (PgState.STOPPED, PgState.STARTING)
+            and not _restart_in_place(f)
+            and f.etcd_here
+        ),
         lambda _: GiveUp(reason="PostgreSQL did not come back in time"),
     ),
     Row(
@@ -328,6 +339,18 @@ POSTGRES: Sequence[Row] = (
             and f.etcd_here
         ),
         lambda _: GiveUp(reason="PostgreSQL does not answer"),
+    ),
+    Row(
+        "give-up-stalled",
+        "PostgreSQL of the leader answers, but its disk takes no WAL, so nothing commits: give the lead up.",
+        lambda f: (
+            f.lead
+            and f.unflushed_for > STALL_PATIENCE
+            and f.other_in_step
+            and f.etcd_here
+            and not f.swap_leaves_us
+        ),
+        lambda _: GiveUp(reason="the disk takes no WAL"),
     ),
     Row(
         "kill-mute",
@@ -443,6 +466,11 @@ POSTGRES: Sequence[Row] = (
         "Our standby runs but does not answer: end it, to start it again.",
         lambda f: _led_by_other(f) and f.pg.state is PgState.MUTE and f.now - f.pg.since > MUTE_PATIENCE,
         lambda _: Fence(reason="PostgreSQL does not answer"),
+    ),
+    Row(
+        "follows-unheard",
+        "Neither etcd nor the leader is heard: nobody can take the lead without etcd, so hold what we have.",
+        lambda f: _led_by_other(f) and not f.etcd_here and not f.pg.upstream,
     ),
     Row("follows", "Another node leads and we follow it.", _led_by_other),
     Row(

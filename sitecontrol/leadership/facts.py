@@ -56,6 +56,9 @@ class PgFacts:
     control_timeline: int = 0  # as its control file has it, which is all that is left of it after a restart
     received_lsn: int = 0  # standby: the greater of received and replayed; primary: flushed
     replayed_lsn: int = 0
+    unflushed_since: float | None = None  # PRIMARY: there is WAL to flush, and its disk has taken none since
+    unreplayed_since: float | None = None  # STANDBY: there is WAL to replay, and it has replayed none since
+    received_at: float | None = None  # STANDBY: when it last received some
     clean_shutdown_lsn: int | None = (
         None  # STOPPED: end of the shutdown record, if it was shut down as a primary
     )
@@ -203,6 +206,18 @@ class Facts:
     def canary_fresh(self) -> bool:
         age = self.canary_age
         return age is not None and age <= self.settings.canary_max_age
+
+    @property
+    def unflushed_for(self) -> float:
+        """Seconds that the disk of our primary has taken no WAL, though there is some."""
+        since = self.pg.unflushed_since
+        return 0.0 if since is None or self.pg.state is not PgState.PRIMARY else self.now - since
+
+    @property
+    def unreplayed_for(self) -> float:
+        """Seconds that our standby has replayed nothing, though there is something to replay."""
+        since = self.pg.unreplayed_since
+        return 0.0 if since is None or self.pg.state is not PgState.STANDBY else self.now - since
 
     @property
     def our_place_in_step(self) -> InStep | None:

@@ -10,6 +10,8 @@ select
     case when pg_is_in_recovery()
          then greatest(coalesce(pg_last_wal_receive_lsn(), '0/0'), coalesce(pg_last_wal_replay_lsn(), '0/0'))
          else pg_current_wal_flush_lsn() end - '0/0'::pg_lsn as lsn,
+    -- What is to be flushed, without waiting for any disk.
+    case when not pg_is_in_recovery() then pg_current_wal_insert_lsn() - '0/0'::pg_lsn end as inserted,
     case when pg_is_in_recovery()
          then coalesce(pg_last_wal_replay_lsn(), '0/0')
          else pg_current_wal_flush_lsn() end - '0/0'::pg_lsn as replayed,

@@ -356,6 +356,7 @@ def database_poll(database: Database, server: Server) -> dict[str, Any]:
         "canary_seq": disk.latest("canary", database.world.entries),
         "names": ",".join(f'"{name}"' for name in server.names),
         "lsn": len(disk.wal),
+        "inserted": len(disk.wal),
         "replayed": len(disk.wal),
         "timeline": disk.timeline,
         "control_timeline": disk.control_timeline,

@@ -267,7 +267,40 @@ def test_an_agent_that_was_just_restarted_gets_time_to_write_a_canary():
 
 def test_a_leader_that_is_alone_in_step_is_not_ended_for_a_late_canary():
     alone = cluster(sync=entry(sync(COLUMBUS)))
-    assert effect(at_columbus(**NO_ETCD, cluster=alone, pg=primary(canary_at=90.0))) is None
+    assert effect(at_columbus(**NO_ETCD, cluster=alone, pg=primary(canary_at=90.0, names=()))) is None
+
+
+def test_a_leader_that_somebody_was_joining_when_etcd_went_silent_is_not_alone():
+    """The write that brings him into `sync` may be applied though nobody heard so."""
+    joining = cluster(sync=entry(sync(COLUMBUS)))
+    facts = at_columbus(**NO_ETCD, cluster=joining, pg=primary(canary_at=90.0, names=(DENVER,)))
+    assert isinstance(effect(facts), Fence)
+
+
+def test_a_leader_whose_disk_takes_no_wal_gives_up_when_another_is_in_step():
+    facts = at_columbus(pg=primary(unflushed_since=94.0))
+    assert effect(facts) == GiveUp(reason="the disk takes no WAL")
+    alone = replace(facts, cluster=cluster(sync=entry(sync(COLUMBUS))))
+    assert rule(alone) == "leads"
+    assert rule(at_columbus(pg=primary(unflushed_since=96.0))) == "leads"
+
+
+def test_a_crashed_leader_keeps_recovering_while_etcd_cannot_be_told_that_it_gives_up():
+    facts = at_columbus(**NO_ETCD, pg=primary(state=PgState.STARTING, open_term=None, down_since=90.0))
+    assert rule(facts) == "recovering"
+
+
+def test_a_standby_that_hears_neither_etcd_nor_the_leader_says_so():
+    assert rule(at_denver(etcd_heard_at=90.0, pg=standby(upstream=False))) == "follows-unheard"
+    assert rule(at_denver(etcd_heard_at=90.0)) == "follows"
+
+
+def test_what_arrives_holds_an_election_back_while_replay_stands_still():
+    unseen = standby(canary_at=95.0, unreplayed_since=95.0, received_at=99.9)
+    facts = at_denver(cluster=NOBODY_LEADS, leader_absent_since=99.0, pg=unseen)
+    assert rule(facts) == "canary-holds-back"
+    assert rule(replace(facts, pg=replace(unseen, received_at=98.0))) == "claim"
+    assert rule(replace(facts, pg=replace(unseen, unreplayed_since=None))) == "claim"
 
 
 def test_a_standby_that_cannot_start_is_rewound_and_then_cloned():

@@ -83,13 +83,19 @@ async def test_agent_and_dispatcher_agree_about_an_open_leader(
 
 
 @pytest.mark.parametrize(("etcd", "canary_age", "alone"), STATES)
-def test_a_site_that_is_not_live_is_fenced_unless_its_leader_is_alone_in_step(
+def test_a_site_that_is_not_live_is_fenced_when_it_lost_etcd_and_canary_together_and_is_not_alone(
     etcd: str, canary_age: float, *, alone: bool
 ):
-    """Alone, nobody else may lead: its PostgreSQL goes on, closed, and opens with the next canary that commits."""
+    """Otherwise its PostgreSQL goes on, closed, and opens with the next canary that commits."""
+
+    def fenced(facts: Facts) -> bool:
+        return isinstance(decide(Lane.POSTGRES, facts).effect, Fence)
+
     facts = at_the_agent(etcd, canary_age, alone=alone)
-    fenced = isinstance(decide(Lane.POSTGRES, facts).effect, Fence)
-    assert fenced == (etcd == SILENT and canary_age == LATE and not alone)
+    assert not fenced(facts)
+    if etcd == SILENT:
+        together = replace(facts, etcd_heard_at=97.0, lease=LeaseFacts(id=OUR_LEASE, ends_at=99.1))
+        assert fenced(together) == (canary_age == LATE and not alone)
 
 
 def test_a_leader_whose_canary_is_late_is_live_by_etcds_word_and_says_that_it_is_not_ready():
