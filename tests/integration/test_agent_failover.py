@@ -185,3 +185,28 @@ async def test_a_node_out_of_step_never_leads_though_nobody_else_is_there(pair: 
     leader.start()
     await pair.until_leads(leader)
     assert await leader.has(number)
+
+
+async def test_a_standby_that_replays_nothing_is_named_and_refused_and_takes_over_whole_when_it_must(
+    pair: Pair,
+):
+    leader, standby, term = await pair.leads()
+    await standby.select("select pg_wal_replay_pause()")
+    number, durability = await pair.write_at(leader, term)
+    assert durability == "two-site"  # received and flushed is what counts
+
+    async def named() -> bool:
+        return any("replays nothing" in reason for reason in (await standby.status())["reasons"])
+
+    await pair.until(named, "the standby says that it replays nothing")
+    assert (await pair.leads())[0] is leader
+
+    async def refused() -> bool:
+        status, answer = await leader.swap(standby, dry_run=True)
+        return status == 409 and "replays nothing" in answer["detail"]
+
+    await pair.until(refused, "a swap to it is refused")
+    await leader.end()
+    new_term = await pair.until_leads(standby, above=term)
+    assert await standby.has(number)
+    await pair.write_at(standby, new_term)
