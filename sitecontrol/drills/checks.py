@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sitecontrol.drills.accounting import Fate, Unanswered
+from sitecontrol.drills.drill import Drill, Expect
 from sitecontrol.drills.ledger import Ack, Broken, Refusal
 from sitecontrol.drills.measure import Duplicates, Gap, stale_acks, two_sites_in_one_term
-from sitecontrol.drills.stories import Drill, Expect
 from sitecontrol.drills.watch import FENCED, in_words
 
 SETTLING = 0.25  # seconds in which answers given before a cut may still arrive

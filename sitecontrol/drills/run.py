@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 
 from sitecontrol.drills import carriers, checks, measure
 from sitecontrol.drills.accounting import Accounting, Fate, Unanswered
+from sitecontrol.drills.drill import Drill
 from sitecontrol.drills.ledger import Ack, Ledger, now
 from sitecontrol.drills.outcome import Moment, Outcome
 from sitecontrol.drills.stage import Stage
-from sitecontrol.drills.stories import Drill
 from sitecontrol.drills.traffic import Traffic, access_to
 from sitecontrol.drills.watch import Watch
 from sitecontrol.lab.control import Json, LabControl

@@ -1,16 +1,28 @@
 """What a drill's story may do: strike, wait for a fact, let traffic run, ask for a swap, heal."""
 
 import asyncio
+import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
 
 from sitecontrol.drills.ledger import now
 from sitecontrol.drills.watch import Watch
 from sitecontrol.lab import faults
 from sitecontrol.lab.control import Json, LabControl
+from sitecontrol.lab.faults import other_site
 from sitecontrol.lab.ports import SITES
+from sitecontrol.records import SWAP_PHASES
 
 POLL = 0.05  # seconds
+
+
+class Party(Enum):
+    """Of a swap."""
+
+    FROM = "from"
+    TO = "to"
 
 
 class DrillFailedError(Exception):
@@ -71,9 +83,31 @@ class Stage:
         """Let the traffic run."""
         await asyncio.sleep(seconds)
 
+    def times(self, count: int, *, quick: int) -> int:
+        """How often something is done in this run."""
+        return quick if self.quick else count
+
     async def swap(self, to: str) -> None:
         """Ask for a planned swap, as an operator would, and wait until it is done."""
         self.blows.append(now())
+        await self._ask_for_swap(to)
+        await self.until(f"{to} is live", self.is_live(to), within=30)
+        await self.until("both sites are in step", self.control.is_two_site, within=60)
+        await self.until("the swap is done", self.no_swap, within=30)
+
+    async def interrupted_swap(self, phase: str, party: Party, fault: str) -> None:
+        """Ask for a swap away from whoever is live; strike one of the two as soon as it is in a phase, or past it; wait
+        until it has ended, whichever way.
+        """
+        live = str((await self.control.cluster()).get("live_site"))
+        away = other_site(live)
+        await self._ask_for_swap(away)
+        await self.until(f"the swap to {away} is {phase}", self._reached(phase), within=20)
+        await self.strike(fault, live if party is Party.FROM else away)
+        await self.until("the swap has ended", self.no_swap, within=90)
+        await self.until("both sites are in step", self.control.is_two_site, within=90)
+
+    async def _ask_for_swap(self, to: str) -> None:
         self.watch.note(f"an operator asks for a swap to {to}", to)
         token = self.control.plan.secret("operator-token").read_text().strip()
         url = self.control.agent_url(to) + "/swap"
@@ -83,9 +117,41 @@ class Stage:
         ) as answer:
             if answer.status >= 300:
                 raise DrillFailedError(f"the swap to {to} was refused: {await answer.text()}")
-        await self.until(f"{to} is live", self.is_live(to), within=30)
-        await self.until("both sites are in step", self.control.is_two_site, within=60)
-        await self.until("the swap is done", self.no_swap, within=30)
+
+    def _reached(self, phase: str) -> Callable[[], Awaitable[bool]]:
+        order = [known.value for known in SWAP_PHASES]
+
+        async def holds() -> bool:
+            swap = (await self.control.cluster()).get("swap")
+            return swap is None or order.index(swap["phase"]) >= order.index(phase)
+
+        return holds
+
+    # -- a site's disk, while everything at the site is down
+
+    async def keep_disk(self, site: str) -> None:
+        """Remember what is on it."""
+        kept = self._kept_disk(site)
+        await asyncio.to_thread(shutil.rmtree, kept, ignore_errors=True)
+        copying = await asyncio.create_subprocess_exec("cp", "-a", self._disk(site), kept)
+        if await copying.wait() != 0:
+            raise DrillFailedError(f"the disk of {site} could not be copied to {kept}")
+
+    async def put_kept_disk_back(self, site: str) -> None:
+        await self.lose_disk(site)
+        await asyncio.to_thread(self._kept_disk(site).rename, self._disk(site))
+        self.watch.note("has an older disk", site)
+
+    async def lose_disk(self, site: str) -> None:
+        await asyncio.to_thread(shutil.rmtree, self._disk(site))
+        self.watch.note("has an empty disk", site)
+
+    def _disk(self, site: str) -> Path:
+        return self.control.plan.lab.installation.data_dir(site)
+
+    def _kept_disk(self, site: str) -> Path:
+        disk = self._disk(site)
+        return disk.with_name(disk.name + ".kept")
 
     async def until(self, fact: str, holds: Callable[[], Awaitable[bool]], *, within: float) -> bool:
         """Wait for a fact. What stays untrue is remembered and fails the drill, but the story goes on."""
@@ -105,9 +171,51 @@ class Stage:
 
         return holds
 
+    def leads(self, site: str) -> Callable[[], Awaitable[bool]]:
+        """Etcd names it, whether it has opened or not."""
+
+        async def holds() -> bool:
+            return (await self._agent(site)).get("live_site") == site
+
+        return holds
+
+    def rule_is(self, site: str, rule: str) -> Callable[[], Awaitable[bool]]:
+        """What its agent decides about its PostgreSQL."""
+
+        async def holds() -> bool:
+            return ((await self._agent(site)).get("decision") or {}).get("rule") == rule
+
+        return holds
+
+    def is_closed(self, site: str) -> Callable[[], Awaitable[bool]]:
+        async def holds() -> bool:
+            return (await self._agent(site)).get("is_open") is False
+
+        return holds
+
+    def says(self, site: str, words: str) -> Callable[[], Awaitable[bool]]:
+        """Its agent gives a reason with these words for not being ready."""
+
+        async def holds() -> bool:
+            return any(words in reason for reason in (await self._agent(site)).get("reasons") or ())
+
+        return holds
+
+    def etcd_serves(self, place: str) -> Callable[[], Awaitable[bool]]:
+        port = self.control.plan.ports.place(place).etcd_client
+
+        async def holds() -> bool:
+            return (await self.control.get(f"http://127.0.0.1:{port}/health") or {}).get("health") == "true"
+
+        return holds
+
+    async def _agent(self, site: str) -> Json:
+        return (await self.control.agents()).get(site, {})
+
     async def no_swap(self) -> bool:
-        cluster: Json = await self.control.cluster()
-        return bool(cluster) and not cluster.get("swap")
+        """So say all agents that answer; one that was just started may not know of it yet."""
+        agents = (await self.control.agents()).values()
+        return bool(agents) and all(agent.get("term") and not agent.get("swap") for agent in agents)
 
     async def is_one_site(self) -> bool:
         return (await self.control.cluster()).get("durability") == "one-site"

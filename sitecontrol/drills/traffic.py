@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sitecontrol.drills.client import Client, Door
 from sitecontrol.drills.ledger import Ledger, Text, now
+from sitecontrol.lab.errors import LabRefusedError
 from sitecontrol.lab.numbers import fictional_number
 from sitecontrol.lab.plan import Plan
 from sitecontrol.lab.ports import SITES
@@ -25,7 +26,10 @@ class Access:
 
 
 def access_to(plan: Plan) -> Access:
-    account = accounts_of(plan)[0]
+    accounts = accounts_of(plan)
+    if not accounts:
+        raise LabRefusedError("the lab has no account yet: `sitectl lab up` was cut off; run it again")
+    account = accounts[0]
     at = {
         site: tuple(Door(site=site, url=f"http://127.0.0.1:{port}") for _, port in plan.dispatchers(site))
         for site in SITES

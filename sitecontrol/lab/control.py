@@ -10,15 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import asyncpg
 
+from replication.errors import ReplicationError
+from replication.session import Session, Target
 from sitecontrol.lab.errors import LabUnreachableError
 from sitecontrol.lab.layout import LabDir
 from sitecontrol.lab.pidfiles import read_pid
 from sitecontrol.lab.plan import Lab, Plan, Process
 from sitecontrol.lab.ports import SITES
 from sitecontrol.lab.remains import Remains
+from sitecontrol.lab.wan_routes import Shape
 
 TIMEOUT = aiohttp.ClientTimeout(total=3.0)
+SQL_WITHIN = 3.0  # seconds
 
 Json = dict[str, Any]
 
@@ -100,6 +105,29 @@ class LabControl:
 
     async def lines(self) -> Json:
         return await self._control("GET", self.plan.ports.wan, "/state")
+
+    async def shape_lines(self, shape: Shape) -> None:
+        """Make every line between two places as bad as told; `heal_lines` mends them."""
+        await self._control("POST", self.plan.ports.wan, "/shape", shape.model_dump())
+
+    async def sql(self, site: str, statement: str) -> None:
+        """Run one statement on a site's PostgreSQL, as its superuser. Raises LabUnreachableError."""
+        socket_dir = self.plan.lab.installation.postgres_home(site) / "socket"
+        target = Target(
+            host=str(socket_dir),
+            port=self.plan.ports.place(site).postgres,
+            user="hotsite_agent",
+            database="hotsite",
+            application_name="hotsite-lab",
+        )
+        try:
+            session = await Session.connect(target, timeout=SQL_WITHIN)
+            try:
+                await session.read(statement, timeout=SQL_WITHIN)
+            finally:
+                session.terminate()
+        except (ReplicationError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            raise LabUnreachableError(f"PostgreSQL of {site} did not run {statement!r}: {error}") from error
 
     async def _control(self, method: str, port: int, path: str, body: Json | None = None) -> Json:
         url = f"http://127.0.0.1:{port}{path}"

@@ -4,14 +4,24 @@ Each fault is one short function: what is killed, stopped or cut, at which site.
 A fault without a site strikes the site that its name speaks of: the live one, or the hot one.
 """
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from sitecontrol.lab.control import LabControl
-from sitecontrol.lab.errors import LabRefusedError
+from sitecontrol.lab.errors import LabRefusedError, LabUnreachableError
 from sitecontrol.lab.plan import Kind, Process
 from sitecontrol.lab.ports import PLACES, SITES, WITNESS
-from sitecontrol.lab.wan_routes import of_place
+from sitecontrol.lab.wan_routes import Shape, of_place
+
+BAD_LINES = Shape(delay_ms=250, jitter_ms=100, bits_per_s=1_000_000, reset_share=0.2)
+STILL_FOR = 0.3  # seconds: less than it takes to call a standby silent
+CANCEL_WAITING = """
+select pg_cancel_backend(pid) from pg_stat_activity
+where wait_event = 'SyncRep' and backend_type = 'client backend' and application_name <> 'hotsite-agent'
+"""
+RESUME_REPLAY = "select case when pg_is_in_recovery() then pg_wal_replay_resume() end"
 
 Strike = Callable[[LabControl, str], Awaitable[None]]
 
@@ -108,7 +118,31 @@ async def lose_carriers(control: LabControl, site: str) -> None:
         await control.cut(site, of_place(carrier.name))
 
 
-ANYWHERE = frozenset({lose_place, hang_place, isolate, lose_member, lose_etcd})
+async def slow_lines(control: LabControl, _site: str) -> None:
+    await control.shape_lines(BAD_LINES)
+
+
+async def hang_member(control: LabControl, place: str) -> None:
+    """Its sockets stay open: what it is sent meanwhile it may still apply."""
+    await control.signal(of_kind(control, place, Kind.ETCD), [], "STOP")
+
+
+async def pause_replay(control: LabControl, site: str) -> None:
+    await control.sql(site, "select pg_wal_replay_pause()")
+
+
+async def cancel_commits(control: LabControl, site: str) -> None:
+    """The other site's PostgreSQL stands still for a moment, and what waits for it meanwhile is cancelled."""
+    other = other_site(site)
+    await control.signal([], [other], "STOP")
+    try:
+        await asyncio.sleep(STILL_FOR)
+        await control.sql(site, CANCEL_WAITING)
+    finally:
+        await control.signal([], [other], "CONT")
+
+
+ANYWHERE = frozenset({lose_place, hang_place, isolate, lose_member, hang_member, lose_etcd})
 
 
 def _fault(name: str, summary: str, strikes: str, strike: Strike) -> Fault:
@@ -136,6 +170,14 @@ FAULTS: dict[str, Fault] = {
         _fault("standby-isolated", "the hot site cut from the live site and the witness", "hot", isolate),
         _fault("witness-cut", "the live site cut from the witness only", "live", cut_from_witness),
         _fault("one-way", "what the live site sends to the hot site is lost", "live", cut_one_way),
+        _fault("wan-slow", "all lines between the places slow, unsteady and breaking", "live", slow_lines),
+        _fault(
+            "replay-paused", "the hot site's PostgreSQL receives, but does not replay", "hot", pause_replay
+        ),
+        _fault("cancelled-commit", "commits that wait for the hot site cancelled", "live", cancel_commits),
+        _fault(
+            "etcd-member-hang", "the live site's etcd member stopped, its sockets open", "live", hang_member
+        ),
         _fault("etcd-member-loss", "the live site's etcd member killed", "live", lose_member),
         _fault(
             "etcd-quorum-loss", "the etcd members of the witness and the hot site killed", "live", lose_quorum
@@ -163,8 +205,11 @@ async def site_for(control: LabControl, fault: Fault, site: str | None) -> str:
 
 
 async def heal(control: LabControl) -> None:
-    """Mend every line, continue what was stopped, start what was held down."""
+    """Mend every line, continue what was stopped, start what was held down, replay on."""
     try:
         await control.heal_lines()
     finally:  # also when the emulator itself is down
         await control.release()
+    for site in SITES:
+        with contextlib.suppress(LabUnreachableError):  # one that is only being started replays anyway
+            await control.sql(site, RESUME_REPLAY)

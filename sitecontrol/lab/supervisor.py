@@ -136,7 +136,12 @@ class Supervisor:
         number = signal.Signals["SIG" + targets.signal]
         for name in targets.processes:
             self.children[name].send(number)
-        ownership.send_to(self._postgres_pids(targets), number)
+        reached: set[int] = set()
+        while (
+            new := set(self._postgres_pids(targets)) - reached
+        ):  # a postmaster may have started one meanwhile
+            ownership.send_to(sorted(new), number)
+            reached |= new
         log.info("signalled", processes=targets.processes, postgres=targets.postgres, signal=targets.signal)
 
     def release(self) -> None:

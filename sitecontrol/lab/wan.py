@@ -14,11 +14,13 @@ Control, over HTTP on 127.0.0.1 with `Authorization: Bearer <the lab's token>`:
 |---|---|
 | `GET /state` | the lines: delay, cut or not, connections, bytes carried |
 | `POST /cut {"source","destination","both"}` | cut one way, or both |
+| `POST /shape {"delay_ms","jitter_ms","bits_per_s","reset_share"}` | make every line between two places bad |
 | `POST /heal {}` or `{"source","destination"}` | mend everything, or one line in both directions |
 """
 
 import asyncio
 import contextlib
+import random
 import signal
 import sys
 from pathlib import Path
@@ -35,12 +37,13 @@ from sitecontrol.lab.guard import requiring
 from sitecontrol.lab.peer_owner import place_of
 from sitecontrol.lab.pidfiles import read_pid
 from sitecontrol.lab.wan_pipe import Direction, Flow, Side
-from sitecontrol.lab.wan_routes import Route, WanConfig
+from sitecontrol.lab.wan_routes import Route, Shape, WanConfig
 from sitecontrol.logging import configure
 
 log = structlog.get_logger()
 
 CONNECT_TIMEOUT = 5.0
+RESET_WITHIN = 5.0  # seconds, of a connection that a bad line will break
 
 
 class Emulator:
@@ -49,6 +52,7 @@ class Emulator:
     def __init__(self, config: WanConfig) -> None:
         self._config = config
         self._loop = asyncio.get_running_loop()
+        self._shape: Shape | None = None
         self._lines: dict[tuple[str, str], Direction] = {}
         self._servers: list[asyncio.Server] = []
         self._connections: set[asyncio.Task[None]] = set()
@@ -73,8 +77,8 @@ class Emulator:
     def line(self, source: str, destination: str, *, delayed: bool = True) -> Direction:
         key = (source, destination)
         if key not in self._lines:
-            delay = self._config.wan_ms / 2_000 if delayed else 0.0
-            self._lines[key] = Direction(source=source, destination=destination, delay=delay)
+            self._lines[key] = Direction(source=source, destination=destination, delay=0.0, shaped=delayed)
+            self._apply_shape(self._lines[key])
         return self._lines[key]
 
     def cut(self, source: str, destination: str, *, both: bool) -> None:
@@ -83,7 +87,32 @@ class Emulator:
             self.line(one, other).cut(self._loop.time())
         log.info("line_cut", source=source, destination=destination, both=both)
 
+    def shape(self, shape: Shape) -> None:
+        """Every line between two places, until `heal`."""
+        self._shape = shape
+        for line in self._lines.values():
+            self._apply_shape(line)
+            for flow in tuple(line.flows):
+                if self._unlucky():
+                    flow.reset()
+        log.info("lines_shaped", **shape.model_dump())
+
+    def _apply_shape(self, line: Direction) -> None:
+        if not line.shaped:
+            return
+        shape = self._shape
+        line.delay = (shape.delay_ms if shape else self._config.wan_ms / 2) / 1000
+        line.jitter = shape.jitter_ms / 1000 if shape else 0.0
+        line.bits_per_s = shape.bits_per_s if shape else None
+
+    def _unlucky(self) -> bool:
+        return self._shape is not None and random.random() < self._shape.reset_share  # noqa: S311
+
     def heal(self, between: frozenset[str] | None) -> None:
+        if between is None and self._shape is not None:
+            self._shape = None
+            for line in self._lines.values():
+                self._apply_shape(line)
         for line in self._lines.values():
             if line.cut_at is None or (between is not None and {line.source, line.destination} != between):
                 continue
@@ -134,6 +163,8 @@ class Emulator:
             back = self.line(route.destination, source, delayed=route.delayed)
             forward = Flow(self._loop, there, not_before=self._loop.time() + there.delay + back.delay)
             forward.source = near.transport
+            if there.shaped and self._unlucky():
+                self._loop.call_later(random.uniform(0.0, RESET_WITHIN), forward.reset)  # noqa: S311
             near.take(forward)
             if not await self._line_up(near, there, back):
                 return
@@ -203,13 +234,27 @@ def control_app(emulator: Emulator, token: str) -> web.Application:
         emulator.cut(body["source"], body["destination"], both=body.get("both", True))
         return web.json_response(emulator.state())
 
+    async def shape(request: web.Request) -> web.Response:
+        try:
+            emulator.shape(Shape.model_validate_json(await request.read()))
+        except ValidationError as error:
+            raise web.HTTPBadRequest(text=f"{error}\n") from error
+        return web.json_response(emulator.state())
+
     async def heal(request: web.Request) -> web.Response:
         body = await request.json()
         emulator.heal(frozenset({body["source"], body["destination"]}) if body else None)
         return web.json_response(emulator.state())
 
     app = web.Application(middlewares=[requiring(token)])
-    app.add_routes([web.get("/state", state), web.post("/cut", cut), web.post("/heal", heal)])
+    app.add_routes(
+        [
+            web.get("/state", state),
+            web.post("/cut", cut),
+            web.post("/shape", shape),
+            web.post("/heal", heal),
+        ]
+    )
     return app
 
 

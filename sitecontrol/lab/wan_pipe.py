@@ -1,8 +1,8 @@
 """One connection through the WAN emulator: bytes read on one side are written on the other side later.
 
 Rules:
-- Order is kept, bandwidth is unlimited; a chunk leaves `delay` after it came in. Chunks that are due together
-  leave in one write: one timer for each direction at most.
+- Order is kept; bandwidth is unlimited unless the line is shaped; a chunk leaves `delay` after it came in. Chunks that
+  are due together leave in one write: one timer for each direction at most.
 - The end of a stream and a reset travel like bytes: with the delay, and not at all while the line is cut.
 - A cut direction delivers nothing. What comes in meanwhile waits here up to `HIGH_WATER`, then in the
   sender's socket, as it would in front of a dead line.
@@ -12,6 +12,7 @@ Rules:
 """
 
 import asyncio
+import random
 import socket
 import struct
 from collections import deque
@@ -39,13 +40,24 @@ class Direction:
     source: str
     destination: str
     delay: float
+    shaped: bool = True  # it lies between two places: `shape` may change it
+    jitter: float = 0.0
+    bits_per_s: float | None = None
     cut_at: float | None = None
+    free_at: float = 0.0  # when the last chunk has left the sender, at `bits_per_s`
     carried: int = 0  # bytes delivered
     flows: set["Flow"] = field(default_factory=set)
     healed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.healed.set()
+
+    def arrival(self, now: float, size: int) -> float:
+        """When a chunk that is sent now arrives."""
+        if self.bits_per_s is not None:
+            self.free_at = max(now, self.free_at) + size * 8 / self.bits_per_s
+            now = self.free_at
+        return now + self.delay + (random.uniform(0.0, self.jitter) if self.jitter else 0.0)  # noqa: S311
 
     def cut(self, now: float) -> None:
         if self.cut_at is None:
@@ -68,6 +80,7 @@ class Flow:
         self._not_before = not_before
         self._queue: deque[tuple[float, bytes | End]] = deque()
         self._size = 0
+        self._last = 0.0  # when the newest chunk arrives
         self._timer: asyncio.TimerHandle | None = None
         self.source: asyncio.Transport | None = None
         self.sink: asyncio.Transport | None = None
@@ -78,8 +91,10 @@ class Flow:
         line.flows.add(self)
 
     def push(self, item: bytes | End) -> None:
-        now = self._loop.time()
-        self._queue.append((max(now, self._not_before) + self._line.delay, item))
+        size = len(item) if isinstance(item, bytes) else 0
+        arrival = self._line.arrival(max(self._loop.time(), self._not_before), size)
+        self._last = max(self._last, arrival)  # nothing overtakes
+        self._queue.append((self._last, item))
         if isinstance(item, bytes):
             self._size += len(item)
             if self._size > HIGH_WATER and not self._paused and self.source is not None:

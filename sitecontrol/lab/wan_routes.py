@@ -30,6 +30,17 @@ class WanConfig(BaseModel):
     reset_after: float = 30.0  # a connection that stalled longer than this is reset when the line is healed
 
 
+class Shape(BaseModel):
+    """How bad the lines between the places are."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    delay_ms: float  # one way, instead of half of `wan_ms`
+    jitter_ms: float = 0.0  # up to so much more, anew for each chunk; order is kept
+    bits_per_s: float | None = None  # each line in each direction, shared by its connections; None: no limit
+    reset_share: float = 0.0  # of the connections: reset at once, new ones within `RESET_WITHIN` seconds
+
+
 def of_place(value: str) -> str:
     """The name under which a carrier stands among the places."""
     return f"carrier-{value}"

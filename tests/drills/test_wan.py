@@ -13,7 +13,7 @@ from sitecontrol.lab.peer_owner import holds_socket, place_of, socket_inode
 from sitecontrol.lab.pidfiles import write_pid
 from sitecontrol.lab.wan import Emulator
 from sitecontrol.lab.wan_pipe import RESET
-from sitecontrol.lab.wan_routes import Route, WanConfig
+from sitecontrol.lab.wan_routes import Route, Shape, WanConfig
 from tests.ports import free_port
 
 QUIET = 0.15  # seconds of silence that count as "nothing comes"
@@ -91,6 +91,31 @@ async def test_order_and_content_survive_a_large_stream(tmp_path) -> None:
     async with echoing(10, tmp_path) as (_, call):
         data = os.urandom(12_000_000)
         assert await ping(*await call(), data) > 0
+
+
+async def test_a_bad_line_is_as_slow_as_told_keeps_the_order_and_is_mended(tmp_path) -> None:
+    async with echoing(4, tmp_path) as (wan, call):
+        connection = await call()
+        await ping(*connection)
+        wan.shape(Shape(delay_ms=60, jitter_ms=30, bits_per_s=4_000_000))
+        assert await ping(*connection) >= 0.118
+        assert await ping(*connection, os.urandom(50_000)) >= 0.118 + 0.09  # 0.1 s each way at 4 Mbit/s
+        wan.heal(None)
+        assert {line["delay_ms"] for line in wan.state()["lines"]} == {2.0}
+        await ping(*connection)
+
+
+async def test_a_line_that_breaks_connections_resets_open_ones_and_new_ones(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("sitecontrol.lab.wan.RESET_WITHIN", 0.0)
+    async with echoing(4, tmp_path) as (wan, call):
+        open_one = await call()
+        await ping(*open_one)
+        wan.shape(Shape(delay_ms=2, reset_share=1.0))
+        for reader, _ in (open_one, await call()):
+            with pytest.raises(ConnectionError):
+                await asyncio.wait_for(reader.readexactly(1), 5)
+        wan.heal(None)
+        assert await ping(*await call()) > 0
 
 
 async def test_the_end_of_a_stream_crosses_and_the_other_way_goes_on(tmp_path) -> None:

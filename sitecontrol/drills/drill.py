@@ -1,0 +1,33 @@
+"""What a drill is: a short story, and what must hold besides the invariants.
+
+While a story runs, clients at both sites send steadily. What must hold in all of them is checked by `checks`.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from sitecontrol.drills.stage import Stage
+
+Story = Callable[[Stage, str], Awaitable[None]]
+
+
+class Expect(Enum):
+    STAYS = "stays"
+    MOVES = "moves"
+    EITHER = "either"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drill:
+    name: str
+    summary: str
+    story: Story
+    strikes: str  # "live" or "hot": the site that the story is about, when none is named
+    pause_limit: float  # seconds between two acknowledgements, at most
+    median_limit: float | None = None  # of several runs, the median of their pauses, at most
+    live: Expect = Expect.STAYS  # the site that leads afterwards is the one from before
+    term: Expect = Expect.STAYS  # and nobody led in between
+    nothing_refused: bool = False  # and no connection breaks, but those to what the story kills
+    silent_when_cut: bool = False  # the site that is cut off acknowledges nothing, and fences
+    takes: str = ""  # how long, roughly
