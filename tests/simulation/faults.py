@@ -24,6 +24,7 @@ class Kind(Enum):
     WATCH_STALLS = "watch-stalls"
     SWAP = "swap"  # an operator asks for one
     SLOW_STOP = "slow-stop"  # a clean shutdown does not end
+    DISK_STALLS = "disk-stalls"  # it takes no WAL
     PROMOTION_FAILS = "promotion-fails"
     CLOCK_JUMPS = "clock-jumps"  # the wall clock, an hour
     ETCD_LEADER = "etcd-leader"  # moves: every lease begins anew

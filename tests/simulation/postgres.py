@@ -109,6 +109,8 @@ class Database:
         self.server: Server | None = None
         self.follows: str | None = None
         self.slow_stop = False
+        self.disk_stalls = False  # nothing more gets onto it, and nothing that needs to be written ends
+        self.unflushed = 0  # commits whose WAL waits for it
         self.fails_promotion = False
         world.databases[node] = self
         self._restart_receiver()
@@ -173,6 +175,7 @@ class Database:
             raise NotAllowed("read-only")
         if not may(server):
             raise NotAllowed("not the leader")
+        await self._disk_takes(server, until=started + within)
         position = self.append(kind, payload)
         await world.scheduler.wait(world.rng.uniform(0.001, 0.01))
         while True:
@@ -183,6 +186,17 @@ class Database:
             ):
                 return position
             await world.scheduler.wait(0.015)
+
+    async def _disk_takes(self, server: Server, *, until: float) -> None:
+        """What a crash finds still waiting is gone, and nobody was told of it."""
+        self.unflushed += 1
+        try:
+            while self.disk_stalls:
+                await self.world.scheduler.wait(0.015)
+                if self.server is not server or self.world.scheduler.now > until:
+                    raise CommitUnknown("cut off")
+        finally:
+            self.unflushed -= 1
 
     def set_names(self, names: tuple[str, ...]) -> None:
         """Clearing a name counts at once; waiting for a new one begins when the checkpointer gets to it."""
@@ -205,6 +219,8 @@ class Database:
         wait, rng = self.world.scheduler.wait, self.world.rng
         await wait(rng.uniform(0.05, 0.2))
         if not server.recovering:
+            while self.disk_stalls:
+                await wait(0.01)
             end = self.append("checkpoint")
             while self.slow_stop or any(
                 server.flushed.get(n, 0) < end for n in server.senders if self.streams_to(n, server)
@@ -256,6 +272,8 @@ class Database:
 
     def _take(self, server: Server, source: Server, length: int) -> None:
         wal = server.disk.wal
+        if self.disk_stalls:
+            return
         wal.extend(source.disk.wal[len(wal) : length])
         if wal:
             server.disk.timeline = self.world.entries[wal[-1]].timeline
@@ -356,7 +374,7 @@ def database_poll(database: Database, server: Server) -> dict[str, Any]:
         "canary_seq": disk.latest("canary", database.world.entries),
         "names": ",".join(f'"{name}"' for name in server.names),
         "lsn": len(disk.wal),
-        "inserted": len(disk.wal),
+        "inserted": len(disk.wal) + database.unflushed,
         "replayed": len(disk.wal),
         "timeline": disk.timeline,
         "control_timeline": disk.control_timeline,
@@ -424,6 +442,8 @@ class ModelPostgres:
         await self.end_at_once()
         if disk is None or not disk.usable:
             raise NodeError("no data")
+        if database.disk_stalls:
+            raise NodeError("its disk takes nothing")
         assert not (not recovering and not disk.was_primary), "a standby's directory was started as a primary"
         self._known_boot = self.world.new_name("boot")
         ready = self.world.scheduler.now + self.world.rng.choice((0.05, 0.1, 0.3, 0.9))
@@ -451,7 +471,7 @@ class ModelPostgres:
         database = self.database
         server = database.server
         await self._take_time(0.05, 0.3)
-        if database.fails_promotion:
+        if database.fails_promotion or database.disk_stalls:
             raise NodeError("the promotion did not end")
         if server is None or database.server is not server or database.hung:
             raise NodeError("not running")

@@ -235,6 +235,9 @@ class Run:
             case Kind.SLOW_STOP if site is not None:
                 site.database.slow_stop = True
                 return lambda: setattr(site.database, "slow_stop", False)
+            case Kind.DISK_STALLS if site is not None:
+                site.database.disk_stalls = True
+                return lambda: setattr(site.database, "disk_stalls", False)
             case Kind.PROMOTION_FAILS if site is not None:
                 site.database.fails_promotion = True
                 return lambda: setattr(site.database, "fails_promotion", False)
