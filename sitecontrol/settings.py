@@ -93,7 +93,10 @@ NameServer = Annotated[
 ]
 DomainName = Annotated[
     str,
-    StringConstraints(pattern=r"^(?=.{1,200}$)([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?)+$"),
+    StringConstraints(
+        pattern=r"^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?$",
+        max_length=200,
+    ),
     Form(words="a domain name in quotes", example="texts.example.net"),
 ]
 Socket = Annotated[

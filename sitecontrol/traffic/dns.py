@@ -107,11 +107,15 @@ class DnsAdapter:
                 f"{self._settings.server} does not accept the key {self._settings.key_name}"
                 f" ({type(error).__name__}): compare its name, algorithm and secret, and both clocks"
             ) from error
+        except dns.exception.FormError as error:  # without a signature, for one
+            raise AdapterFailed(
+                f"{self._settings.server} gave an answer that proves nothing ({error}): is it the primary of"
+                f" {self._settings.zone}, and does it know our key?"
+            ) from error
         except (dns.exception.DNSException, OSError, EOFError) as error:
             raise AdapterFailed(f"{self._settings.server}: {error or type(error).__name__}") from error
-        if not answer.had_tsig:
-            _refused(answer.rcode(), "the message")
-            raise AdapterFailed(f"{self._settings.server} answered without a signature")
+        if not answer.had_tsig:  # before 2.9 dnspython lets that pass
+            raise AdapterFailed(f"{self._settings.server} gave an answer that is not signed")
         return answer
 
 

@@ -79,7 +79,7 @@ def update_of(seen: Seen, move: Move, settings: DnsTraffic, key: dns.tsig.Key) -
     if seen.mark is None:
         update.absent(mark, "TXT")
     else:
-        update.present(mark, seen.mark)
+        update.present(mark, "TXT", *(record.to_text() for record in seen.mark))
     for kind in KINDS:
         update.delete(name, kind)
     for kind, address in _kinds(settings.addresses[move.site]):
