@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 
 from sitecontrol.settings import CommandTraffic
 from sitecontrol.traffic.api import AdapterFailed, Move
@@ -45,40 +46,61 @@ class CommandAdapter:
 
     async def _run(self, argv: Sequence[str], move: Move) -> tuple[int, str]:
         """Its status (negative: the signal that ended it) and the end of its stderr."""
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *argv,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-                env=_environment(self._environ, move),
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise AdapterFailed(f"{argv[0]} cannot be run: {error.strerror}") from error
         tail = bytearray()
-        reading = asyncio.create_task(_read(process.stderr, tail))
-        try:
-            async with asyncio.timeout(self._settings.deadline):
-                status = await process.wait()
-            # What it started in the background may hold the pipe open: it is not waited for.
-            await asyncio.wait([reading], timeout=LAST_WORDS_WITHIN)
-        except TimeoutError:
-            raise AdapterFailed(
-                f"{argv[0]} did not end within {self._settings.deadline:g} s and was killed{_last_words(tail)}"
-            ) from None
-        finally:
-            reading.cancel()
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
+        async with _pipe() as (stderr, write_end):
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *argv,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.DEVNULL,
+                    stderr=write_end,
+                    env=_environment(self._environ, move),
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise AdapterFailed(f"{argv[0]} cannot be run: {error.strerror}") from error
+            finally:
+                os.close(write_end)
+            reading = asyncio.create_task(_read(stderr, tail))
+            try:
+                async with asyncio.timeout(self._settings.deadline):
+                    status = await process.wait()
+                # What it started in the background may hold the pipe open: it is not waited for.
+                await asyncio.wait([reading], timeout=LAST_WORDS_WITHIN)
+            except TimeoutError:
+                raise AdapterFailed(
+                    f"{argv[0]} did not end within {self._settings.deadline:g} s and was killed"
+                    + _last_words(tail)
+                ) from None
+            finally:
+                reading.cancel()
+                if process.returncode is None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(process.pid, signal.SIGKILL)
+                    await process.wait()
         return status, _last_words(tail)
 
 
-async def _read(stream: asyncio.StreamReader | None, tail: bytearray) -> None:
+@asynccontextmanager
+async def _pipe() -> AsyncIterator[tuple[asyncio.StreamReader, int]]:
+    """A reader, and the other end for a program; whoever takes that closes it.
+
+    Not asyncio's own: with that, a program has not ended for as long as anything it started holds the pipe.
+    """
+    read_end, write_end = os.pipe()
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read_end, "rb")
+    )
+    try:
+        yield reader, write_end
+    finally:
+        transport.close()
+
+
+async def _read(stream: asyncio.StreamReader, tail: bytearray) -> None:
     """Read to the end, so that the program never waits for us, and keep the last bytes."""
-    while stream is not None and (chunk := await stream.read(CHUNK)):
+    while chunk := await stream.read(CHUNK):
         tail += chunk
         del tail[:-TAIL]
 
