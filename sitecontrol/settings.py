@@ -319,7 +319,7 @@ class DnsTraffic(Section):
     ttl: Annotated[int, Field(ge=1, le=3_600)] = 5  # seconds; so long may clients go on to the old site
     key_name: DomainName
     key_algorithm: Literal["hmac-sha256", "hmac-sha384", "hmac-sha512"] = "hmac-sha256"
-    addresses: dict[Name, tuple[NumericAddress, ...]]  # site -> where its clients' door is
+    addresses: dict[Name, tuple[NumericAddress, ...]] = {}  # of every site -> where its clients' door is
     deadline: Seconds = 3.0
 
     @model_validator(mode="after")
@@ -433,7 +433,10 @@ class Settings(Section):
                 raise Misfit((*path, name), f"is no site; the sites are: {', '.join(sites)}")
             for site in sites:
                 if not given.get(site):
-                    raise Misfit(path, f'clients could not be sent to {site}; add: {site} = ["203.0.113.10"]')
+                    raise Misfit(
+                        path,
+                        f'lacks {site}; give its addresses in a section [{".".join(path)}]: {site} = ["203.0.113.10"]',
+                    )
         if self.traffic.haproxy is not None:
             for place in self.place:
                 if place.kind is PlaceKind.SITE and not place.dispatchers:

@@ -96,7 +96,7 @@ def plan(move: Move, settings: DnsTraffic) -> list[str]:
     return [
         f"server {host.strip('[]')} {port}",
         f"zone {settings.zone}",
-        f"prereq yxrrset {mark} TXT <what stands there, of a term up to {move.term}; nxrrset if nothing does>",
+        f"prereq yxrrset {mark} TXT <what stands there, of a term up to {move.term}>",
         *(f"update delete {settings.record} {kind}" for kind in KINDS),
         *(
             f"update add {settings.record} {settings.ttl} {kind} {address}"
