@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,10 +119,10 @@ class Edge:
 
 
 @asynccontextmanager
-async def run_haproxy(dispatchers: dict[str, Dispatcher], folder: Path) -> AsyncIterator[tuple[str, str]]:
-    """Its address for clients, and the socket of its runtime API."""
+async def run_haproxy(ports: Mapping[str, int], folder: Path) -> AsyncIterator[tuple[str, str]]:
+    """Its address for clients, and the socket of its runtime API. `ports`: dispatcher -> where it listens."""
     port, socket = free_port(), folder / "admin.sock"
-    given = {name.upper().replace("-", "_"): f"127.0.0.1:{d.port}" for name, d in dispatchers.items()}
+    given = {name.upper().replace("-", "_"): f"127.0.0.1:{at}" for name, at in ports.items()}
     environment = {**os.environ, **given, "EDGE_LISTEN": f"127.0.0.1:{port}", "EDGE_SOCKET": str(socket)}
     log = folder / "haproxy.log"
     process = _start(environment, log)
@@ -149,7 +149,7 @@ async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
         for dispatcher in dispatchers.values():
             await dispatcher.start()
         async with (
-            run_haproxy(dispatchers, tmp_path) as (url, socket),
+            run_haproxy({name: d.port for name, d in dispatchers.items()}, tmp_path) as (url, socket),
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as client,
         ):
             found = Edge(
