@@ -11,7 +11,7 @@ import os
 import re
 import tomllib
 from enum import StrEnum
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -43,6 +43,23 @@ def _network(text: str) -> str:
     return text
 
 
+def _numeric(text: str) -> str:
+    try:
+        ip_address(text)
+    except ValueError as error:
+        raise Misfit((), f'{error}; for example: "203.0.113.10", or "2001:db8::10"') from None
+    return text
+
+
+def _numeric_server(address: str) -> str:
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        ip_address(host)
+    except ValueError:
+        raise Misfit((), 'name the server by its IP address; for example: "10.1.0.53:53"') from None
+    return address
+
+
 Name = Annotated[
     str,
     StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,38}$"),
@@ -63,6 +80,29 @@ Network = Annotated[
     str,
     AfterValidator(_network),
     Form(words="an address or a network in quotes", example="10.1.0.0/24"),
+]
+NumericAddress = Annotated[
+    str,
+    AfterValidator(_numeric),
+    Form(words="an IP address in quotes", example="203.0.113.10"),
+]
+NameServer = Annotated[
+    Address,
+    AfterValidator(_numeric_server),
+    Form(words="IP-ADDRESS:PORT in quotes", example="10.1.0.53:53"),
+]
+DomainName = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?$",
+        max_length=200,
+    ),
+    Form(words="a domain name in quotes", example="texts.example.net"),
+]
+Socket = Annotated[
+    str,
+    StringConstraints(pattern=r"^(/.{1,100}|[^/\s]+:[0-9]{1,5})$"),
+    Form(words="the path of a socket, or HOST:PORT, in quotes", example="/run/haproxy/admin.sock"),
 ]
 Amount = Annotated[
     str,
@@ -270,8 +310,63 @@ class AgentSettings(Section):
     listen: Address
 
 
+class DnsTraffic(Section):
+    """A record that names the live site (RFC 2136). The TSIG key, in base64, is the secret `traffic-dns-key`."""
+
+    server: NameServer  # the zone's primary
+    zone: DomainName
+    record: DomainName  # whole, as clients look it up
+    ttl: Annotated[int, Field(ge=1, le=3_600)] = 5  # seconds; so long may clients go on to the old site
+    key_name: DomainName
+    key_algorithm: Literal["hmac-sha256", "hmac-sha384", "hmac-sha512"] = "hmac-sha256"
+    addresses: dict[Name, tuple[NumericAddress, ...]] = {}  # of every site -> where its clients' door is
+    deadline: Seconds = 3.0
+
+    @model_validator(mode="after")
+    def _inside(self) -> Self:
+        record, zone = self.record.rstrip(".").lower(), self.zone.rstrip(".").lower()
+        if record != zone and not record.endswith(f".{zone}"):
+            raise Misfit(("record",), f'is not in zone {zone}; for example: "texts.{zone}"')
+        return self
+
+
+class CommandTraffic(Section):
+    """A program of the operator's. It is run without a shell, and may be run again for the same site and term."""
+
+    argv: Annotated[tuple[str, ...], Field(min_length=1)]
+    check_argv: tuple[str, ...] = ()  # ends with 0 when clients are sent to the site; none: not looked at
+    deadline: Seconds = 10.0  # then it is killed with everything that it started
+
+    @model_validator(mode="after")
+    def _absolute(self) -> Self:
+        for name, argv in (("argv", self.argv), ("check_argv", self.check_argv)):
+            if argv and not argv[0].startswith("/"):
+                raise Misfit(
+                    (name, 0),
+                    'name the program by its whole path; for example: "/usr/local/bin/move-traffic"',
+                )
+        return self
+
+
+class HaproxyTraffic(Section):
+    """HAProxy's own checks move requests (configs/haproxy.cfg); this tells it at once, and looks what it sees."""
+
+    sockets: Annotated[tuple[Socket, ...], Field(min_length=1)]  # of its runtime API, at level admin
+    backend: Annotated[
+        str,
+        StringConstraints(pattern=r"^[A-Za-z0-9_.:-]+$"),
+        Form(words="the name of a backend in quotes", example="dispatchers"),
+    ] = "dispatchers"  # its servers have the names of the dispatchers in [[place.dispatchers]]
+    deadline: Seconds = 1.0
+
+
 class TrafficSettings(Section):
-    """How clients are moved; adapters come with their own sections."""
+    """How clients are moved: what is given here is told by the live site's agent, and looked at again and again."""
+
+    check_every: Seconds = 10.0
+    dns: DnsTraffic | None = None
+    command: CommandTraffic | None = None
+    haproxy: HaproxyTraffic | None = None
 
 
 class SecuritySettings(Section):
@@ -316,6 +411,7 @@ class Settings(Section):
                 ("dispatcher", "consent"),
                 'is for labs only; use consent = "required", or environment = "lab" in [site]',
             )
+        self._check_traffic()
         for carrier in self.carrier:
             # A link that answers nothing is cut after twice its response_timeout; until then the first copy may arrive.
             silent_for = 2 * carrier.response_timeout
@@ -326,6 +422,28 @@ class Settings(Section):
                     " so long its link may still bring the first copy of a text that is sent again",
                 )
         return self
+
+    def _check_traffic(self) -> None:
+        """Clients can be sent to every site, and to nothing else."""
+        sites = [place.name for place in self.place if place.kind is PlaceKind.SITE]
+        if self.traffic.dns is not None:
+            path = ("traffic", "dns", "addresses")
+            given = self.traffic.dns.addresses
+            for name in given.keys() - set(sites):
+                raise Misfit((*path, name), f"is no site; the sites are: {', '.join(sites)}")
+            for site in sites:
+                if not given.get(site):
+                    raise Misfit(
+                        path,
+                        f'lacks {site}; give its addresses in a section [{".".join(path)}]: {site} = ["203.0.113.10"]',
+                    )
+        if self.traffic.haproxy is not None:
+            for place in self.place:
+                if place.kind is PlaceKind.SITE and not place.dispatchers:
+                    raise Misfit(
+                        ("traffic", "haproxy"),
+                        f"names no dispatchers of {place.name}; add a section [[place.dispatchers]] for each",
+                    )
 
     @property
     def here(self) -> Place:

@@ -26,6 +26,8 @@ from sitecontrol.leadership.observed import Watch
 from sitecontrol.leadership.observed import look as look_at_places
 from sitecontrol.records import Member
 from sitecontrol.settings import Settings
+from sitecontrol.traffic.api import Move
+from sitecontrol.traffic.mover import Mover
 from sitecontrol.view import ClusterView
 
 log = structlog.get_logger()
@@ -47,6 +49,7 @@ class Agent:
         neighbours: Neighbours,
         executor: Executor,
         memory: Memory,
+        mover: Mover,
         wake: asyncio.Event,
     ) -> None:
         self._settings = settings
@@ -57,6 +60,7 @@ class Agent:
         self._monitor = monitor
         self._neighbours = neighbours
         self._memory = memory
+        self._mover = mover
         self._wake = wake
         self._health = Watch()
         self._lanes = Lanes(executor.execute, wake.set, clock)
@@ -67,6 +71,7 @@ class Agent:
             facts=self._facts(),
             version=metadata.version("hotsite"),
             fencing_ms=executor.fencing.last_ms,
+            traffic=mover.told,
         )
 
     async def run(self) -> None:
@@ -85,6 +90,7 @@ class Agent:
                     tasks.create_task(task, name=name)
         finally:
             await self._lanes.stop()
+            await self._mover.stop()
 
     async def _wake_on_view(self) -> None:
         serial = 0
@@ -115,6 +121,12 @@ class Agent:
                 log.debug("rule", lane=lane.value, rule=decision.rule, sentence=decision.sentence)
             self.state.decisions[lane] = decision
             self._lanes.offer(decision, facts)
+        self._mover.look(self._move(facts) if self.state.serving else None)
+
+    def _move(self, facts: Facts) -> Move:
+        began = facts.cluster.history.get(f"{facts.term:010d}")
+        reason = f"{began.record.kind}: {began.record.reason}" if began else ""
+        return Move(site=facts.site, term=facts.term, reason=reason.removesuffix(": "))
 
     def _look_at_places(self, facts: Facts) -> Facts:
         self._health = look_at_places(

@@ -7,6 +7,7 @@ from prometheus_client.registry import Collector
 
 from sitecontrol.agent.state import AgentState
 from sitecontrol.leadership.facts import PgState
+from sitecontrol.traffic.moving import State
 
 
 class AgentCollector(Collector):
@@ -36,6 +37,7 @@ class AgentCollector(Collector):
             pg.add_metric([known.value], float(facts.pg.state is known))
         yield pg
         yield from self._lags()
+        yield self._traffic()
         fencing = GaugeMetricFamily(
             "hotsite_fencing_seconds",
             "When the last fencing reached a step, from the end of the last proof that we led.",
@@ -63,6 +65,16 @@ class AgentCollector(Collector):
             if standby.replay_lag_s is not None:
                 replay_s.add_metric([standby.name], standby.replay_lag_s)
         yield from (flush, flush_s, replay, replay_s)
+
+    def _traffic(self) -> GaugeMetricFamily:
+        """Only of the live site: nobody else moves clients."""
+        ok = GaugeMetricFamily(
+            "hotsite_traffic_adapter_ok", "1 when clients are sent to the live site.", labels=["adapter"]
+        )
+        for name, told in self._state.traffic.items():
+            if told.state is not State.IDLE:
+                ok.add_metric([name], float(told.state is State.OK))
+        return ok
 
     def _one(self, name: str, text: str, value: float) -> GaugeMetricFamily:
         return GaugeMetricFamily(name, text, value=float(value))

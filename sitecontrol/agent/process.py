@@ -31,6 +31,8 @@ from sitecontrol.leadership.timing import check as check_timing
 from sitecontrol.logging import configure
 from sitecontrol.settings import Environment, Secrets, Settings, SettingsError
 from sitecontrol.tls import client_context, server_context
+from sitecontrol.traffic.adapters import adapters_of
+from sitecontrol.traffic.mover import Mover
 from sitecontrol.view import ClusterView
 
 log = structlog.get_logger()
@@ -85,6 +87,7 @@ async def _run(
     settings: Settings, node: str, listen: str, postgres: OwnPostgres, state_dir: Path, stop: asyncio.Event
 ) -> None:
     clock, secrets = SystemClock(), Secrets.of(settings)
+    mover = Mover(adapters_of(settings, secrets), check_every=settings.traffic.check_every, clock=clock)
     etcd = connect(settings.etcd, secrets, clock)
     view = ClusterView(etcd, settings.prefix, clock)
     keeper = Keeper(etcd, clock, settings.failover, state_dir / "lease")
@@ -143,6 +146,7 @@ async def _run(
         neighbours=Neighbours(settings, etcd, connect_monitor, clock),
         executor=executor,
         memory=memory,
+        mover=mover,
         wake=wake,
     )
     registry = CollectorRegistry()

@@ -1,5 +1,6 @@
 """What the agent knows and decided last, and how it is told to others: the JSON of `/status` and `/cluster`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -7,6 +8,7 @@ from sitecontrol.leadership import health
 from sitecontrol.leadership.decide import Decision, Lane
 from sitecontrol.leadership.facts import Facts, PgState
 from sitecontrol.records import Phase, Role
+from sitecontrol.traffic.moving import Progress
 
 REPLAY_PATIENCE = 2.0  # seconds that a standby may replay nothing before it is no stand-in
 FLUSH_PATIENCE = 1.0  # seconds that a disk may take no WAL before it is said
@@ -21,6 +23,7 @@ class AgentState:
     version: str
     decisions: dict[Lane, Decision] = field(default_factory=dict)
     fencing_ms: dict[str, float] = field(default_factory=dict)  # step -> when the last fencing reached it
+    traffic: Mapping[str, Progress] = field(default_factory=dict)  # adapter -> how far it is
 
     @property
     def serving(self) -> bool:
@@ -121,6 +124,10 @@ class AgentState:
             "reasons": self.reasons,
             "health": self._health(),
             "fencing": {"last_ms": self.fencing_ms},
+            "traffic": [
+                {"adapter": name, "state": told.state.value, "reason": told.reason}
+                for name, told in self.traffic.items()
+            ],
             "bad_records": dict(f.cluster.bad),
         }
 

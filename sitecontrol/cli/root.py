@@ -7,6 +7,7 @@ import click
 from sitecontrol.cli import cluster
 from sitecontrol.cli.maintenance import maintenance
 from sitecontrol.cli.session import Exit, Globals, Problem, global_options, with_globals
+from sitecontrol.cli.traffic import traffic
 from sitecontrol.drills.cli import drill
 from sitecontrol.lab.cli import demo, lab
 from sitecontrol.lab.lab_file import is_lab_file, read_lab_file
@@ -52,7 +53,7 @@ def config_check(options: Globals, file: Path) -> None:
 
 for command in (cluster.status, cluster.swap, cluster.pause, cluster.resume, cluster.history, cluster.node):
     sitectl.add_command(command)
-for group in (config, maintenance, lab, drill, demo):
+for group in (config, maintenance, traffic, lab, drill, demo):
     sitectl.add_command(group)
 
 

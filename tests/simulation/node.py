@@ -20,6 +20,7 @@ from sitecontrol.leadership.effects import Effect, Fence
 from sitecontrol.leadership.facts import Facts, Peer
 from sitecontrol.leadership.transactions import Transaction
 from sitecontrol.settings import Settings
+from sitecontrol.traffic.mover import Mover
 from sitecontrol.view import ClusterView, Snapshot
 from tests.simulation.etcd import EtcdClient, EtcdCluster
 from tests.simulation.postgres import Database, ModelPostgres
@@ -199,6 +200,7 @@ class SimulatedNode:
             neighbours=cast("Neighbours", self.neighbours),
             executor=self.executor,
             memory=memory,
+            mover=Mover((), check_every=10.0, clock=clock),
             wake=asyncio.Event(),
         )
         self.agent._lanes = cast("Any", SimulatedLanes(self))  # the seam of asyncio's tasks
