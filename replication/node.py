@@ -19,13 +19,14 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
 
-from replication import configuration
+from replication import configuration, timelines
 from replication.binaries import Binaries
+from replication.changes import Changes
 from replication.configuration import Primary, Role, Standby, Value
 from replication.control import ControlData
 from replication.directory import DataDirectory, write
@@ -34,6 +35,7 @@ from replication.polling import until
 from replication.postmaster import Log, Postmaster, StopMode
 from replication.processes import Account, kill_all
 from replication.session import Session, Target
+from replication.timelines import Stretch
 from replication.tools import Tools
 
 log = structlog.get_logger()
@@ -41,6 +43,10 @@ log = structlog.get_logger()
 SOCKET_PATH_MAX = 107  # bytes, Linux
 STATEMENT_S = 5.0  # for statements that only look
 SIGNAL_FILES = ("standby.signal", "recovery.signal")
+PRIVATE_FOLDER = (
+    "alone"  # in the socket's folder; with the port below no longer than the ordinary socket's path
+)
+PRIVATE_PORT = 1  # there is no port: it only names the socket
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +85,8 @@ class Node:
         self.account.make_folder(self.settings.config_dir)
         self.account.make_folder(self.settings.socket_dir)
         self.directory.lock()
+        if self._runs_privately():
+            log.warning("private_server_ended", node=self.settings.name, count=await self.kill())
         if strays := await self._tools.end_strays():
             log.warning("strays_killed", node=self.settings.name, count=strays)
 
@@ -184,6 +192,46 @@ class Node:
         self.directory.unmark()
         return rewound
 
+    # -- looking into it
+
+    @asynccontextmanager
+    async def open_privately(self, *, deadline: float = 60.0) -> AsyncIterator[Target]:
+        """Run what was a primary for nobody but us, and only to be read; shut down clean when the block ends.
+
+        It listens on a unix socket in a folder of our user alone, waits for no standby, feeds none, and keeps all
+        of its WAL: what it adds lies on its own timeline, and pg_rewind takes it back. Nobody sees that it runs
+        (`running` is None), but whoever ends our server ends this one. Raises as `start` does; nothing runs then.
+        """
+        if self.needs_clone():
+            raise NeedsClone
+        await self._must_be_stopped()
+        self._check_role(Primary(), await self.control_data())
+        folder = self._private_folder()
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        self.account.make_folder(folder)
+        self._render(Primary(), cluster_name="private", private=True)
+        self._set_signal(standby=False)
+        self._remove_stale_locks()
+        postmaster = self._spawn()
+        try:
+            await postmaster.wait_ready(self._log, deadline=deadline)
+            yield replace(self.target(), host=str(folder), port=PRIVATE_PORT)
+            await postmaster.stop(StopMode.FAST, deadline=deadline)
+        finally:
+            await self._end_orphans(first=postmaster)
+            await postmaster.wait_exit()
+
+    async def history(self) -> tuple[Stretch, ...]:
+        """How its timeline came about."""
+        timeline = (await self.control_data()).timeline
+        file = self.settings.data_dir / timelines.HISTORY_OF.format(timeline=timeline)
+        return timelines.parse(file.read_text() if file.exists() else "", timeline)
+
+    async def changes(self, begin: int, end: int, *, deadline: float = 60.0) -> Changes:
+        """Which rows were written between two positions. Raises NodeError when the WAL is not there any more."""
+        stretches = timelines.since(await self.history(), begin, end)
+        return await self._tools.changes(self.settings.data_dir, stretches, deadline=deadline)
+
     # -- running it
 
     def find_running(self) -> Postmaster | None:
@@ -276,17 +324,18 @@ class Node:
             os.close(output)
         return Postmaster(child.pid, settings.data_dir, child)
 
-    def _render(self, role: Role, *, cluster_name: str) -> None:
+    def _render(self, role: Role, *, cluster_name: str, private: bool = False) -> None:
         settings = self.settings
         system_users = [self.account.name, Account.ours()]
         files = {
             "postgresql.conf": configuration.postgresql_conf(
                 listen=settings.host,
-                port=settings.port,
-                socket_dir=str(settings.socket_dir),
+                port=PRIVATE_PORT if private else settings.port,
+                socket_dir=str(self._private_folder() if private else settings.socket_dir),
                 cluster_name=cluster_name,
                 parameters=settings.parameters,
                 major=settings.binaries.major,
+                private=private,
             ),
             "pg_hba.conf": configuration.pg_hba_conf(settings.superuser),
             "pg_ident.conf": configuration.pg_ident_conf(settings.superuser, system_users),
@@ -313,6 +362,17 @@ class Node:
     async def _has_read_role(self) -> bool:
         async with aclosing(await self.session()) as session:
             return await session.read(UNREAD, str(self._config("role.conf")), timeout=STATEMENT_S) == []
+
+    def _private_folder(self) -> Path:
+        return self.settings.socket_dir / PRIVATE_FOLDER
+
+    def _runs_privately(self) -> bool:
+        """Whether an agent that was killed left a server that it had opened for itself."""
+        try:
+            lines = (self.settings.data_dir / "postmaster.pid").read_text().splitlines()
+        except OSError:
+            return False
+        return len(lines) > 4 and lines[4] == str(self._private_folder())  # the folder of its socket
 
     def _check_role(self, role: Role, control: ControlData) -> None:
         copied = (self.settings.data_dir / "backup_label").exists()
@@ -370,9 +430,10 @@ UNREAD = """
 
 
 def _check(settings: NodeSettings) -> None:
-    socket = str(settings.socket_dir / f".s.PGSQL.{settings.port}")
-    if len(socket.encode()) > SOCKET_PATH_MAX:
-        raise NodeError(f"replication.socket_dir: {socket} is too long: at most {SOCKET_PATH_MAX} bytes")
+    for name in (f".s.PGSQL.{settings.port}", f"{PRIVATE_FOLDER}/.s.PGSQL.{PRIVATE_PORT}"):
+        socket = str(settings.socket_dir / name)
+        if len(socket.encode()) > SOCKET_PATH_MAX:
+            raise NodeError(f"replication.socket_dir: {socket} is too long: at most {SOCKET_PATH_MAX} bytes")
     if settings.config_dir.is_relative_to(settings.data_dir):
         raise NodeError("the configuration must not lie inside the data directory: a clone would replace it")
     configuration.check_parameters(settings.parameters)

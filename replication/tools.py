@@ -8,16 +8,18 @@ for the whole file system, not by theirs for each file.
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from replication import configuration, control, lsn
 from replication.binaries import Binaries
+from replication.changes import Changes
 from replication.control import ClusterState, ControlData
 from replication.directory import sync_file_system, write
-from replication.processes import Account, kill_all, run
+from replication.processes import Account, kill_all, run, run_through
 from replication.session import Target
+from replication.timelines import Stretch
 
 QUICK_S = 10.0  # for programs that only look
 NOTHING_TO_DO = "no rewind required"
@@ -62,6 +64,20 @@ class Tools:
             segment_bytes=found.segment_bytes,
             block_bytes=found.block_bytes,
         )
+
+    async def changes(self, data_dir: Path, stretches: Sequence[Stretch], *, deadline: float) -> Changes:
+        """What was written to tables in these parts of a history."""
+        found = Changes()
+        for stretch in stretches:
+            command = [
+                self.binaries["pg_waldump"],
+                *("--path", str(data_dir / "pg_wal")),
+                *("--timeline", str(stretch.timeline)),
+                *("--start", lsn.show(stretch.begin)),
+                *("--end", lsn.show(stretch.end or stretch.begin)),
+            ]
+            await run_through(self.account, command, found.read, folder=self.folder, deadline=deadline)
+        return found
 
     async def initdb(self, into: Path, *, superuser: str, deadline: float) -> None:
         """A new cluster, on disk when this returns.
