@@ -10,6 +10,7 @@ from importlib import metadata
 
 import structlog
 
+from sitecontrol import quarantine
 from sitecontrol.agent.executor import Executor
 from sitecontrol.agent.keeper import Keeper
 from sitecontrol.agent.lanes import Lanes
@@ -67,6 +68,7 @@ class Agent:
             facts=self._facts(),
             version=metadata.version("hotsite"),
             fencing_ms=executor.fencing.last_ms,
+            set_aside=lambda: quarantine.found(quarantine.folder_in(settings.site.state_dir)),
         )
 
     async def run(self) -> None:

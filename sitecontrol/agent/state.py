@@ -1,11 +1,13 @@
 """What the agent knows and decided last, and how it is told to others: the JSON of `/status` and `/cluster`."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sitecontrol.leadership import health
 from sitecontrol.leadership.decide import Decision, Lane
 from sitecontrol.leadership.facts import Facts, PgState
+from sitecontrol.quarantine import SetAside
 from sitecontrol.records import Phase, Role
 
 
@@ -18,6 +20,7 @@ class AgentState:
     version: str
     decisions: dict[Lane, Decision] = field(default_factory=dict)
     fencing_ms: dict[str, float] = field(default_factory=dict)  # step -> when the last fencing reached it
+    set_aside: Callable[[], Sequence[SetAside]] = tuple  # the files of rows that this node alone held
 
     @property
     def serving(self) -> bool:
@@ -112,7 +115,27 @@ class AgentState:
             "reasons": self.reasons,
             "health": self._health(),
             "fencing": {"last_ms": self.fencing_ms},
+            "quarantine": self._quarantine(),
             "bad_records": dict(f.cluster.bad),
+        }
+
+    @property
+    def unsettled(self) -> list[SetAside]:
+        """What waits for an operator."""
+        return [file for file in self.set_aside() if not file.settled]
+
+    def _quarantine(self) -> dict[str, Any]:
+        """An alarm, but nothing that keeps this node from doing its part."""
+        files = self.unsettled
+        rows = sum(file.header.rows for file in files)
+        failed = [file.header.error for file in files if file.header.error is not None]
+        alarm = f"{rows} rows that only this node held are set aside in {len(files)} files"
+        if failed:
+            alarm += f", and more could not be read ({failed[-1]})"
+        return {
+            "files": len(files),
+            "rows": rows,
+            "alarm": f"{alarm}: see `sitectl node quarantine list`" if files else None,
         }
 
     @property
