@@ -16,7 +16,7 @@ from sitecontrol.etcd.memory_store import MemoryStore
 from sitecontrol.leadership.decide import Decision, Lane, decide
 from sitecontrol.leadership.effects import Effect, Fence, Join, Leave, Open, Promote
 from sitecontrol.leadership.transactions import REASONED_FROM, Transaction, Writer
-from sitecontrol.records import Initialize, Phase, Sync
+from sitecontrol.records import Initialize, Phase, Role, Sync
 from sitecontrol.settings import FailoverSettings
 from sitecontrol.view import Entry, Snapshot
 from tests.unit.held_clock import HeldClock
@@ -28,6 +28,7 @@ from tests.unit.leadership_facts import (
     at_columbus,
     cluster,
     entry,
+    member,
     standby,
     swap,
 )
@@ -90,13 +91,42 @@ def test_a_leader_is_absent_from_when_it_was_first_seen_absent():
     assert memory.leader_absent_since is None
 
 
+def leader_has(lsn: int, timeline: int = 1):
+    """The leader's own word of what it has."""
+    word = member(COLUMBUS, role=Role.LEADER, timeline=timeline, received_lsn=lsn)
+    return cluster(members={COLUMBUS: entry(word)})
+
+
 def test_repairs_are_forgotten_only_after_following_well_for_a_while():
-    memory = Memory(repairs=1)
-    memory.look(10.0, cluster(), standby(), DENVER)
-    memory.look(12.0, cluster(), standby(), DENVER)
+    memory, at = Memory(repairs=1), leader_has(1_000)
+    memory.look(10.0, at, standby(), DENVER)
+    memory.look(12.0, at, standby(), DENVER)
     assert memory.repairs == 1
-    memory.look(16.0, cluster(), standby(), DENVER)
+    memory.look(16.0, at, standby(), DENVER)
     assert memory.repairs == 0
+
+
+def test_a_standby_that_says_it_streams_at_each_try_but_does_not_move_does_not_follow():
+    """A walreceiver says so before the leader has refused it, because the WAL that it needs is gone."""
+    memory, ahead = Memory(), leader_has(2_000)
+    for second in range(10):
+        memory.look(10.0 + second, ahead, standby(upstream=second % 2 == 0), DENVER)
+    assert memory.follow_failed_since == 10.0
+
+
+def test_a_standby_follows_when_it_moves_or_has_all_that_the_leader_has_on_its_timeline():
+    memory, ahead = Memory(), leader_has(2_000)
+    memory.look(10.0, ahead, standby(), DENVER)
+    memory.look(10.1, ahead, standby(received_lsn=1_001), DENVER)
+    assert memory.follow_failed_since is None
+    memory.look(12.0, ahead, standby(received_lsn=1_001), DENVER)
+    assert memory.follow_failed_since is None
+    memory.look(12.2, ahead, standby(received_lsn=1_001), DENVER)
+    assert memory.follow_failed_since == 12.2
+    memory.look(12.3, leader_has(1_001), standby(received_lsn=1_001), DENVER)
+    assert memory.follow_failed_since is None
+    memory.look(12.4, leader_has(1_001, timeline=2), standby(received_lsn=1_001), DENVER)
+    assert memory.follow_failed_since == 12.4
 
 
 def test_each_phase_of_a_swap_is_timed_from_when_it_was_first_seen_and_its_end_is_remembered():
