@@ -42,6 +42,9 @@ log = structlog.get_logger()
 
 SOCKET_PATH_MAX = 107  # bytes, Linux
 STATEMENT_S = 5.0  # for statements that only look
+SIZES_S = 30.0  # for the sizes of databases, whose files are all looked at
+MB = 1_000_000
+ROOM_FOR_WAL = 200 * MB  # what is written while a copy is taken
 SIGNAL_FILES = ("standby.signal", "recovery.signal")
 PRIVATE_FOLDER = (
     "alone"  # in the socket's folder; with the port below no longer than the ordinary socket's path
@@ -155,6 +158,24 @@ class Node:
             raise NodeError(f"{self.settings.data_dir} has data already: nothing was touched")
         async with self._replacement() as new:
             await self._tools.initdb(new, superuser=self.settings.superuser, deadline=deadline)
+
+    async def make_room_for(self, source: Target) -> None:
+        """Make sure that a copy of `source` fits beside what is there. `source`: as whom sizes may be asked.
+
+        Raises NodeError that tells how much is missing; what earlier attempts left behind is gone then.
+        """
+        async with aclosing(await Session.connect(source, timeout=STATEMENT_S)) as session:
+            rows = await session.read(
+                "select sum(pg_database_size(oid))::bigint from pg_database", timeout=SIZES_S
+            )
+        needed = rows[0][0] + ROOM_FOR_WAL
+        await asyncio.to_thread(self.directory.clear_leftovers)
+        free = self.directory.free_bytes()
+        if free < needed:
+            raise NodeError(
+                f"a copy of {source.host}:{source.port} needs {needed // MB} MB beside"
+                f" {self.settings.data_dir}, and {free // MB} MB are free: make room"
+            )
 
     async def clone_from(self, source: Target, *, slot: str | None = None, deadline: float = 3600.0) -> None:
         """Replace what is there by a copy of a running server. The old data goes only when the copy is whole."""
@@ -410,11 +431,12 @@ class Node:
     @asynccontextmanager
     async def _replacement(self) -> AsyncIterator[Path]:
         """A folder to build a new data directory in, which takes the old one's place when it is complete."""
+        await asyncio.to_thread(self.directory.clear_leftovers)
         new = self.account.make_folder(self.directory.new_sibling())
         try:
             yield new
         except BaseException:
-            shutil.rmtree(new, ignore_errors=True)
+            await asyncio.to_thread(shutil.rmtree, new, ignore_errors=True)
             raise
         old = self.directory.replace_by(new)
         self.directory.new_incarnation(await self.control_data())
@@ -434,6 +456,11 @@ def _check(settings: NodeSettings) -> None:
         socket = str(settings.socket_dir / name)
         if len(socket.encode()) > SOCKET_PATH_MAX:
             raise NodeError(f"replication.socket_dir: {socket} is too long: at most {SOCKET_PATH_MAX} bytes")
+    if os.path.ismount(settings.data_dir):
+        raise NodeError(
+            f"replication.data_dir: {settings.data_dir} is a mount point, and a clone could not take its place;"
+            f' use a folder inside of it: "{settings.data_dir / "data"}"'
+        )
     if settings.config_dir.is_relative_to(settings.data_dir):
         raise NodeError("the configuration must not lie inside the data directory: a clone would replace it")
     configuration.check_parameters(settings.parameters)

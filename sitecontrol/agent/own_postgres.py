@@ -284,6 +284,7 @@ class OwnPostgres:
 
     async def clone(self, leader: str) -> None:
         await self._timeline_of(self._target(leader, "rewind"))  # as above
+        await self._node.make_room_for(self._target(leader, "monitor"))
         await self.end_at_once()
         await self._set_aside(leader)
         await self._node.clone_from(self._target(leader, "replication"), deadline=CLONE_WITHIN)

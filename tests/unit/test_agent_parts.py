@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from sitecontrol.agent.lanes import PAUSE_BEFORE_REPEAT, Lanes
+from replication.errors import NodeError
+from sitecontrol.agent.lanes import LONGEST_PAUSE, PAUSE_BEFORE_REPEAT, Lanes, pause_before_repeat
 from sitecontrol.agent.memory import Memory
 from sitecontrol.agent.monitor import Monitor, Running
 from sitecontrol.agent.row import CONTROL, statements
@@ -14,7 +15,8 @@ from sitecontrol.etcd.api import EtcdUnknown, TxnResult
 from sitecontrol.etcd.memory import Fault, MemoryEtcd
 from sitecontrol.etcd.memory_store import MemoryStore
 from sitecontrol.leadership.decide import Decision, Lane, decide
-from sitecontrol.leadership.effects import Effect, Fence, Join, Leave, Open, Promote
+from sitecontrol.leadership.effects import Clone, Effect, Fence, Join, Leave, Open, Promote, Rewind
+from sitecontrol.leadership.facts import Facts
 from sitecontrol.leadership.transactions import REASONED_FROM, Transaction, Writer
 from sitecontrol.records import Initialize, Phase, Role, Sync
 from sitecontrol.settings import FailoverSettings
@@ -307,3 +309,41 @@ def test_the_control_schema_is_split_into_whole_statements():
     found = statements(CONTROL)
     assert all(statement.rstrip().endswith(";") for statement in found)
     assert sum("create or replace function" in statement for statement in found) == 3
+
+
+def test_a_clone_that_fails_waits_longer_each_time_and_nothing_else_does():
+    """Each try costs the leader a checkpoint."""
+    clone = Clone(leader=COLUMBUS)
+    pauses = [pause_before_repeat(clone, failures) for failures in range(9)]
+    assert pauses == [PAUSE_BEFORE_REPEAT, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, LONGEST_PAUSE, LONGEST_PAUSE]
+    assert {pause_before_repeat(Rewind(leader=COLUMBUS), n) for n in range(9)} == {PAUSE_BEFORE_REPEAT}
+
+
+async def test_a_clone_of_another_leader_is_not_held_back_by_those_that_failed():
+    clock, done, tried = HeldClock(), asyncio.Event(), []
+
+    async def fail(effect: Effect, _: Facts) -> None:
+        tried.append(effect)
+        raise NodeError("no room")
+
+    lanes = Lanes(fail, done.set, clock)
+    first, second = Clone(leader=COLUMBUS), Clone(leader=DENVER)
+    for _ in range(3):
+        lanes.offer(decision(first), at_columbus())
+        await asyncio.sleep(0)
+        await clock.advance(PAUSE_BEFORE_REPEAT)
+        await done.wait()
+        done.clear()
+        await clock.advance(8.0)
+    lanes.offer(decision(first), at_columbus())
+    assert lanes.busy_with(Lane.POSTGRES) == first
+    await asyncio.sleep(0)
+    await clock.advance(PAUSE_BEFORE_REPEAT)
+    await done.wait()
+    await clock.advance(PAUSE_BEFORE_REPEAT)
+    lanes.offer(decision(first), at_columbus())
+    assert lanes.busy_with(Lane.POSTGRES) is None
+    lanes.offer(decision(second), at_columbus())
+    assert lanes.busy_with(Lane.POSTGRES) == second
+    await lanes.stop()
+    assert tried == [first] * 4
