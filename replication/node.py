@@ -28,7 +28,7 @@ from replication import configuration, timelines
 from replication.binaries import Binaries
 from replication.changes import Changes
 from replication.configuration import Primary, Role, Standby, Value
-from replication.control import ControlData
+from replication.control import ClusterState, ControlData
 from replication.directory import DataDirectory, write
 from replication.errors import NeedsClone, NodeError
 from replication.polling import until
@@ -42,6 +42,7 @@ log = structlog.get_logger()
 
 SOCKET_PATH_MAX = 107  # bytes, Linux
 STATEMENT_S = 5.0  # for statements that only look
+CLEAN = frozenset({ClusterState.SHUT_DOWN, ClusterState.SHUT_DOWN_IN_RECOVERY})
 SIZES_S = 30.0  # for the sizes of databases, whose files are all looked at
 MB = 1_000_000
 ROOM_FOR_WAL = 200 * MB  # what is written while a copy is taken
@@ -188,7 +189,8 @@ class Node:
 
         `source` leads on `timeline` and has taken a CHECKPOINT since its promotion; until its control file
         shows that, pg_rewind finds nothing to do and leaves the node diverged, so it is not run (NodeError:
-        try again). Raises NeedsClone when rewinding is not possible, or failed half way.
+        try again). pg_rewind is asked first whether it can do it, which touches nothing. Raises NeedsClone when it
+        cannot, or failed half way; NodeError or SessionLost when it is the source that does not answer.
         """
         await self._must_be_stopped()
         own = await self.control_data()
@@ -200,18 +202,35 @@ class Node:
             )
         self._render(Primary(), cluster_name="rewinding")
         self._set_signal(standby=False)  # pg_rewind may have to run crash recovery first
-        self.directory.mark_unusable("pg_rewind did not end")
-        try:
-            rewound = await self._tools.rewind(
-                self.settings.data_dir, source, config_file=self._config("postgresql.conf"), deadline=deadline
-            )
-        except NodeError as error:
-            raise NeedsClone(str(error)) from error
+        rewound = own.state not in CLEAN or await self._can_rewind(source, timeline, own, deadline)
+        if rewound:
+            self.directory.mark_unusable("pg_rewind did not end")
+            try:
+                rewound = await self._rewind(source, deadline=deadline)
+            except NodeError as error:
+                raise NeedsClone(str(error)) from error
         self._set_signal(standby=True)
         if rewound:
             self.directory.new_incarnation(await self.control_data())
         self.directory.unmark()
         return rewound
+
+    async def _rewind(self, source: Target, *, deadline: float, only_look: bool = False) -> bool:
+        return await self._tools.rewind(
+            self.settings.data_dir,
+            source,
+            config_file=self._config("postgresql.conf"),
+            deadline=deadline,
+            only_look=only_look,
+        )
+
+    async def _can_rewind(self, source: Target, timeline: int, own: ControlData, deadline: float) -> bool:
+        """Whether there is anything to rewind. Raises NeedsClone when pg_rewind cannot do it."""
+        try:
+            return await self._rewind(source, deadline=deadline, only_look=True)
+        except NodeError as error:
+            await _must_be_on(source, timeline, own.system_id)  # else it is only the source that is gone
+            raise NeedsClone(str(error)) from error
 
     # -- looking into it
 

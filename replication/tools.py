@@ -106,26 +106,25 @@ class Tools:
             )
         await asyncio.to_thread(sync_file_system, into)
 
-    async def rewind(self, data_dir: Path, source: Target, *, config_file: Path, deadline: float) -> bool:
-        """Take `data_dir` back to where its history left that of `source`; return whether that was needed."""
+    async def rewind(
+        self, data_dir: Path, source: Target, *, config_file: Path, deadline: float, only_look: bool = False
+    ) -> bool:
+        """Take `data_dir` back to where its history left that of `source`; return whether that was needed, or is.
+
+        To `only_look` it must have been shut down clean; nothing is touched.
+        """
         with self._passfile(source) as passfile:
             where = configuration.conninfo(
                 source, dbname=source.database, passfile=passfile, **configuration.RECEIVER
             )
             output = await self._run(
                 "pg_rewind",
-                *(
-                    "-D",
-                    str(data_dir),
-                    "--source-server",
-                    where,
-                    "--config-file",
-                    str(config_file),
-                    "--no-sync",
-                ),
+                *("-D", str(data_dir), "--source-server", where, "--config-file", str(config_file)),
+                *(("--dry-run",) if only_look else ("--no-sync",)),
                 deadline=deadline,
             )
-        await asyncio.to_thread(sync_file_system, data_dir)
+        if not only_look:
+            await asyncio.to_thread(sync_file_system, data_dir)
         return NOTHING_TO_DO not in output
 
     async def _run(self, program: str, *arguments: str, deadline: float) -> str:

@@ -74,6 +74,7 @@ class SettingAside:
         self._site = site
         self._folder = folder
         self._clock = clock
+        self._looked_into: Header | None = None  # the last that was looked into to its end
 
     async def run(self, leading: Leading) -> None:
         """Set aside what `leading` lacks. PostgreSQL is stopped, before and after.
@@ -94,12 +95,13 @@ class SettingAside:
                     return  # it was never part of this cluster
                 if (fork := await self._fork(control, says)) is not None:
                     header = header.model_copy(update={"fork_lsn": lsn.show(fork)})
-                    if not self._is_kept(header):
+                    if not self._is_known(header):
                         await self._look_into(header, fork, leading)
+                        self._looked_into = header
         except LeaderSilent:
             raise
         except FAILURES as error:
-            if not self._is_kept(header):
+            if not self._is_known(header):
                 self._keep(header.model_copy(update={"error": _why(error), "complete": False}))
 
     def _header(self, control: ControlData, leader: str) -> Header:
@@ -144,8 +146,9 @@ class SettingAside:
                 if whole.counts:
                     await asyncio.to_thread(self._keep, whole, body)
 
-    def _is_kept(self, header: Header) -> bool:
-        return any(file.header.is_about(header) for file in quarantine.found(self._folder))
+    def _is_known(self, header: Header) -> bool:
+        kept = (file.header for file in quarantine.found(self._folder))
+        return any(known is not None and known.is_about(header) for known in (self._looked_into, *kept))
 
     def _keep(self, header: Header, body: Path | None = None) -> None:
         try:

@@ -18,7 +18,7 @@ from replication.errors import NeedsClone, NodeError
 from replication.node import Node, NodeSettings
 from replication.polling import until
 from replication.processes import run, working_in
-from replication.session import Target
+from replication.session import SessionLost, Target
 from replication.tools import Tools
 from tests.ports import free_port
 from tests.postgres import Nodes, replication_target, rewind_target, tools, unprivileged_user
@@ -170,9 +170,34 @@ async def test_a_rewind_that_lacks_wal_from_before_the_fork_ends_in_a_clone(node
     await execute(b, "checkpoint")
     with pytest.raises(NeedsClone, match="pg_rewind failed"):
         await a.rewind_from(rewind_target(b), timeline=2)
-    assert a.needs_clone()
+    assert not a.needs_clone()  # nothing was touched: until the copy is whole there is something left
     await a.clone_from(replication_target(b))
     assert not a.needs_clone()
+    await follow(a, b)
+    assert await texts(a) == {"both", "only b"}
+
+
+async def test_a_rewind_that_touched_nothing_because_the_leader_was_lost_is_tried_again(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the leader was gone: a clone would be the longer way, and throws away what can be kept."""
+    a, b = await parted(nodes)
+    async with a.open_privately():
+        pass  # so that it is shut down clean
+    await execute(b, "checkpoint")
+    pg_rewind = Tools.rewind
+
+    async def lost(tools: Tools, *args: Any, **options: Any) -> bool:
+        await b.stop()
+        return await pg_rewind(tools, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tools, "rewind", lost)
+        with pytest.raises(SessionLost):
+            await a.rewind_from(rewind_target(b), timeline=2)
+    assert not a.needs_clone()
+    await b.start(Primary(), cluster_name="b/3")
+    assert await a.rewind_from(rewind_target(b), timeline=2)
     await follow(a, b)
     assert await texts(a) == {"both", "only b"}
 
