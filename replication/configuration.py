@@ -63,6 +63,16 @@ DEFAULTS: Mapping[str, Value] = {
     "log_checkpoints": False,
 }
 
+PRIVATE: Mapping[str, Value] = {
+    "listen_addresses": "",
+    "default_transaction_read_only": True,
+    "autovacuum": False,
+    "max_wal_senders": 0,
+    # Its checkpoints must not throw away the WAL that pg_rewind will want.
+    "wal_keep_size": "1000GB",
+}
+"""For a server that is opened for nobody but us, to look at what it holds (see `Node.open_privately`)."""
+
 OURS = frozenset(
     {
         "data_directory",
@@ -129,6 +139,7 @@ def postgresql_conf(
     cluster_name: str,
     parameters: Mapping[str, Value],
     major: int,
+    private: bool = False,
 ) -> str:
     """Holds until the next start."""
     check_parameters(parameters)
@@ -140,6 +151,7 @@ def postgresql_conf(
         "port": port,
         "unix_socket_directories": socket_dir,
         "cluster_name": cluster_name,
+        **(PRIVATE if private else {}),
     }
     if major >= 17:
         settings["allow_alter_system"] = False

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from replication.control import ControlData
-from replication.errors import DataDirectoryInUse, NodeError
+from replication.errors import DataDirectoryInUse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,12 +95,18 @@ class DataDirectory:
         sync_folder(self._marker.parent)
 
     def new_sibling(self) -> Path:
-        """Where to build a new data directory; what earlier attempts left behind is removed."""
-        if os.path.ismount(self.path):
-            raise NodeError(f"{self.path} is a mount point and cannot be replaced: use a folder inside of it")
-        for leftover in (*self.path.parent.glob(self.path.name + ".new-*"), *self._replaced()):
-            shutil.rmtree(leftover)
+        """Where to build a new data directory."""
         return self._sibling(f"new-{secrets.token_hex(4)}")
+
+    def clear_leftovers(self) -> None:
+        """Remove what earlier attempts left behind. It may take a while: run it in a thread."""
+        for suffix in ("new", "old"):
+            for leftover in self.path.parent.glob(f"{self.path.name}.{suffix}-*"):
+                shutil.rmtree(leftover, ignore_errors=True)  # one that is still being removed is no error
+
+    def free_bytes(self) -> int:
+        """How much room there is beside it for a new one."""
+        return shutil.disk_usage(self.path.parent).free
 
     def replace_by(self, sibling: Path) -> Path | None:
         """Put `sibling`, complete and on disk, in the place of the data directory; return where the old one is."""
@@ -153,9 +159,6 @@ class DataDirectory:
 
     def _sibling(self, suffix: str) -> Path:
         return self.path.with_name(f"{self.path.name}.{suffix}")
-
-    def _replaced(self) -> list[Path]:
-        return list(self.path.parent.glob(self.path.name + ".old-*"))
 
 
 def write(path: Path, text: str, *, owner: tuple[int, int] | None = None) -> None:

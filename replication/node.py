@@ -19,28 +19,38 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
 
-from replication import configuration
+from replication import configuration, timelines
 from replication.binaries import Binaries
+from replication.changes import Changes
 from replication.configuration import Primary, Role, Standby, Value
-from replication.control import ControlData
+from replication.control import ClusterState, ControlData
 from replication.directory import DataDirectory, write
 from replication.errors import NeedsClone, NodeError
 from replication.polling import until
 from replication.postmaster import Log, Postmaster, StopMode
 from replication.processes import Account, kill_all
 from replication.session import Session, Target
+from replication.timelines import Stretch
 from replication.tools import Tools
 
 log = structlog.get_logger()
 
 SOCKET_PATH_MAX = 107  # bytes, Linux
 STATEMENT_S = 5.0  # for statements that only look
+CLEAN = frozenset({ClusterState.SHUT_DOWN, ClusterState.SHUT_DOWN_IN_RECOVERY})
+SIZES_S = 30.0  # for the sizes of databases, whose files are all looked at
+MB = 1_000_000
+ROOM_FOR_WAL = 200 * MB  # what is written while a copy is taken
 SIGNAL_FILES = ("standby.signal", "recovery.signal")
+PRIVATE_FOLDER = (
+    "alone"  # in the socket's folder; with the port below no longer than the ordinary socket's path
+)
+PRIVATE_PORT = 1  # there is no port: it only names the socket
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +89,8 @@ class Node:
         self.account.make_folder(self.settings.config_dir)
         self.account.make_folder(self.settings.socket_dir)
         self.directory.lock()
+        if self._runs_privately():
+            log.warning("private_server_ended", node=self.settings.name, count=await self.kill())
         if strays := await self._tools.end_strays():
             log.warning("strays_killed", node=self.settings.name, count=strays)
 
@@ -148,6 +160,24 @@ class Node:
         async with self._replacement() as new:
             await self._tools.initdb(new, superuser=self.settings.superuser, deadline=deadline)
 
+    async def make_room_for(self, source: Target) -> None:
+        """Make sure that a copy of `source` fits beside what is there. `source`: as whom sizes may be asked.
+
+        Raises NodeError that tells how much is missing; what earlier attempts left behind is gone then.
+        """
+        async with aclosing(await Session.connect(source, timeout=STATEMENT_S)) as session:
+            rows = await session.read(
+                "select sum(pg_database_size(oid))::bigint from pg_database", timeout=SIZES_S
+            )
+        needed = rows[0][0] + ROOM_FOR_WAL
+        await asyncio.to_thread(self.directory.clear_leftovers)
+        free = self.directory.free_bytes()
+        if free < needed:
+            raise NodeError(
+                f"a copy of {source.host}:{source.port} needs {needed // MB} MB beside"
+                f" {self.settings.data_dir}, and {free // MB} MB are free: make room"
+            )
+
     async def clone_from(self, source: Target, *, slot: str | None = None, deadline: float = 3600.0) -> None:
         """Replace what is there by a copy of a running server. The old data goes only when the copy is whole."""
         await self._must_be_stopped()
@@ -159,7 +189,8 @@ class Node:
 
         `source` leads on `timeline` and has taken a CHECKPOINT since its promotion; until its control file
         shows that, pg_rewind finds nothing to do and leaves the node diverged, so it is not run (NodeError:
-        try again). Raises NeedsClone when rewinding is not possible, or failed half way.
+        try again). pg_rewind is asked first whether it can do it, which touches nothing. Raises NeedsClone when it
+        cannot, or failed half way; NodeError or SessionLost when it is the source that does not answer.
         """
         await self._must_be_stopped()
         own = await self.control_data()
@@ -171,18 +202,75 @@ class Node:
             )
         self._render(Primary(), cluster_name="rewinding")
         self._set_signal(standby=False)  # pg_rewind may have to run crash recovery first
-        self.directory.mark_unusable("pg_rewind did not end")
-        try:
-            rewound = await self._tools.rewind(
-                self.settings.data_dir, source, config_file=self._config("postgresql.conf"), deadline=deadline
-            )
-        except NodeError as error:
-            raise NeedsClone(str(error)) from error
+        rewound = own.state not in CLEAN or await self._can_rewind(source, timeline, own, deadline)
+        if rewound:
+            self.directory.mark_unusable("pg_rewind did not end")
+            try:
+                rewound = await self._rewind(source, deadline=deadline)
+            except NodeError as error:
+                raise NeedsClone(str(error)) from error
         self._set_signal(standby=True)
         if rewound:
             self.directory.new_incarnation(await self.control_data())
         self.directory.unmark()
         return rewound
+
+    async def _rewind(self, source: Target, *, deadline: float, only_look: bool = False) -> bool:
+        return await self._tools.rewind(
+            self.settings.data_dir,
+            source,
+            config_file=self._config("postgresql.conf"),
+            deadline=deadline,
+            only_look=only_look,
+        )
+
+    async def _can_rewind(self, source: Target, timeline: int, own: ControlData, deadline: float) -> bool:
+        """Whether there is anything to rewind. Raises NeedsClone when pg_rewind cannot do it."""
+        try:
+            return await self._rewind(source, deadline=deadline, only_look=True)
+        except NodeError as error:
+            await _must_be_on(source, timeline, own.system_id)  # else it is only the source that is gone
+            raise NeedsClone(str(error)) from error
+
+    # -- looking into it
+
+    @asynccontextmanager
+    async def open_privately(self, *, deadline: float = 60.0) -> AsyncIterator[Target]:
+        """Run what was a primary for nobody but us, and only to be read; shut down clean when the block ends.
+
+        It listens on a unix socket in a folder of our user alone, waits for no standby, feeds none, and keeps all
+        of its WAL: what it adds lies on its own timeline, and pg_rewind takes it back. Nobody sees that it runs
+        (`running` is None), but whoever ends our server ends this one. Raises as `start` does; nothing runs then.
+        """
+        if self.needs_clone():
+            raise NeedsClone
+        await self._must_be_stopped()
+        self._check_role(Primary(), await self.control_data())
+        folder = self._private_folder()
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        self.account.make_folder(folder)
+        self._render(Primary(), cluster_name="private", private=True)
+        self._set_signal(standby=False)
+        self._remove_stale_locks()
+        postmaster = self._spawn()
+        try:
+            await postmaster.wait_ready(self._log, deadline=deadline)
+            yield replace(self.target(), host=str(folder), port=PRIVATE_PORT)
+            await postmaster.stop(StopMode.FAST, deadline=deadline)
+        finally:
+            await self._end_orphans(first=postmaster)
+            await postmaster.wait_exit()
+
+    async def history(self) -> tuple[Stretch, ...]:
+        """How its timeline came about."""
+        timeline = (await self.control_data()).timeline
+        file = self.settings.data_dir / timelines.HISTORY_OF.format(timeline=timeline)
+        return timelines.parse(file.read_text() if file.exists() else "", timeline)
+
+    async def changes(self, begin: int, end: int, *, deadline: float = 60.0) -> Changes:
+        """Which rows were written between two positions. Raises NodeError when the WAL is not there any more."""
+        stretches = timelines.since(await self.history(), begin, end)
+        return await self._tools.changes(self.settings.data_dir, stretches, deadline=deadline)
 
     # -- running it
 
@@ -279,17 +367,18 @@ class Node:
             os.close(output)
         return Postmaster(child.pid, settings.data_dir, child)
 
-    def _render(self, role: Role, *, cluster_name: str) -> None:
+    def _render(self, role: Role, *, cluster_name: str, private: bool = False) -> None:
         settings = self.settings
         system_users = [self.account.name, Account.ours()]
         files = {
             "postgresql.conf": configuration.postgresql_conf(
                 listen=settings.host,
-                port=settings.port,
-                socket_dir=str(settings.socket_dir),
+                port=PRIVATE_PORT if private else settings.port,
+                socket_dir=str(self._private_folder() if private else settings.socket_dir),
                 cluster_name=cluster_name,
                 parameters=settings.parameters,
                 major=settings.binaries.major,
+                private=private,
             ),
             "pg_hba.conf": configuration.pg_hba_conf(settings.superuser),
             "pg_ident.conf": configuration.pg_ident_conf(settings.superuser, system_users),
@@ -316,6 +405,17 @@ class Node:
     async def _has_read_role(self) -> bool:
         async with aclosing(await self.session()) as session:
             return await session.read(UNREAD, str(self._config("role.conf")), timeout=STATEMENT_S) == []
+
+    def _private_folder(self) -> Path:
+        return self.settings.socket_dir / PRIVATE_FOLDER
+
+    def _runs_privately(self) -> bool:
+        """Whether an agent that was killed left a server that it had opened for itself."""
+        try:
+            lines = (self.settings.data_dir / "postmaster.pid").read_text().splitlines()
+        except OSError:
+            return False
+        return len(lines) > 4 and lines[4] == str(self._private_folder())  # the folder of its socket
 
     def _check_role(self, role: Role, control: ControlData) -> None:
         copied = (self.settings.data_dir / "backup_label").exists()
@@ -356,11 +456,12 @@ class Node:
     @asynccontextmanager
     async def _replacement(self) -> AsyncIterator[Path]:
         """A folder to build a new data directory in, which takes the old one's place when it is complete."""
+        await asyncio.to_thread(self.directory.clear_leftovers)
         new = self.account.make_folder(self.directory.new_sibling())
         try:
             yield new
         except BaseException:
-            shutil.rmtree(new, ignore_errors=True)
+            await asyncio.to_thread(shutil.rmtree, new, ignore_errors=True)
             raise
         old = self.directory.replace_by(new)
         self.directory.new_incarnation(await self.control_data())
@@ -376,9 +477,15 @@ UNREAD = """
 
 
 def _check(settings: NodeSettings) -> None:
-    socket = str(settings.socket_dir / f".s.PGSQL.{settings.port}")
-    if len(socket.encode()) > SOCKET_PATH_MAX:
-        raise NodeError(f"replication.socket_dir: {socket} is too long: at most {SOCKET_PATH_MAX} bytes")
+    for name in (f".s.PGSQL.{settings.port}", f"{PRIVATE_FOLDER}/.s.PGSQL.{PRIVATE_PORT}"):
+        socket = str(settings.socket_dir / name)
+        if len(socket.encode()) > SOCKET_PATH_MAX:
+            raise NodeError(f"replication.socket_dir: {socket} is too long: at most {SOCKET_PATH_MAX} bytes")
+    if os.path.ismount(settings.data_dir):
+        raise NodeError(
+            f"replication.data_dir: {settings.data_dir} is a mount point, and a clone could not take its place;"
+            f' use a folder inside of it: "{settings.data_dir / "data"}"'
+        )
     if settings.config_dir.is_relative_to(settings.data_dir):
         raise NodeError("the configuration must not lie inside the data directory: a clone would replace it")
     configuration.check_parameters(settings.parameters)

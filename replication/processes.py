@@ -10,15 +10,16 @@ somebody else's in between.
 
 import asyncio
 import contextlib
+import io
 import os
 import pwd
 import signal
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from replication.binaries import PROGRAMS
 from replication.errors import NodeError
@@ -193,7 +194,7 @@ async def run(
     """
     program = Path(command[0]).name
     with tempfile.TemporaryFile() as output:
-        async with _running(account, command, output, folder, env or {}) as process:
+        async with _running(account, command, output, output, folder, env or {}) as process:
             try:
                 async with asyncio.timeout(deadline):
                     with pidfd(process.pid) as handle:
@@ -202,18 +203,56 @@ async def run(
             except TimeoutError:
                 raise NodeError(f"{program} did not end within {deadline} s") from None
             status = process.wait()
-        output.seek(0)
-        text = output.read().decode(errors="replace")
+        text = _written(output)
     if status != 0:
         raise NodeError(f"{program} failed with status {status}: {text[-OUTPUT_SHOWN:].strip()}")
     return text
 
 
+async def run_through(
+    account: Account,
+    command: Sequence[str],
+    take: Callable[[Iterable[str]], None],
+    *,
+    folder: Path,
+    deadline: float,
+) -> None:
+    """The same, for a program that may write more than fits into memory: `take` gets its lines, in a thread."""
+    program = Path(command[0]).name
+    with tempfile.TemporaryFile() as errors:
+        async with _running(account, command, subprocess.PIPE, errors, folder, {}) as process:
+            reading = asyncio.create_task(asyncio.to_thread(_take_lines, process, take))
+            try:
+                async with asyncio.timeout(deadline):
+                    await asyncio.shield(reading)
+            except TimeoutError:
+                raise NodeError(f"{program} did not end within {deadline} s") from None
+            finally:
+                if not reading.done():
+                    process.kill()  # what it has written ends, and with it the thread
+                    await asyncio.wait([reading])
+            status = process.wait()
+        text = _written(errors)
+    if status != 0:
+        raise NodeError(f"{program} failed with status {status}: {text[-OUTPUT_SHOWN:].strip()}")
+
+
+def _take_lines(process: "subprocess.Popen[bytes]", take: Callable[[Iterable[str]], None]) -> None:
+    assert process.stdout is not None, "asked for as a pipe"  # noqa: S101 # ours to keep
+    with io.TextIOWrapper(process.stdout, errors="replace") as lines:
+        take(lines)
+
+
+def _written(output: IO[bytes]) -> str:
+    output.seek(0)
+    return output.read().decode(errors="replace")
+
+
 @contextlib.asynccontextmanager
 async def _running(
-    account: Account, command: Sequence[str], output: Any, folder: Path, env: Mapping[str, str]
+    account: Account, command: Sequence[str], output: Any, errors: Any, folder: Path, env: Mapping[str, str]
 ) -> "AsyncIterator[subprocess.Popen[bytes]]":
-    process = account.popen(command, stdout=output, stderr=output, cwd=folder, env=env)
+    process = account.popen(command, stdout=output, stderr=errors, cwd=folder, env=env)
     try:
         yield process
     finally:

@@ -8,16 +8,18 @@ for the whole file system, not by theirs for each file.
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from replication import configuration, control, lsn
 from replication.binaries import Binaries
+from replication.changes import Changes
 from replication.control import ClusterState, ControlData
 from replication.directory import sync_file_system, write
-from replication.processes import Account, kill_all, run
+from replication.processes import Account, kill_all, run, run_through
 from replication.session import Target
+from replication.timelines import Stretch
 
 QUICK_S = 10.0  # for programs that only look
 NOTHING_TO_DO = "no rewind required"
@@ -63,6 +65,20 @@ class Tools:
             block_bytes=found.block_bytes,
         )
 
+    async def changes(self, data_dir: Path, stretches: Sequence[Stretch], *, deadline: float) -> Changes:
+        """What was written to tables in these parts of a history."""
+        found = Changes()
+        for stretch in stretches:
+            command = [
+                self.binaries["pg_waldump"],
+                *("--path", str(data_dir / "pg_wal")),
+                *("--timeline", str(stretch.timeline)),
+                *("--start", lsn.show(stretch.begin)),
+                *("--end", lsn.show(stretch.end or stretch.begin)),
+            ]
+            await run_through(self.account, command, found.read, folder=self.folder, deadline=deadline)
+        return found
+
     async def initdb(self, into: Path, *, superuser: str, deadline: float) -> None:
         """A new cluster, on disk when this returns.
 
@@ -90,26 +106,25 @@ class Tools:
             )
         await asyncio.to_thread(sync_file_system, into)
 
-    async def rewind(self, data_dir: Path, source: Target, *, config_file: Path, deadline: float) -> bool:
-        """Take `data_dir` back to where its history left that of `source`; return whether that was needed."""
+    async def rewind(
+        self, data_dir: Path, source: Target, *, config_file: Path, deadline: float, only_look: bool = False
+    ) -> bool:
+        """Take `data_dir` back to where its history left that of `source`; return whether that was needed, or is.
+
+        To `only_look` it must have been shut down clean; nothing is touched.
+        """
         with self._passfile(source) as passfile:
             where = configuration.conninfo(
                 source, dbname=source.database, passfile=passfile, **configuration.RECEIVER
             )
             output = await self._run(
                 "pg_rewind",
-                *(
-                    "-D",
-                    str(data_dir),
-                    "--source-server",
-                    where,
-                    "--config-file",
-                    str(config_file),
-                    "--no-sync",
-                ),
+                *("-D", str(data_dir), "--source-server", where, "--config-file", str(config_file)),
+                *(("--dry-run",) if only_look else ("--no-sync",)),
                 deadline=deadline,
             )
-        await asyncio.to_thread(sync_file_system, data_dir)
+        if not only_look:
+            await asyncio.to_thread(sync_file_system, data_dir)
         return NOTHING_TO_DO not in output
 
     async def _run(self, program: str, *arguments: str, deadline: float) -> str:

@@ -3,8 +3,9 @@
 Fixtures (known everywhere through tests/conftest.py):
 
 * `agents` (module): columbus-a (preferred) and denver-a, `python -m sitecontrol agent`, in a folder of their own.
-  Nothing is started yet. A module's LEASE_TTL, if it has one, takes the place of ours; its FAILOVER (lines of TOML) is
-  added to the settings; its DATA is where a site's data directory is, below its folder.
+  Nothing is started yet. A module's LEASE_TTL, if it has one, takes the place of ours; its FAILOVER (lines of TOML) and
+  its PARAMETERS (", name = value", PostgreSQL's) are added to the settings; its DATA is where a site's data directory
+  is, below its folder.
 * `pair` (function): the same, both in step before the test begins. After each test everything is healed, and
   **every row that was acknowledged must be on whoever leads then**: `acked-survives`, checked again and again.
 
@@ -71,7 +72,7 @@ listen = "127.0.0.1:{postgres}"
 socket_dir = "{home}/run"
 bin_dir = "{bin_dir}"
 {run_as}
-parameters = {{ shared_buffers = "16MB", max_connections = 50 }}
+parameters = {{ shared_buffers = "16MB", max_connections = 50{parameters} }}
 
 [failover]
 lease_ttl = {lease_ttl}
@@ -431,6 +432,7 @@ def render(
     lease_ttl: int,
     failover: str = "",
     data: str = "data",
+    parameters: str = "",
 ) -> tuple[Site, Site]:
     """The settings, secrets and folders of both sites."""
     secrets = folder / "secrets"
@@ -465,6 +467,7 @@ def render(
                 run_as=f'run_as = "{user}"' if user else "",
                 lease_ttl=lease_ttl,
                 failover=failover,
+                parameters=parameters,
             )
             + places
             + WITNESS
@@ -499,6 +502,7 @@ def agents(request: pytest.FixtureRequest) -> Iterator[Pair]:
             lease_ttl=getattr(request.module, "LEASE_TTL", LEASE_TTL),
             failover=getattr(request.module, "FAILOVER", ""),
             data=getattr(request.module, "DATA", "data"),
+            parameters=getattr(request.module, "PARAMETERS", ""),
         )
         pair = Pair(etcd=etcd, prefix=f"/hotsite/{cluster}/", columbus=columbus, denver=denver)
         try:

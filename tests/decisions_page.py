@@ -150,6 +150,7 @@ CHANGES: tuple[Callable[[Facts], Facts], ...] = (
     lambda f: replace(f, leader_absent_since=70.0, preferred=False),
     lambda f: replace(f, repairs=1),
     lambda f: replace(f, follow_failed_since=90.0),
+    lambda f: replace(f, follow_failed_since=90.0, pg=replace(f.pg, timeline=2)),
     lambda f: replace(f, follow_failed_since=60.0, repairs=1),
     lambda f: replace(f, pg=replace(f.pg, failed_starts=3), repairs=1),
     _pg(failed_starts=3),

@@ -10,6 +10,7 @@ from importlib import metadata
 
 import structlog
 
+from sitecontrol import quarantine
 from sitecontrol.agent.executor import Executor
 from sitecontrol.agent.keeper import Keeper
 from sitecontrol.agent.lanes import Lanes
@@ -72,6 +73,7 @@ class Agent:
             version=metadata.version("hotsite"),
             fencing_ms=executor.fencing.last_ms,
             traffic=mover.told,
+            set_aside=lambda: quarantine.found(quarantine.folder_in(settings.site.state_dir)),
         )
 
     async def run(self) -> None:

@@ -11,13 +11,14 @@ import structlog
 
 from sitecontrol.clock import Clock
 from sitecontrol.leadership.decide import Decision, Lane
-from sitecontrol.leadership.effects import Effect, Fence
+from sitecontrol.leadership.effects import Clone, Effect, Fence
 from sitecontrol.leadership.facts import Facts
 
 log = structlog.get_logger()
 
 PAUSE_AFTER_FAILURE = 0.2  # seconds before a lane tries again
 PAUSE_BEFORE_REPEAT = 0.2  # or does once more what it has just done: it changed nothing that is seen yet
+LONGEST_PAUSE = 60.0  # between clones of one leader that fail
 
 
 class Lanes:
@@ -33,6 +34,7 @@ class Lanes:
         self._clock = clock
         self._running: dict[Lane, tuple[Effect, asyncio.Task[None]]] = {}
         self._ended: dict[Lane, tuple[Effect, float]] = {}  # the last one of each lane, and when
+        self._failures: dict[Lane, tuple[Effect, int]] = {}  # how often in a row it has failed
 
     def busy_with(self, lane: Lane) -> Effect | None:
         entry = self._running.get(lane)
@@ -59,7 +61,13 @@ class Lanes:
 
     def _just_done(self, lane: Lane, effect: Effect) -> bool:
         last = self._ended.get(lane)
-        return last is not None and last[0] == effect and self._clock.now() - last[1] < PAUSE_BEFORE_REPEAT
+        failed, failures = self._failures.get(lane, (None, 0))
+        pause = pause_before_repeat(effect, failures if failed == effect else 0)
+        return last is not None and last[0] == effect and self._clock.now() - last[1] < pause
+
+    def _note(self, lane: Lane, effect: Effect, *, failed: bool) -> None:
+        before, failures = self._failures.get(lane, (None, 0))
+        self._failures[lane] = (effect, (failures + 1 if before == effect else 1) if failed else 0)
 
     async def _run(
         self, lane: Lane, effect: Effect, facts: Facts, previous: asyncio.Task[None] | None
@@ -70,8 +78,10 @@ class Lanes:
             if previous is not None:
                 await asyncio.wait([previous])
             await self._execute(effect, facts)
+            self._note(lane, effect, failed=False)
             log.info("done", effect=name, seconds=round(self._clock.now() - started, 3))
         except Exception as error:  # noqa: BLE001 # whatever went wrong is judged anew from fresh facts
+            self._note(lane, effect, failed=True)
             seconds = round(self._clock.now() - started, 3)
             log.warning(
                 "effect_failed", effect=name, seconds=seconds, kind=type(error).__name__, error=str(error)
@@ -89,3 +99,12 @@ class Lanes:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def pause_before_repeat(effect: Effect, failures: int) -> float:
+    """Seconds. Each try of a clone costs the leader a checkpoint and the line between the sites; one that failed will
+    mostly fail again. A clone of another leader is another effect, and waits for nothing.
+    """
+    if not isinstance(effect, Clone) or failures == 0:
+        return PAUSE_BEFORE_REPEAT
+    return float(min(2.0 ** (failures - 1), LONGEST_PAUSE))

@@ -7,6 +7,7 @@ from sitecontrol.records import Phase
 from sitecontrol.view import Snapshot
 
 FOLLOWED_WELL = 5.0  # seconds of streaming after which earlier repairs are forgotten
+MOVED_WITHIN = 2.0  # seconds: a leader's canary moves its standbys several times in that
 
 
 @dataclass
@@ -14,6 +15,8 @@ class Memory:
     leader_absent_since: float | None = None
     follow_failed_since: float | None = None
     follows_well_since: float | None = None
+    position: int | None = None  # as a standby of the present leader
+    moved_at: float | None = None  # when that was last seen to grow
     repairs: int = 0
     swap_id: str | None = None
     swap_phase: Phase | None = None
@@ -40,7 +43,8 @@ class Memory:
     def _look_at_following(self, now: float, cluster: Snapshot, pg: PgFacts, node: str) -> None:
         leader = cluster.leader.record.node if cluster.leader else None
         should = pg.state is PgState.STANDBY and leader not in (None, node) and pg.follows == leader
-        if should and pg.upstream:
+        self._look_at_position(now, pg.received_lsn if should else None)
+        if should and pg.upstream and (self._moves(now) or _has_all(cluster, pg)):
             self.follow_failed_since = None
             self.follows_well_since = self.follows_well_since or now
             if now - self.follows_well_since > FOLLOWED_WELL:
@@ -52,6 +56,19 @@ class Memory:
         elif self.follow_failed_since is None:
             self.follow_failed_since = now
 
+    def _look_at_position(self, now: float, position: int | None) -> None:
+        """A walreceiver says that it streams before the leader has agreed to it, and again at each try: one that is
+        refused each time, because the WAL that it needs is gone, is known by its position, which stays as it is.
+        """
+        if position is None or self.position is None:
+            self.moved_at = None
+        elif position > self.position:
+            self.moved_at = now
+        self.position = position
+
+    def _moves(self, now: float) -> bool:
+        return self.moved_at is not None and now - self.moved_at <= MOVED_WITHIN
+
     def _look_at_swap(self, now: float, cluster: Snapshot) -> None:
         swap = cluster.swap.record if cluster.swap else None
         if swap is None:
@@ -60,3 +77,13 @@ class Memory:
             self.swap_id = self.swap_phase = self.swap_phase_since = None
         elif (swap.id, swap.phase) != (self.swap_id, self.swap_phase):
             self.swap_id, self.swap_phase, self.swap_phase_since = swap.id, swap.phase, now
+
+
+def _has_all(cluster: Snapshot, pg: PgFacts) -> bool:
+    """Whether nothing is missing here of what the leader last told that it has: then there is nothing to move for."""
+    leader = cluster.members.get(cluster.leader.record.node) if cluster.leader else None
+    return (
+        leader is not None
+        and pg.timeline == leader.record.timeline
+        and pg.received_lsn >= leader.record.received_lsn
+    )

@@ -32,6 +32,11 @@ class AgentCollector(Collector):
             yield self._one("hotsite_canary_age_seconds", "Age of the last canary seen.", facts.canary_age)
         yield self._one("hotsite_replay_lag_bytes", "Received but not yet replayed.",
                         max(0, facts.pg.received_lsn - facts.pg.replayed_lsn))  # fmt: skip
+        unsettled = state.unsettled
+        yield self._one("hotsite_quarantine_files", "Files of set-aside rows that wait for an operator.",
+                        len(unsettled))  # fmt: skip
+        yield self._one("hotsite_quarantine_rows", "Rows in these files.",
+                        sum(file.header.rows for file in unsettled))  # fmt: skip
         pg = GaugeMetricFamily("hotsite_postgres_state", "1 for the state that holds.", labels=["state"])
         for known in PgState:
             pg.add_metric([known.value], float(facts.pg.state is known))

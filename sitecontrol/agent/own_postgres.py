@@ -22,8 +22,10 @@ from replication.errors import NeedsClone, NodeError, NotReady
 from replication.node import Node, NodeSettings
 from replication.postmaster import StopMode
 from replication.session import Session, Target
+from sitecontrol import quarantine
 from sitecontrol.agent.fencing import sessions_ended
 from sitecontrol.agent.monitor import Running
+from sitecontrol.agent.setting_aside import Leading, SettingAside
 from sitecontrol.clock import Clock
 from sitecontrol.leadership.facts import PgFacts, PgState
 from sitecontrol.settings import Secrets, Settings, SettingsError
@@ -83,6 +85,12 @@ class OwnPostgres:
         self._at_rest: PgFacts | None = None
         self._looked_at = 0.0
         self._failed_starts = 0
+        self._setting_aside = SettingAside(
+            self._node,
+            site=settings.site.name,
+            folder=quarantine.folder_in(settings.site.state_dir),
+            clock=clock,
+        )
         self.boot = ""  # of the start that runs; empty for one that we found running
         self.marker = marker
 
@@ -272,6 +280,7 @@ class OwnPostgres:
             source
         )  # before anything is stopped: it may only be the line that is dead
         await self.stop_clean(within=5.0)
+        await self._set_aside(leader)
         needed = await self._node.rewind_from(source, timeline=timeline)
         self._failed_starts = 0
         log.info("rewound", leader=leader, needed=needed)
@@ -279,12 +288,24 @@ class OwnPostgres:
 
     async def clone(self, leader: str) -> None:
         await self._timeline_of(self._target(leader, "rewind"))  # as above
+        await self._node.make_room_for(self._target(leader, "monitor"))
         await self.end_at_once()
+        await self._set_aside(leader)
         await self._node.clone_from(self._target(leader, "replication"), deadline=CLONE_WITHIN)
         self.forget_marker()
         self._failed_starts = 0
         log.info("cloned", leader=leader)
         await self.start_standby(leader)
+
+    async def _set_aside(self, leader: str) -> None:
+        try:
+            await self._setting_aside.run(
+                Leading(
+                    node=leader, files=self._target(leader, "rewind"), rows=self._target(leader, "migrate")
+                )
+            )
+        finally:
+            self._at_rest = None
 
     async def _timeline_of(self, source: Target) -> int:
         session = await Session.connect(source, timeout=CONNECT_WITHIN)

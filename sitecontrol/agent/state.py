@@ -1,12 +1,13 @@
 """What the agent knows and decided last, and how it is told to others: the JSON of `/status` and `/cluster`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sitecontrol.leadership import health
 from sitecontrol.leadership.decide import Decision, Lane
 from sitecontrol.leadership.facts import Facts, PgState
+from sitecontrol.quarantine import SetAside
 from sitecontrol.records import Phase, Role
 from sitecontrol.traffic.moving import Progress
 
@@ -24,6 +25,7 @@ class AgentState:
     decisions: dict[Lane, Decision] = field(default_factory=dict)
     fencing_ms: dict[str, float] = field(default_factory=dict)  # step -> when the last fencing reached it
     traffic: Mapping[str, Progress] = field(default_factory=dict)  # adapter -> how far it is
+    set_aside: Callable[[], Sequence[SetAside]] = tuple  # the files of rows that this node alone held
 
     @property
     def serving(self) -> bool:
@@ -128,7 +130,27 @@ class AgentState:
                 {"adapter": name, "state": told.state.value, "reason": told.reason}
                 for name, told in self.traffic.items()
             ],
+            "quarantine": self._quarantine(),
             "bad_records": dict(f.cluster.bad),
+        }
+
+    @property
+    def unsettled(self) -> list[SetAside]:
+        """What waits for an operator."""
+        return [file for file in self.set_aside() if not file.settled]
+
+    def _quarantine(self) -> dict[str, Any]:
+        """An alarm, but nothing that keeps this node from doing its part."""
+        files = self.unsettled
+        rows = sum(file.header.rows for file in files)
+        failed = [file.header.error for file in files if file.header.error is not None]
+        alarm = f"{rows} rows that only this node held are set aside in {len(files)} files"
+        if failed:
+            alarm += f", and more could not be read ({failed[-1]})"
+        return {
+            "files": len(files),
+            "rows": rows,
+            "alarm": f"{alarm}: see `sitectl node quarantine list`" if files else None,
         }
 
     @property

@@ -67,10 +67,14 @@ class OutcomeUnknown(Problem):
         super().__init__(told, Exit.TIMED_OUT)
 
 
-def _request(url: str, *, body: Any, token: str | None, timeout: float, tls: ssl.SSLContext) -> Answer:
-    """Raises NotAsked or NoAnswer. `timeout` is for each step: the connection, then every wait for bytes."""
+def request(url: str, *, body: Any, token: str | None, timeout: float, tls: ssl.SSLContext) -> Answer:
+    """Ask once, by GET, or by POST when there is a body. Raises NotAsked or NoAnswer.
+
+    `timeout` is for each step: the connection, then every wait for bytes.
+    """
     parts = urlsplit(url)
     host = parts.hostname or ""
+    path = f"{parts.path}?{parts.query}" if parts.query else parts.path
     connection = (
         HTTPSConnection(host, parts.port, timeout=timeout, context=tls)
         if parts.scheme == "https"
@@ -84,10 +88,10 @@ def _request(url: str, *, body: Any, token: str | None, timeout: float, tls: ssl
             raise NotAsked(str(error)) from error
         try:
             if body is None:
-                connection.request("GET", parts.path, headers=headers)
+                connection.request("GET", path, headers=headers)
             else:
                 headers["Content-Type"] = "application/json"
-                connection.request("POST", parts.path, json.dumps(body), headers)
+                connection.request("POST", path, json.dumps(body), headers)
             with connection.getresponse() as answer:
                 return Answer(status=answer.status, body=dict(json.load(answer)))
         except (OSError, HTTPException, ValueError, TypeError) as error:
@@ -120,7 +124,7 @@ class Agents:
     def _ask(self, node: Node, path: str, *, body: Any = None, token: str | None = None) -> Answer:
         url = node.agent.rstrip("/") + path
         try:
-            return _request(url, body=body, token=token, timeout=self._timeout, tls=self._tls)
+            return request(url, body=body, token=token, timeout=self._timeout, tls=self._tls)
         except NotAsked as error:
             refused = error.__cause__
             if isinstance(refused, ssl.SSLCertVerificationError):

@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from sitecontrol.cli.agents import Agents, Answer, OutcomeUnknown, Unreachable
+from sitecontrol.cli.quarantine import quarantine
 from sitecontrol.cli.session import Exit, Globals, Problem, leave, with_globals
 from sitecontrol.cli.tables import history_lines, node_lines, status_lines, unheard
 from sitecontrol.records import SWAP_PHASES, Phase
@@ -216,6 +217,9 @@ def history(options: Globals, term: int | None) -> None:
 @click.group()
 def node() -> None:
     """The PostgreSQL nodes."""
+
+
+node.add_command(quarantine)
 
 
 @node.command("list")

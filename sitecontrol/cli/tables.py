@@ -7,6 +7,7 @@ What people and agents said is shown as it is: in the markup of rich, `[/]` woul
 """
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
+
+from sitecontrol.quarantine import SetAside
 
 NOT_HEARD = "its agent is not heard"
 RESUME = "`sitectl resume` lets a node that is in step take the lead"
@@ -229,3 +232,62 @@ def _node_row(row: Mapping[str, Any]) -> list[Text]:
         (row.get("decision") or {}).get("rule", "-"),
     )
     return [Text(str(cell)) for cell in told]
+
+
+def set_aside_lines(files: Sequence[SetAside]) -> RenderableType:
+    """`node quarantine list`."""
+    columns = [Column(title=t, whole=t == "file") for t in ("file", "node", "messages", "rows", "state")]
+    rows = []
+    for file in files:
+        header = file.header
+        state = (
+            "settled" if file.settled else "waits for you" if header.error is None else "could not be read"
+        )
+        cells = (file.name, header.node, str(header.counts.get("message", 0)), str(header.rows), state)
+        rows.append([Text(cell) for cell in cells])
+    failed = [Text(f"{file.name}: {file.header.error}") for file in files if file.header.error is not None]
+    return Group(table_of(columns, rows), *failed)
+
+
+def set_aside_rows(file: SetAside, rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """`node quarantine show`: where it comes from, its messages, and how many other rows there are."""
+    header = file.header
+    lines = [
+        Text(f"{header.node} ({header.site}), {header.at:%Y-%m-%d %H:%M:%S} UTC; {header.leader} leads"),
+        Text(
+            f"timeline {header.timeline} left the leader's ({header.leader_timeline}) at {header.fork_lsn or '?'},"
+            f" and ended at {header.end_lsn or '?'}"
+        ),
+        Text(f"rows: {', '.join(f'{count} {name}' for name, count in header.counts.items()) or 'none'}"),
+    ]
+    if header.error is not None:
+        lines.append(Text(f"it could not be read: {header.error}"))
+    if not header.complete:
+        lines.append(Text("it is not complete"))
+    if header.counts and not header.compared:
+        lines.append(Text("the leader did not tell which of these it has: some may be there"))
+    messages = [row for row in rows if row["table"] == "message"]
+    columns = [Column(title="reference", least=12), Column(title="to", whole=True), Column(title="account"),
+               Column(title="text", least=20), Column(title="withheld")]  # fmt: skip
+    cells = [
+        [Text(str(cell)) for cell in (
+            (row.get("request") or {}).get("reference", "-"), row["row"]["recipient"], row["account"] or "-",
+            row["row"]["body"], row["withheld"] or "-")]
+        for row in messages
+    ]  # fmt: skip
+    return Group(*lines, *([table_of(columns, cells)] if messages else []))
+
+
+def outcome_lines(outcomes: Sequence[Mapping[str, str]]) -> RenderableType:
+    """`node quarantine replay`: each message, and a line that counts them."""
+    columns = [
+        Column(title="reference", least=12),
+        Column(title="to", whole=True),
+        Column(title="verdict", whole=True),
+        Column(title="detail", least=20),
+    ]
+    rows = [[Text(outcome[column.title]) for column in columns] for outcome in outcomes]
+    counts = Counter(outcome["verdict"] for outcome in outcomes)
+    return Group(
+        table_of(columns, rows), Text(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
+    )

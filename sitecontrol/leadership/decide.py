@@ -166,6 +166,11 @@ def _cannot_follow(f: Facts, patience: float) -> bool:
     )
 
 
+def _on_leaders_timeline(f: Facts) -> bool:
+    leader = f.member(_leader_name(f))
+    return leader is not None and f.pg.timeline == leader.record.timeline
+
+
 def _canary_holds_back(f: Facts) -> bool:
     """The leader still writes through to us: it serves without etcd and gets time to take its key up again. While
     replay stands still no canary can be seen; then what arrives has to do.
@@ -452,12 +457,13 @@ POSTGRES: Sequence[Row] = (
     Row(
         "repair-by-rewind",
         "We cannot stream from the leader for a while: rewind to its history.",
-        lambda f: _cannot_follow(f, FOLLOW_PATIENCE) and f.repairs == 0,
+        lambda f: _cannot_follow(f, FOLLOW_PATIENCE) and f.repairs == 0 and not _on_leaders_timeline(f),
         lambda f: Rewind(leader=_leader_name(f)),
     ),
     Row(
         "repair-by-clone",
-        "We cannot stream from the leader even after a rewind: take a fresh copy.",
+        "We cannot stream from the leader, even after a rewind, or on its own timeline, where there is nothing to"
+        " rewind and the WAL that we need is gone: take a fresh copy.",
         lambda f: _cannot_follow(f, FOLLOW_PATIENCE * (1 + f.repairs)),
         lambda f: Clone(leader=_leader_name(f)),
     ),

@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import shutil
 import signal
+import threading
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -11,14 +13,15 @@ import pytest
 
 from replication import position, standbys
 from replication.configuration import Primary, Standby
+from replication.directory import DataDirectory
 from replication.errors import NeedsClone, NodeError
-from replication.node import Node
+from replication.node import Node, NodeSettings
 from replication.polling import until
 from replication.processes import run, working_in
-from replication.session import Target
+from replication.session import SessionLost, Target
 from replication.tools import Tools
 from tests.ports import free_port
-from tests.postgres import Nodes, replication_target, rewind_target
+from tests.postgres import Nodes, replication_target, rewind_target, tools, unprivileged_user
 
 SOON = 20.0
 
@@ -167,9 +170,34 @@ async def test_a_rewind_that_lacks_wal_from_before_the_fork_ends_in_a_clone(node
     await execute(b, "checkpoint")
     with pytest.raises(NeedsClone, match="pg_rewind failed"):
         await a.rewind_from(rewind_target(b), timeline=2)
-    assert a.needs_clone()
+    assert not a.needs_clone()  # nothing was touched: until the copy is whole there is something left
     await a.clone_from(replication_target(b))
     assert not a.needs_clone()
+    await follow(a, b)
+    assert await texts(a) == {"both", "only b"}
+
+
+async def test_a_rewind_that_touched_nothing_because_the_leader_was_lost_is_tried_again(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the leader was gone: a clone would be the longer way, and throws away what can be kept."""
+    a, b = await parted(nodes)
+    async with a.open_privately():
+        pass  # so that it is shut down clean
+    await execute(b, "checkpoint")
+    pg_rewind = Tools.rewind
+
+    async def lost(tools: Tools, *args: Any, **options: Any) -> bool:
+        await b.stop()
+        return await pg_rewind(tools, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tools, "rewind", lost)
+        with pytest.raises(SessionLost):
+            await a.rewind_from(rewind_target(b), timeline=2)
+    assert not a.needs_clone()
+    await b.start(Primary(), cluster_name="b/3")
+    assert await a.rewind_from(rewind_target(b), timeline=2)
     await follow(a, b)
     assert await texts(a) == {"both", "only b"}
 
@@ -195,6 +223,55 @@ async def test_a_rewind_that_was_killed_half_way_is_never_started_and_a_clone_cu
     await again.clone_from(replication_target(b))
     await follow(again, b)
     assert await texts(again) == {"both", "only b"}
+
+
+async def test_a_clone_that_does_not_fit_is_not_begun_and_the_error_tells_how_much_is_missing(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = await parted(nodes)
+    leftover = a.settings.data_dir.with_name("data.new-0000")
+    leftover.mkdir()
+    await a.make_room_for(rewind_target(b))
+    assert not leftover.exists()
+    monkeypatch.setattr(DataDirectory, "free_bytes", lambda _: 5_000_000)
+    with pytest.raises(NodeError, match=r"needs \d\d\d MB beside .*/a/data, and 5 MB are free: make room"):
+        await a.make_room_for(rewind_target(b))
+
+
+async def test_old_data_is_removed_beside_the_event_loop(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be many gigabytes, and nothing else of the agent would happen meanwhile."""
+    a, b = await parted(nodes)
+    rmtree, removed_by = shutil.rmtree, []
+
+    def watched(path: Path, **options: Any) -> None:
+        removed_by.append(threading.current_thread())
+        rmtree(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", watched)
+    a.settings.data_dir.with_name("data.new-0000").mkdir()
+    await a.clone_from(replication_target(b))
+    with pytest.raises(NodeError):
+        await a.clone_from(Target(host="127.0.0.1", port=free_port(), user="x"))
+    assert len(removed_by) == 3  # a leftover, the old data, and what a clone had begun
+    assert threading.main_thread() not in removed_by
+
+
+async def test_a_mount_point_as_data_directory_is_refused_at_once(tmp_path: Path) -> None:
+    """A clone is renamed to where the old data was, and nothing can be renamed to there."""
+    settings = NodeSettings(
+        name="a",
+        binaries=tools(),
+        data_dir=Path("/proc"),
+        config_dir=tmp_path / "etc",
+        socket_dir=Path("/tmp"),  # noqa: S108 (nothing is made)
+        host="127.0.0.1",
+        port=5432,
+        run_as=unprivileged_user(),
+    )
+    with pytest.raises(NodeError, match=r'replication\.data_dir: /proc is a mount point.*"/proc/data"'):
+        Node(settings)
 
 
 async def test_a_node_on_the_leaders_own_timeline_is_cloned_because_pg_rewind_would_not_see_the_fork(

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from sitecontrol.agent.lanes import PAUSE_BEFORE_REPEAT, Lanes
+from replication.errors import NodeError
+from sitecontrol.agent.lanes import LONGEST_PAUSE, PAUSE_BEFORE_REPEAT, Lanes, pause_before_repeat
 from sitecontrol.agent.memory import Memory
 from sitecontrol.agent.monitor import Monitor, Running
 from sitecontrol.agent.row import CONTROL, statements
@@ -14,9 +15,10 @@ from sitecontrol.etcd.api import EtcdUnknown, TxnResult
 from sitecontrol.etcd.memory import Fault, MemoryEtcd
 from sitecontrol.etcd.memory_store import MemoryStore
 from sitecontrol.leadership.decide import Decision, Lane, decide
-from sitecontrol.leadership.effects import Effect, Fence, Join, Leave, Open, Promote
+from sitecontrol.leadership.effects import Clone, Effect, Fence, Join, Leave, Open, Promote, Rewind
+from sitecontrol.leadership.facts import Facts
 from sitecontrol.leadership.transactions import REASONED_FROM, Transaction, Writer
-from sitecontrol.records import Initialize, Phase, Sync
+from sitecontrol.records import Initialize, Phase, Role, Sync
 from sitecontrol.settings import FailoverSettings
 from sitecontrol.view import Entry, Snapshot
 from tests.unit.held_clock import HeldClock
@@ -28,6 +30,7 @@ from tests.unit.leadership_facts import (
     at_columbus,
     cluster,
     entry,
+    member,
     standby,
     swap,
 )
@@ -90,13 +93,42 @@ def test_a_leader_is_absent_from_when_it_was_first_seen_absent():
     assert memory.leader_absent_since is None
 
 
+def leader_has(lsn: int, timeline: int = 1):
+    """The leader's own word of what it has."""
+    word = member(COLUMBUS, role=Role.LEADER, timeline=timeline, received_lsn=lsn)
+    return cluster(members={COLUMBUS: entry(word)})
+
+
 def test_repairs_are_forgotten_only_after_following_well_for_a_while():
-    memory = Memory(repairs=1)
-    memory.look(10.0, cluster(), standby(), DENVER)
-    memory.look(12.0, cluster(), standby(), DENVER)
+    memory, at = Memory(repairs=1), leader_has(1_000)
+    memory.look(10.0, at, standby(), DENVER)
+    memory.look(12.0, at, standby(), DENVER)
     assert memory.repairs == 1
-    memory.look(16.0, cluster(), standby(), DENVER)
+    memory.look(16.0, at, standby(), DENVER)
     assert memory.repairs == 0
+
+
+def test_a_standby_that_says_it_streams_at_each_try_but_does_not_move_does_not_follow():
+    """A walreceiver says so before the leader has refused it, because the WAL that it needs is gone."""
+    memory, ahead = Memory(), leader_has(2_000)
+    for second in range(10):
+        memory.look(10.0 + second, ahead, standby(upstream=second % 2 == 0), DENVER)
+    assert memory.follow_failed_since == 10.0
+
+
+def test_a_standby_follows_when_it_moves_or_has_all_that_the_leader_has_on_its_timeline():
+    memory, ahead = Memory(), leader_has(2_000)
+    memory.look(10.0, ahead, standby(), DENVER)
+    memory.look(10.1, ahead, standby(received_lsn=1_001), DENVER)
+    assert memory.follow_failed_since is None
+    memory.look(12.0, ahead, standby(received_lsn=1_001), DENVER)
+    assert memory.follow_failed_since is None
+    memory.look(12.2, ahead, standby(received_lsn=1_001), DENVER)
+    assert memory.follow_failed_since == 12.2
+    memory.look(12.3, leader_has(1_001), standby(received_lsn=1_001), DENVER)
+    assert memory.follow_failed_since is None
+    memory.look(12.4, leader_has(1_001, timeline=2), standby(received_lsn=1_001), DENVER)
+    assert memory.follow_failed_since == 12.4
 
 
 def test_each_phase_of_a_swap_is_timed_from_when_it_was_first_seen_and_its_end_is_remembered():
@@ -277,3 +309,41 @@ def test_the_control_schema_is_split_into_whole_statements():
     found = statements(CONTROL)
     assert all(statement.rstrip().endswith(";") for statement in found)
     assert sum("create or replace function" in statement for statement in found) == 3
+
+
+def test_a_clone_that_fails_waits_longer_each_time_and_nothing_else_does():
+    """Each try costs the leader a checkpoint."""
+    clone = Clone(leader=COLUMBUS)
+    pauses = [pause_before_repeat(clone, failures) for failures in range(9)]
+    assert pauses == [PAUSE_BEFORE_REPEAT, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, LONGEST_PAUSE, LONGEST_PAUSE]
+    assert {pause_before_repeat(Rewind(leader=COLUMBUS), n) for n in range(9)} == {PAUSE_BEFORE_REPEAT}
+
+
+async def test_a_clone_of_another_leader_is_not_held_back_by_those_that_failed():
+    clock, done, tried = HeldClock(), asyncio.Event(), []
+
+    async def fail(effect: Effect, _: Facts) -> None:
+        tried.append(effect)
+        raise NodeError("no room")
+
+    lanes = Lanes(fail, done.set, clock)
+    first, second = Clone(leader=COLUMBUS), Clone(leader=DENVER)
+    for _ in range(3):
+        lanes.offer(decision(first), at_columbus())
+        await asyncio.sleep(0)
+        await clock.advance(PAUSE_BEFORE_REPEAT)
+        await done.wait()
+        done.clear()
+        await clock.advance(8.0)
+    lanes.offer(decision(first), at_columbus())
+    assert lanes.busy_with(Lane.POSTGRES) == first
+    await asyncio.sleep(0)
+    await clock.advance(PAUSE_BEFORE_REPEAT)
+    await done.wait()
+    await clock.advance(PAUSE_BEFORE_REPEAT)
+    lanes.offer(decision(first), at_columbus())
+    assert lanes.busy_with(Lane.POSTGRES) is None
+    lanes.offer(decision(second), at_columbus())
+    assert lanes.busy_with(Lane.POSTGRES) == second
+    await lanes.stop()
+    assert tried == [first] * 4

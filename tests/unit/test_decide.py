@@ -311,6 +311,12 @@ def test_a_standby_that_cannot_start_is_rewound_and_then_cloned():
     assert effect(replace(facts, repairs=1)) == Clone(leader=COLUMBUS)
 
 
+def test_a_standby_that_lacks_wal_of_the_leaders_own_timeline_is_cloned_without_a_useless_rewind():
+    facts = at_denver(cluster=cluster(sync=entry(sync(COLUMBUS))), follow_failed_since=90.0)
+    assert effect(facts) == Clone(leader=COLUMBUS)
+    assert effect(replace(facts, pg=standby(timeline=2))) == Rewind(leader=COLUMBUS)
+
+
 def test_leftovers_of_a_first_start_that_was_cut_off_are_made_anew_or_cloned_over():
     leftovers = standby(state=PgState.PRIMARY, unfinished=True, system_id="9", open_term=None)
     assert rule(at_columbus(cluster=Snapshot(read_at=1.0), pg=leftovers)) == "bootstrap"
