@@ -20,17 +20,17 @@ from sitecontrol.agent.publisher import Publisher
 from sitecontrol.agent.state import AgentState
 from sitecontrol.clock import Clock
 from sitecontrol.etcd.api import Etcd
+from sitecontrol.leadership.alike import told
 from sitecontrol.leadership.decide import Lane, decide
 from sitecontrol.leadership.facts import Facts
 from sitecontrol.leadership.observed import Watch
 from sitecontrol.leadership.observed import look as look_at_places
+from sitecontrol.leadership.timing import LOOK_EVERY
 from sitecontrol.records import Member
 from sitecontrol.settings import Settings
 from sitecontrol.view import ClusterView
 
 log = structlog.get_logger()
-
-TICK = 0.1  # seconds
 
 
 class Agent:
@@ -59,6 +59,7 @@ class Agent:
         self._memory = memory
         self._wake = wake
         self._health = Watch()
+        self._differences: tuple[str, ...] = ()  # as they were last told
         self._lanes = Lanes(executor.execute, wake.set, clock)
         self._executor = executor
         self._publisher = Publisher(etcd, f"{settings.prefix}members/{node}", self._describe, clock)
@@ -95,7 +96,7 @@ class Agent:
     async def _loop(self) -> None:
         while True:
             try:
-                async with asyncio.timeout(TICK):
+                async with asyncio.timeout(LOOK_EVERY):
                     await self._wake.wait()
             except TimeoutError:
                 pass
@@ -107,6 +108,7 @@ class Agent:
         self._memory.look(self._clock.now(), self._view.snapshot, pg, self._node, self._keeper.lease.id)
         facts = self._look_at_places(self._facts())
         self.state.facts = facts
+        self._tell_of_differences()
         self._executor.fencing.look(is_open=facts.open)
         for lane in Lane:
             decision = decide(lane, facts)
@@ -115,6 +117,15 @@ class Agent:
                 log.debug("rule", lane=lane.value, rule=decision.rule, sentence=decision.sentence)
             self.state.decisions[lane] = decision
             self._lanes.offer(decision, facts)
+
+    def _tell_of_differences(self) -> None:
+        found = self.state.settings_differ
+        if found != self._differences:
+            self._differences = found
+            if found:
+                log.warning(
+                    "settings_differ", differences=list(found), cure="make [failover] alike at all sites"
+                )
 
     def _look_at_places(self, facts: Facts) -> Facts:
         self._health = look_at_places(
@@ -170,6 +181,7 @@ class Agent:
             ready=not state.reasons,
             reasons=tuple(state.reasons),
             version=state.version,
+            failover=told(facts.settings),
             wall=facts.wall,
         )
         return member, facts.lease.id

@@ -36,6 +36,8 @@ class AgentCollector(Collector):
             pg.add_metric([known.value], float(facts.pg.state is known))
         yield pg
         yield from self._lags()
+        yield self._one("hotsite_settings_differ", "Settings of [failover] that are other at another node.",
+                        len(state.settings_differ))  # fmt: skip
         fencing = GaugeMetricFamily(
             "hotsite_fencing_seconds",
             "When the last fencing reached a step, from the end of the last proof that we led.",

@@ -26,13 +26,13 @@ from sitecontrol.agent.fencing import sessions_ended
 from sitecontrol.agent.monitor import Running
 from sitecontrol.clock import Clock
 from sitecontrol.leadership.facts import PgFacts, PgState
+from sitecontrol.leadership.timing import END_POSTGRES
 from sitecontrol.settings import Secrets, Settings, SettingsError
 
 log = structlog.get_logger()
 
 CONNECT_WITHIN = 1.0  # seconds
 START_WITHIN = 30.0
-FENCE_WITHIN = 0.3  # seconds for an immediate stop, before it is killed
 CLONE_WITHIN = 3_600.0
 LOOK_AGAIN = 3.0  # an operator may move a data directory that is at rest
 WAS_PRIMARY = frozenset(
@@ -245,7 +245,7 @@ class OwnPostgres:
         """Immediate stop; whatever is left of its processes is killed. `reached` is told the steps, as in `fencing`."""
         watching = asyncio.create_task(self._watch_sessions(reached), name="sessions-end")
         try:
-            await self._node.stop(StopMode.IMMEDIATE, deadline=FENCE_WITHIN)
+            await self._node.stop(StopMode.IMMEDIATE, deadline=END_POSTGRES)
         except NodeError:
             await self._node.kill()
         finally:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sitecontrol.leadership import health
+from sitecontrol.leadership.alike import differences_from_us
 from sitecontrol.leadership.decide import Decision, Lane
 from sitecontrol.leadership.facts import Facts, PgState
 from sitecontrol.records import Phase, Role
@@ -65,6 +66,11 @@ class AgentState:
             reasons.append("the leader cannot be followed")
         return reasons
 
+    @property
+    def settings_differ(self) -> tuple[str, ...]:
+        """Where other nodes run with other settings of [failover] than we do: an alarm, but no reason to do nothing."""
+        return differences_from_us(self.facts)
+
     def status(self) -> dict[str, Any]:
         """`GET /status` (docs/interfaces.md)."""
         f = self.facts
@@ -112,6 +118,7 @@ class AgentState:
             "reasons": self.reasons,
             "health": self._health(),
             "fencing": {"last_ms": self.fencing_ms},
+            "settings_differ": list(self.settings_differ),
             "bad_records": dict(f.cluster.bad),
         }
 
@@ -149,6 +156,7 @@ class AgentState:
                 if (window := f.maintenance(site)) is not None
             ],
             "health": self._health(),
+            "settings_differ": list(self.settings_differ),
             "told_by": f.node,
             "decision": self._decision(Lane.POSTGRES),
             "etcd_reached": f.etcd_here,
