@@ -64,9 +64,6 @@ async def run_agent(settings: Settings) -> None:
         settings.security
     )  # a file that cannot be used is refused here, not when it is first needed
     configure(f"agent {settings.site.node}")
-    for finding in prove(seconds_of_place(settings)):
-        if not finding.holds:
-            log.warning("promise_not_kept", why=complaint(finding))
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -157,6 +154,9 @@ async def _run(
     try:
         await _listen(runner, listen, tls_context(settings))
         log.info("agent_started", node=node, listen=listen)
+        for finding in prove(seconds_of_place(settings)):
+            if not finding.holds:
+                log.warning("promise_not_kept", why=complaint(finding))
         await _until_stopped(agent, stop)
     finally:
         await runner.cleanup()
