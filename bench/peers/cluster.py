@@ -46,7 +46,7 @@ class Node:
     api: int
     home: Path
     config: Path
-    process: subprocess.Popen[bytes] | None = None
+    process: subprocess.Popen[Any] | None = None
 
     @property
     def postmaster(self) -> psutil.Process | None:

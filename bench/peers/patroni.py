@@ -17,6 +17,7 @@ from pathlib import Path
 import asyncpg
 import click
 import psutil
+from asyncpg.connect_utils import SessionAttribute
 
 from bench.peers.cluster import SHORTEST, Cluster, running_cluster
 
@@ -63,7 +64,7 @@ class Writer:
             port=self.ports,
             user="superuser",
             database="postgres",
-            target_session_attrs="read-write",
+            target_session_attrs=SessionAttribute.read_write,
             timeout=ATTEMPT,
         )
 

@@ -105,7 +105,10 @@ class Agent:
 
     def look_and_decide(self) -> None:
         pg = self._monitor.facts
+        led = self._memory.leader_absent_since is None
         self._memory.look(self._clock.now(), self._view.snapshot, pg, self._node, self._keeper.lease.id)
+        if led and self._memory.leader_absent_since is not None:
+            log.info("nobody_leads")
         facts = self._look_at_places(self._facts())
         self.state.facts = facts
         self._tell_of_differences()
