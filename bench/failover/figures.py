@@ -8,8 +8,6 @@ from pydantic import BaseModel, ConfigDict
 from bench.peers.patroni import Run as PeerRun
 from sitecontrol.drills.outcome import Outcome
 
-SWAP_STEPS = ("held", "flushed", "handed", "promoted", "opened")
-
 
 class DrillFigures(BaseModel):
     """What is kept of one run of a drill; durations in seconds unless the name says otherwise."""

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bench.failover.figures import SWAP_STEPS, DrillFigures, Figures
+from bench.failover.figures import DrillFigures, Figures
 from bench.failover.phases import PHASES
 
 HEAD = """# How long failures take
@@ -16,18 +16,18 @@ through both sites of a lab: two sites and a witness on one machine, {wan_ms:g} 
 $ make failover-report
 ```
 
-on {machine}, {when}. A run that did not hold everything is counted and named. Durations in seconds, unless it says
-milliseconds; *n* is the number of runs.
+on {machine}, {when}. A run that did not hold everything is counted and named. Durations in
+seconds, unless it says milliseconds; *n* is the number of runs.
 """
 
 
 PHASES_HEAD = """## Where a failover's time goes
 *Detection*: until the agent that takes over sees that nobody leads (the lease has run out). *Election*: until its claim
 is written. *Promotion*: until its PostgreSQL takes writes. *Reopening*: until dispatchers are let in. *First answer*:
-until a client has the acknowledgement of a text that it first sent after the fault.
+until the client that waited longest has an acknowledgement.
 """
 SWAPS_HEAD = """## Where a planned swap's time goes
-Milliseconds from one noted phase to the next; requests are held from `held` to `opened`.
+Milliseconds, by the swap's entry in the history; requests are held from `held` to `opened`.
 """
 FENCING_HEAD = """## Fencing
 Milliseconds from the end of the last proof of leadership until the isolated leader reached each step, by its own
@@ -61,6 +61,11 @@ PROMISES = (
     Promise(drill="standby-loss", what="standby site lost", must="1", most=1.0, stretch="none"),
     Promise(drill="etcd-quorum-loss", what="etcd lost, and returning", must="1", most=1.0, stretch="none"),
 )  # fmt: skip
+# What lies between two writes to etcd, and the steps that are noted with the second of them.
+SWAP_PARTS = {
+    "drained, shut down, handed over": ("flushed", "handed"),
+    "promoted, opened": ("promoted", "opened"),
+}
 FENCING = ("decided", "locked_out", "connections_ended", "postgres_ended")
 
 
@@ -145,13 +150,13 @@ def _swaps(figures: Figures) -> Iterator[str]:
     if not swaps:
         return
     yield SWAPS_HEAD
-    yield f"| n | {' | '.join(f'to {step}' for step in SWAP_STEPS[1:])} | held to opened |"
-    yield f"|---:|{'---|' * len(SWAP_STEPS)}"
-    cells = [
-        _spread([float(swap[step]) for swap in swaps if step in swap], digits=0) for step in SWAP_STEPS[1:]
+    yield f"| n | {' | '.join(SWAP_PARTS)} | held to opened |"
+    yield f"|---:|{'---|' * (len(SWAP_PARTS) + 1)}"
+    parts = [
+        [float(sum(swap.get(step, 0) for step in steps)) for swap in swaps] for steps in SWAP_PARTS.values()
     ]
-    whole = [float(sum(swap.get(step, 0) for step in SWAP_STEPS[1:])) for swap in swaps]
-    yield f"| {len(swaps)} | {' | '.join(cells)} | {_spread(whole, digits=0)} |"
+    whole = [sum(each) for each in zip(*parts, strict=True)]
+    yield f"| {len(swaps)} | {' | '.join(_spread(part, digits=0) for part in (*parts, whole))} |"
     yield ""
 
 

@@ -6,7 +6,7 @@ A failover is the way from the fault to the moment when dispatchers are let in a
 - *election*: until its claim is written,
 - *promotion*: until its PostgreSQL takes writes,
 - *reopening*: until it has written the row that lets dispatchers in,
-- *first answer*: until a client has an acknowledgement of a text that it first sent after the fault.
+- *first answer*: until the client that waited longest has an acknowledgement.
 """
 
 import json
@@ -62,9 +62,11 @@ def read_noted(logs: Mapping[str, Path]) -> list[Noted]:
 
 
 def phases(
-    events: Sequence[Noted], *, fault_at: datetime, until: datetime | None, first_answer_s: float | None
+    events: Sequence[Noted], *, fault_at: datetime, until: datetime | None, answered_s: float
 ) -> dict[str, float]:
-    """Seconds of each phase of the first failover after the fault; empty when nobody took the lead over."""
+    """Seconds of each phase of the first failover after the fault; empty when nobody took the lead over. `answered_s`:
+    when the longest pause ended, from the fault on.
+    """
     after = [one for one in events if one.at >= fault_at and (until is None or one.at <= until)]
     opened = next((one for one in after if one.event == OPENED), None)
     if opened is None:
@@ -80,6 +82,5 @@ def phases(
         if at is not None:
             found[phase] = round((at - before).total_seconds(), 3)
             before = at
-    if first_answer_s is not None:
-        found[FIRST_ANSWER] = round(first_answer_s - (opened.at - fault_at).total_seconds(), 3)
+    found[FIRST_ANSWER] = round(answered_s - (opened.at - fault_at).total_seconds(), 3)
     return found

@@ -100,7 +100,7 @@ class Cluster:
             node.config.write_text(json.dumps(self._settings(node)))  # JSON is YAML
             self.nodes.append(node)
             self.run(node)
-            await self.until(f"{node.name} runs", self._runs(node))
+            await self.until(f"{node.name} runs", self.told_by(node, "/health"))
         await self.until("the standby is synchronous", self.is_whole)
 
     def run(self, node: Node) -> None:
@@ -196,21 +196,24 @@ class Cluster:
 
     # -- what is known of it
 
-    async def members(self) -> list[Json]:
-        for node in self.nodes:
-            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-                async with self.session.get(f"http://127.0.0.1:{node.api}/cluster") as answer:
-                    return list((await answer.json())["members"])
-        return []
+    async def says(self, node: Node, path: str) -> bool:
+        """What a node says of itself (`/primary`, `/sync`); of the others it knows only what was so a loop ago."""
+        try:
+            async with self.session.get(f"http://127.0.0.1:{node.api}{path}") as answer:
+                return answer.status == 200
+        except (aiohttp.ClientError, TimeoutError):
+            return False
 
     async def is_whole(self) -> bool:
-        """A leader, and a synchronous standby that streams."""
-        seen = {(member["role"], member["state"]) for member in await self.members()}
-        return {("leader", "running"), ("sync_standby", "streaming")} <= seen
+        """One leader, and a synchronous standby that streams."""
+        primaries = [node for node in self.nodes if await self.says(node, "/primary")]
+        return len(primaries) == 1 and any([await self.says(node, "/sync") for node in self.nodes])
 
     async def leader(self) -> Node:
-        names = {member["name"] for member in await self.members() if member["role"] == "leader"}
-        return next(node for node in self.nodes if node.name in names)
+        found = [node for node in self.nodes if await self.says(node, "/primary")]
+        if len(found) != 1:
+            raise BenchError(f"Patroni has {len(found)} leaders")
+        return found[0]
 
     async def switchover(self) -> None:
         """As an operator asks for it; returns when it is over."""
@@ -222,14 +225,9 @@ class Cluster:
             if answer.status != 200:
                 raise BenchError(f"Patroni refused the switchover: {await answer.text()}")
 
-    def _runs(self, node: Node) -> Callable[[], Awaitable[bool]]:
-        async def holds() -> bool:
-            return any(
-                member["name"] == node.name and member["state"] in ("running", "streaming")
-                for member in await self.members()
-            )
-
-        return holds
+    def told_by(self, node: Node, path: str) -> Callable[[], Awaitable[bool]]:
+        """For `until`: that the node says so."""
+        return lambda: self.says(node, path)
 
     async def until(self, fact: str, holds: Callable[[], Awaitable[bool]], within: float = UP_WITHIN) -> None:
         deadline = time.monotonic() + within

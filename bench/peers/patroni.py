@@ -86,11 +86,8 @@ async def lose_node(cluster: Cluster) -> None:
     lost = await cluster.leader()
     cluster.kill(lost)
 
-    async def other_leads() -> bool:
-        return any(m["role"] == "leader" and m["name"] != lost.name and m["state"] == "running"
-                   for m in await cluster.members())  # fmt: skip
-
-    await cluster.until("the other node leads", other_leads, WHOLE_WITHIN)
+    (other,) = (node for node in cluster.nodes if node is not lost)
+    await cluster.until("the other node leads", cluster.told_by(other, "/primary"), WHOLE_WITHIN)
     await asyncio.sleep(1)
     cluster.run(lost)
 

@@ -29,7 +29,7 @@ LOST = [
 
 
 def found(events: list[Noted], **change: object) -> dict[str, float]:
-    asked: dict[str, object] = {"fault_at": FAULT, "until": None, "first_answer_s": 2.5} | change
+    asked: dict[str, object] = {"fault_at": FAULT, "until": None, "answered_s": 2.5} | change
     return phases(events, **asked)  # type: ignore[arg-type] # each test changes one
 
 
