@@ -6,8 +6,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 SEEDS  ?= 10000
+ROUNDS ?= 20
 
-.PHONY: help setup demo lab test check sim bench lock clean
+.PHONY: help setup demo lab test check sim bench failover-report lock clean
 
 help:
 	@echo "make demo    both sites on this machine, real traffic, one site killed, nothing lost"
@@ -16,6 +17,7 @@ help:
 	@echo "make check   lint and types only"
 	@echo "make sim     the failover in simulation, SEEDS=10000 schedules of faults"
 	@echo "make bench   how fast it is, as ratios within one run"
+	@echo "make failover-report    how long failures take, over ROUNDS=20 of drills, beside Patroni (80 minutes)"
 	@echo "make lock    write requirements.lock anew from pyproject.toml"
 	@echo "make clean   end the labs of this folder, and remove what was made: .venv, labs, caches"
 
@@ -54,6 +56,9 @@ sim: setup
 
 bench: setup
 	$(BIN)/python -m bench
+
+failover-report: setup
+	$(BIN)/python -m bench.failover --repeat $(ROUNDS)
 
 lock:
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv

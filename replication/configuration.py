@@ -5,6 +5,7 @@ Nothing of it lies inside the data directory, where `pg_basebackup` and `pg_rewi
 reload: whom to wait for (a primary), whom to follow (a standby).
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -129,6 +130,21 @@ def check_parameters(parameters: Mapping[str, Value]) -> None:
             raise NodeError(f"replication.parameters: {name} is always {_text(SETTINGS[name])}: remove it")
         if name in OURS or name.startswith(("recovery_target", "archive_")):
             raise NodeError(f"replication.parameters: {name} is set by the node itself: remove it")
+
+
+UNITS = {"": 0.001, "us": 1e-6, "ms": 0.001, "s": 1.0, "min": 60.0, "h": 3_600.0, "d": 86_400.0}
+
+
+def wal_sender_timeout(parameters: Mapping[str, Value]) -> float:
+    """Seconds that a clean shutdown may wait for one hung receiver; infinity when that is switched off."""
+    value = parameters.get("wal_sender_timeout", DEFAULTS["wal_sender_timeout"])
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(value))
+    if found is None or found[2] not in UNITS:
+        raise NodeError(
+            f"replication.parameters: wal_sender_timeout = {value!r} is no time; for example: "
+            + repr(DEFAULTS["wal_sender_timeout"])
+        )
+    return float(found[1]) * UNITS[found[2]] or math.inf
 
 
 def postgresql_conf(

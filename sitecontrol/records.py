@@ -15,6 +15,8 @@ MAX_RECORD_BYTES = 64_000
 
 Lsn = Annotated[int, Field(ge=0)]
 Text = Annotated[str, StringConstraints(max_length=500)]
+ShortText = Annotated[str, StringConstraints(max_length=40)]
+SettingName = Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,40}$")]
 Identity = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
@@ -102,6 +104,8 @@ class Member(Record):
     ready: bool = False  # could take over now
     reasons: tuple[Text, ...] = ()  # why not
     version: Text = ""
+    # Its settings of [failover], by name; versions before these were told leave them out.
+    failover: Annotated[dict[SettingName, float | ShortText], Field(max_length=64)] | None = None
     wall: AwareDatetime
 
 

@@ -25,6 +25,7 @@ from pydantic import (
     model_validator,
 )
 
+from sitecontrol.profiles import DEFAULTS, Profile
 from sitecontrol.settings_errors import Misfit, explain
 from sitecontrol.settings_forms import Form
 
@@ -204,24 +205,39 @@ class ReplicationSettings(Section):
     parameters: dict[str, str | int | float | bool] = {}  # further postgresql.conf settings
 
 
-class FailoverSettings(Section):
-    """Durations in seconds. The timing proof in `leadership.timing` refuses unsafe combinations."""
+def _by_profile(setting: str) -> Any:
+    """The default that the profile has; of a profile that is refused, the lab's."""
+    duration = DEFAULTS[setting]
+    return Field(default_factory=lambda read: duration.of(read.get("profile", Profile.LAB)))
 
-    lease_ttl: Annotated[int, Field(ge=2, le=60)] = 2
-    renew_every: Seconds = 0.5
-    lease_margin: Seconds = 0.5  # act this long before the lease can have run out
-    canary_every: Seconds = 0.25
-    canary_max_age: Seconds = 1.0
-    canary_wait: Seconds = 10.0  # a standby that sees a fresh canary holds back this long
-    restart_within: Seconds = 1.0
-    swap_prepare_within: Seconds = 60.0  # for a swap's checks and checkpoint, before anything is held
-    swap_deadline: Seconds = 5.0  # while requests are held: handed over by then, or rolled back
-    swap_follow_within: Seconds = 60.0  # for the old leader to follow; the swap then ends without it
-    drain_within: Seconds = 0.1  # how long a swap waits for the answers of the carriers' windows
-    # -- swaps that health asks for (leadership.health); the same at both sites
-    unfit_for: Annotated[float, Field(ge=1, le=3_600)] = 10.0  # the places must agree so long without a break
-    swap_cool_down: Seconds = 300.0  # after one of health's swaps, or a try, before it asks again
+
+class FailoverSettings(Section):
+    """Durations in seconds: what the file leaves out is as the profile has it. `leadership.timing` proves that they
+    fit together; `profiles` says what each is for.
+    """
+
+    profile: Profile = Profile.LAB  # first: the defaults below are taken from it
+    round_trip: Annotated[float, Field(gt=0, le=10)] = _by_profile("round_trip")
+    lease_ttl: Annotated[int, Field(ge=2, le=60)] = _by_profile("lease_ttl")
+    renew_every: Seconds = _by_profile("renew_every")
+    lease_margin: Seconds = _by_profile("lease_margin")
+    canary_every: Seconds = _by_profile("canary_every")
+    canary_max_age: Seconds = _by_profile("canary_max_age")
+    canary_wait: Seconds = _by_profile("canary_wait")
+    restart_within: Seconds = _by_profile("restart_within")
+    swap_prepare_within: Seconds = _by_profile("swap_prepare_within")
+    swap_deadline: Seconds = _by_profile("swap_deadline")
+    swap_follow_within: Seconds = _by_profile("swap_follow_within")
+    drain_within: Seconds = _by_profile("drain_within")
+    # -- swaps that health asks for (leadership.health)
+    unfit_for: Annotated[float, Field(ge=1, le=3_600)] = _by_profile("unfit_for")
+    swap_cool_down: Seconds = _by_profile("swap_cool_down")
     max_swaps_per_hour: Annotated[int, Field(ge=0, le=60)] = 2  # 0: health never moves production
+
+    @property
+    def etcd_silence(self) -> float:
+        """Seconds after its last word from which on etcd counts as silent."""
+        return max(2 * self.renew_every, 1.0)
 
 
 class Durability(StrEnum):
@@ -283,6 +299,11 @@ class Carrier(Section):
     reconnect_max: Seconds = 30.0
     long_text: Literal["udh", "payload"] = "udh"
     price: Price | None = None
+
+    @property
+    def silent_for(self) -> float:
+        """Seconds after which a link that answers nothing is cut; until then the first copy of a text may arrive."""
+        return 2 * self.response_timeout
 
 
 class HealthSettings(Section):
@@ -413,13 +434,12 @@ class Settings(Section):
             )
         self._check_traffic()
         for carrier in self.carrier:
-            # A link that answers nothing is cut after twice its response_timeout; until then the first copy may arrive.
-            silent_for = 2 * carrier.response_timeout
-            if self.dispatcher.doubt_grace <= silent_for:
+            if self.dispatcher.doubt_grace <= carrier.silent_for:
                 raise Misfit(
                     ("dispatcher", "doubt_grace"),
-                    f"must be more than twice the response_timeout of carrier {carrier.name!r}, {silent_for:g} s:"
-                    " so long its link may still bring the first copy of a text that is sent again",
+                    f"must be more than twice the response_timeout of carrier {carrier.name!r},"
+                    f" {carrier.silent_for:g} s: so long its link may still bring the first copy of a text that is sent"
+                    " again",
                 )
         return self
 

@@ -78,7 +78,11 @@ def _value(data: Any, path: Path) -> Any:
 
 
 def _follows_from_another(details: ErrorDetails) -> bool:
-    """A list counts only its elements without a mistake, and then complains of being too short."""
+    """A list counts only its elements without a mistake, and then complains of being too short; a default that depends
+    on other settings is not made when one of them is wrong.
+    """
+    if details["type"] == "default_factory_not_called":
+        return True
     return details["type"] == "too_short" and len(details["input"]) >= details["ctx"]["min_length"]
 
 

@@ -77,14 +77,18 @@ def _below(kind: Kind, step: str | int) -> Kind | None:
         field = kind.base.model_fields.get(step)
         if field is None:
             return None
-        default = None if field.default is PydanticUndefined else field.default
-        return kind_of(field.annotation, tuple(_spread(tuple(field.metadata))), default)
+        return kind_of(field.annotation, tuple(_spread(tuple(field.metadata))), _default(field))
     origin, arguments = get_origin(kind.base), get_args(kind.base)
     if origin is tuple and isinstance(step, int):
         return kind_of(arguments[0])
     if origin is dict and isinstance(step, str):
         return kind_of(arguments[1])
     return None
+
+
+def _default(field: FieldInfo) -> Any:
+    default = field.get_default(call_default_factory=True, validated_data={})
+    return None if default is PydanticUndefined else default
 
 
 def is_section(kind: Kind) -> bool:

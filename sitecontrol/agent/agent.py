@@ -21,10 +21,12 @@ from sitecontrol.agent.publisher import Publisher
 from sitecontrol.agent.state import AgentState
 from sitecontrol.clock import Clock
 from sitecontrol.etcd.api import Etcd
+from sitecontrol.leadership.alike import told
 from sitecontrol.leadership.decide import Lane, decide
 from sitecontrol.leadership.facts import Facts
 from sitecontrol.leadership.observed import Watch
 from sitecontrol.leadership.observed import look as look_at_places
+from sitecontrol.leadership.timing import LOOK_EVERY
 from sitecontrol.records import Member
 from sitecontrol.settings import Settings
 from sitecontrol.traffic.api import Move
@@ -32,8 +34,6 @@ from sitecontrol.traffic.mover import Mover
 from sitecontrol.view import ClusterView
 
 log = structlog.get_logger()
-
-TICK = 0.1  # seconds
 
 
 class Agent:
@@ -64,6 +64,7 @@ class Agent:
         self._mover = mover
         self._wake = wake
         self._health = Watch()
+        self._differences: tuple[str, ...] = ()  # as they were last told
         self._lanes = Lanes(executor.execute, wake.set, clock)
         self._executor = executor
         self._publisher = Publisher(etcd, f"{settings.prefix}members/{node}", self._describe, clock)
@@ -103,7 +104,7 @@ class Agent:
     async def _loop(self) -> None:
         while True:
             try:
-                async with asyncio.timeout(TICK):
+                async with asyncio.timeout(LOOK_EVERY):
                     await self._wake.wait()
             except TimeoutError:
                 pass
@@ -112,9 +113,13 @@ class Agent:
 
     def look_and_decide(self) -> None:
         pg = self._monitor.facts
+        led = self._memory.leader_absent_since is None
         self._memory.look(self._clock.now(), self._view.snapshot, pg, self._node, self._keeper.lease.id)
+        if led and self._memory.leader_absent_since is not None:
+            log.info("nobody_leads")
         facts = self._look_at_places(self._facts())
         self.state.facts = facts
+        self._tell_of_differences()
         self._executor.fencing.look(is_open=facts.open)
         for lane in Lane:
             decision = decide(lane, facts)
@@ -129,6 +134,15 @@ class Agent:
         began = facts.cluster.history.get(f"{facts.term:010d}")
         reason = f"{began.record.kind}: {began.record.reason}" if began else ""
         return Move(site=facts.site, term=facts.term, reason=reason.removesuffix(": "))
+
+    def _tell_of_differences(self) -> None:
+        found = self.state.settings_differ
+        if found != self._differences:
+            self._differences = found
+            if found:
+                log.warning(
+                    "settings_differ", differences=list(found), cure="make [failover] alike at all sites"
+                )
 
     def _look_at_places(self, facts: Facts) -> Facts:
         self._health = look_at_places(
@@ -184,6 +198,7 @@ class Agent:
             ready=not state.reasons,
             reasons=tuple(state.reasons),
             version=state.version,
+            failover=told(facts.settings),
             wall=facts.wall,
         )
         return member, facts.lease.id

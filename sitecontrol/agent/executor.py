@@ -207,6 +207,7 @@ class Executor:
     async def _promote(self, _: Promote, facts: Facts) -> None:
         await self._postgres.promote()
         await self._look()
+        log.info("promoted", term=facts.term)
 
     async def _start_standby(self, effect: StartStandby, facts: Facts) -> None:
         await self._postgres.start_standby(None if effect.leader == facts.node else effect.leader)

@@ -14,11 +14,10 @@ import structlog
 from sitecontrol.clock import Clock
 from sitecontrol.etcd.api import Etcd, EtcdError
 from sitecontrol.leadership.facts import LeaseFacts
+from sitecontrol.leadership.timing import RETRY_AFTER
 from sitecontrol.settings import FailoverSettings
 
 log = structlog.get_logger()
-
-RETRY_AFTER = 0.1  # seconds
 
 
 class Keeper:

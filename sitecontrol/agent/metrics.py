@@ -43,6 +43,8 @@ class AgentCollector(Collector):
         yield pg
         yield from self._lags()
         yield self._traffic()
+        yield self._one("hotsite_settings_differ", "Settings of [failover] that are other at another node.",
+                        len(state.settings_differ))  # fmt: skip
         fencing = GaugeMetricFamily(
             "hotsite_fencing_seconds",
             "When the last fencing reached a step, from the end of the last proof that we led.",

@@ -28,13 +28,13 @@ from sitecontrol.agent.monitor import Running
 from sitecontrol.agent.setting_aside import Leading, SettingAside
 from sitecontrol.clock import Clock
 from sitecontrol.leadership.facts import PgFacts, PgState
+from sitecontrol.leadership.timing import END_POSTGRES
 from sitecontrol.settings import Secrets, Settings, SettingsError
 
 log = structlog.get_logger()
 
 CONNECT_WITHIN = 1.0  # seconds
 START_WITHIN = 30.0
-FENCE_WITHIN = 0.3  # seconds for an immediate stop, before it is killed
 DOOMED_AFTER = 1.0  # seconds that a killed process may take to go, before a dead disk is the explanation
 CLONE_WITHIN = 3_600.0
 LOOK_AGAIN = 3.0  # an operator may move a data directory that is at rest
@@ -257,7 +257,7 @@ class OwnPostgres:
         """
         watching = asyncio.create_task(self._watch_sessions(reached), name="sessions-end")
         try:
-            await self._node.stop(StopMode.IMMEDIATE, deadline=FENCE_WITHIN)
+            await self._node.stop(StopMode.IMMEDIATE, deadline=END_POSTGRES)
         except NodeError:
             await self._node.kill(doomed_after=DOOMED_AFTER)
         finally:

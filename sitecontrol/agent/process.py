@@ -27,7 +27,8 @@ from sitecontrol.agent.row import Row
 from sitecontrol.agent.steps import Steps
 from sitecontrol.clock import SystemClock
 from sitecontrol.etcd.connect import connect
-from sitecontrol.leadership.timing import check as check_timing
+from sitecontrol.leadership.proof import check, complaint, prove
+from sitecontrol.leadership.timing import seconds_of_place
 from sitecontrol.logging import configure
 from sitecontrol.settings import Environment, Secrets, Settings, SettingsError
 from sitecontrol.tls import client_context, server_context
@@ -60,7 +61,7 @@ async def run_agent(settings: Settings) -> None:
     """Run until told to stop. Raises SettingsError when the settings cannot work on this machine."""
     if settings.replication is None or settings.agent is None or settings.site.node is None:
         raise SettingsError("an agent needs site.node, [replication] and [agent]; the witness runs no agent")
-    check_timing(settings.failover)
+    check(seconds_of_place(settings))
     client_context(
         settings.security
     )  # a file that cannot be used is refused here, not when it is first needed
@@ -157,6 +158,9 @@ async def _run(
     try:
         await _listen(runner, listen, tls_context(settings))
         log.info("agent_started", node=node, listen=listen)
+        for finding in prove(seconds_of_place(settings)):
+            if not finding.holds:
+                log.warning("promise_not_kept", why=complaint(finding))
         await _until_stopped(agent, stop)
     finally:
         await runner.cleanup()

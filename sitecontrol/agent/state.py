@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sitecontrol.leadership import health
+from sitecontrol.leadership.alike import differences_from_us
 from sitecontrol.leadership.decide import Decision, Lane
 from sitecontrol.leadership.facts import Facts, PgState
 from sitecontrol.quarantine import SetAside
@@ -79,6 +80,11 @@ class AgentState:
             reasons.append("the leader cannot be followed")
         return reasons
 
+    @property
+    def settings_differ(self) -> tuple[str, ...]:
+        """Where other nodes run with other settings of [failover] than we do: an alarm, but no reason to do nothing."""
+        return differences_from_us(self.facts)
+
     def status(self) -> dict[str, Any]:
         """`GET /status` (docs/interfaces.md)."""
         f = self.facts
@@ -131,6 +137,7 @@ class AgentState:
                 for name, told in self.traffic.items()
             ],
             "quarantine": self._quarantine(),
+            "settings_differ": list(self.settings_differ),
             "bad_records": dict(f.cluster.bad),
         }
 
@@ -187,6 +194,7 @@ class AgentState:
                 if (window := f.maintenance(site)) is not None
             ],
             "health": self._health(),
+            "settings_differ": list(self.settings_differ),
             "told_by": f.node,
             "decision": self._decision(Lane.POSTGRES),
             "etcd_reached": f.etcd_here,

@@ -1,16 +1,22 @@
 """The command tree of `sitectl`."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import click
+from rich.text import Text
 
 from sitecontrol.cli import cluster
 from sitecontrol.cli.maintenance import maintenance
 from sitecontrol.cli.session import Exit, Globals, Problem, global_options, with_globals
+from sitecontrol.cli.timings import timing_lines, timings
 from sitecontrol.cli.traffic import traffic
 from sitecontrol.drills.cli import drill
 from sitecontrol.lab.cli import demo, lab
 from sitecontrol.lab.lab_file import is_lab_file, read_lab_file
+from sitecontrol.leadership.proof import Finding, complaint, complaints, prove
+from sitecontrol.leadership.timing import seconds_of_place
 from sitecontrol.settings import SettingsError, load
 
 
@@ -34,21 +40,44 @@ def config() -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @with_globals
 def config_check(options: Globals, file: Path) -> None:
-    """Read the settings of a place, or of a lab, and explain every mistake with its line."""
-    site: str | None = None
+    """Read the settings of a place, or of a lab, and explain every mistake with its line.
+
+    Then show how its durations fit together: each inequality with its sum, and the seconds that are left. Settings with
+    which two nodes could lead at once, or a setting could not do what it is for, are refused.
+    """
     try:
-        if is_lab_file(file):
-            read_lab_file(file)
-        else:
-            site = load(file).site.name
+        site, findings = _read(file)
     except SettingsError as error:
-        if options.as_json:
-            options.emit({"ok": False, "errors": str(error).splitlines()})
-        raise Problem(str(error), Exit.USAGE) from error
+        _refuse(options, str(error), ())
+    refused = complaints(findings)
+    if refused:
+        _refuse(options, "\n".join(f"{file}: {line}" for line in refused), findings)
     if options.as_json:
-        options.emit({"file": str(file), "site": site, "ok": True})
-    else:
-        options.console.print(f"{file}: in order, for {site or 'a lab'}")
+        options.emit({"file": str(file), "site": site, "ok": True, "timings": timings(findings)})
+        return
+    if findings:
+        options.console.print(timing_lines(findings))
+    for finding in findings:
+        if not finding.holds:
+            options.console.print(Text(f"a promise is not kept: {complaint(finding)}"))
+    options.console.print(f"{file}: in order, for {site or 'a lab'}")
+
+
+def _read(file: Path) -> tuple[str | None, Sequence[Finding]]:
+    """The site that the file is for, and how its durations fit together; a witness decides nothing."""
+    if is_lab_file(file):
+        return None, prove(read_lab_file(file).seconds())
+    settings = load(file)
+    return settings.site.name, prove(seconds_of_place(settings)) if settings.agent else ()
+
+
+def _refuse(options: Globals, why: str, findings: Sequence[Finding]) -> NoReturn:
+    if options.as_json:
+        told = {"timings": timings(findings)} if findings else {}
+        options.emit({"ok": False, "errors": why.splitlines(), **told})
+    elif findings:
+        options.console.print(timing_lines(findings))
+    raise Problem(why, Exit.USAGE)
 
 
 for command in (cluster.status, cluster.swap, cluster.pause, cluster.resume, cluster.history, cluster.node):

@@ -110,6 +110,7 @@ def status_lines(cluster: Mapping[str, Any], configured: Mapping[str, str] | Non
             row = _member_row(members[node], leads=leads, stands=stands)
             lines += [Text(f"{node}: {reason}") for reason in members[node].get("reasons", [])]
         rows.append([Text(node), *(cell if isinstance(cell, Text) else Text(cell) for cell in row)])
+    lines += [Text(f"settings differ: {said}", "yellow") for said in cluster.get("settings_differ", [])]
     decision = cluster.get("decision")
     if decision:
         lines.append(Text(f"{cluster.get('told_by')}: {decision['sentence']}", "dim"))

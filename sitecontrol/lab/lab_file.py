@@ -18,7 +18,8 @@ from sitecontrol.lab.ports import (
     MAX_CARRIERS,
     MAX_DISPATCHERS,
 )
-from sitecontrol.leadership.timing import check as check_timing
+from sitecontrol.leadership.proof import complaints, prove
+from sitecontrol.leadership.timing import DEFAULT_CALL_TIMEOUT, seconds_of
 from sitecontrol.settings import (
     Address,
     DispatcherSettings,
@@ -65,6 +66,10 @@ class LabFile(Section):
             wanted["carriers"] = tuple(_carrier(carrier) for carrier in self.carrier)
         return wanted
 
+    def seconds(self) -> dict[str, float]:
+        """The durations that both sites would have."""
+        return seconds_of(self.failover, self.dispatcher, call_timeout=DEFAULT_CALL_TIMEOUT)
+
 
 def _carrier(carrier: LabCarrier) -> ExternalCarrier:
     host, _, port = carrier.address.rpartition(":")
@@ -83,10 +88,15 @@ def read_lab_file(path: Path) -> LabFile:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise SettingsError(f"{path}: carrier: two are called {twice!r}; give each a name of its own")
-    try:
-        check_timing(found.failover)
-    except SettingsError as error:
-        raise SettingsError(f"{path}: {error}") from error
+    round_trip = found.failover.round_trip
+    if found.lab.wan_ms > round_trip * 1_000:
+        raise SettingsError(
+            f"{path}: lab.wan_ms = {found.lab.wan_ms:g}: [failover] is made for a round trip of at most"
+            f" {round_trip * 1_000:g} ms; use that, or a profile or a failover.round_trip for this line"
+        )
+    refused = complaints(prove(found.seconds()))
+    if refused:
+        raise SettingsError("\n".join(f"{path}: {line}" for line in refused))
     return found
 
 

@@ -74,7 +74,7 @@ class LabOptions(BaseModel):
     restart: bool = True
     simulator: SimulatorOptions = SimulatorOptions()
     # What was set for both sites, in the sections of these names; checked where it was read (`lab_file`).
-    failover: dict[str, int | float] = {}
+    failover: dict[str, int | float | str] = {}
     dispatcher: dict[str, Any] = {}
 
 

@@ -170,18 +170,14 @@ class Facts:
     def etcd_here(self) -> bool:
         """Etcd spoke to us within the last renewal periods."""
         heard = self.etcd_heard_at
-        return heard is not None and self.now - heard <= self._etcd_silence
-
-    @property
-    def _etcd_silence(self) -> float:
-        return max(2 * self.settings.renew_every, 1.0)
+        return heard is not None and self.now - heard <= self.settings.etcd_silence
 
     @property
     def etcd_proof_ends(self) -> float:
         """Until when etcd alone shows that nobody else leads: by its word, or by our lease. May be long past."""
         ends = [float("-inf")]
         if self.etcd_heard_at is not None:
-            ends.append(self.etcd_heard_at + self._etcd_silence)
+            ends.append(self.etcd_heard_at + self.settings.etcd_silence)
         if self.lease.id != 0:
             ends.append(self.lease.ends_at - self.settings.lease_margin)
         return max(ends)

@@ -47,7 +47,7 @@ def agreed_for(f: Facts) -> float:
 def target(f: Facts) -> str | None:
     """The node that production would move to: one that could take over, if there is any."""
     nodes = sorted(node for node, site in f.site_of.items() if site == target_site(f))
-    return min(nodes, key=lambda node: len(obstacles(f, node)), default=None)
+    return min(nodes, key=lambda node: len(obstacles(f, node, planned=False)), default=None)
 
 
 def _ages(f: Facts) -> list[float]:
@@ -210,7 +210,7 @@ ROWS: tuple[RowParts, ...] = (
     (
         "target-not-ready",
         "The live site is seen unfit, but the other one could not take over now: production stays.",
-        lambda f: bool(obstacles(f, target(f) or "")),
+        lambda f: bool(obstacles(f, target(f) or "", planned=False)),
         lambda _: None,
     ),
     (

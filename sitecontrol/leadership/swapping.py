@@ -8,6 +8,7 @@ round trip through etcd in the middle of the pause.
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
+from sitecontrol.leadership.alike import differences_between
 from sitecontrol.leadership.effects import Advance, Effect, Finish, HandOver, RollBack
 from sitecontrol.leadership.facts import Facts, PgState
 from sitecontrol.records import Phase
@@ -39,8 +40,11 @@ def nobody_leads(f: Facts) -> str:
     return "nobody leads at the moment"
 
 
-def obstacles(f: Facts, to_node: str) -> tuple[str, ...]:
-    """Why `to_node` could not take over now; each is a sentence for the operator. Empty: it could."""
+def obstacles(f: Facts, to_node: str, *, planned: bool = True) -> tuple[str, ...]:
+    """Why `to_node` could not take over now; each is a sentence for the operator. Empty: it could.
+
+    `planned`: nothing is wrong with the live site, so that what can be put in order first should be.
+    """
     found: list[str] = []
     leader, sync = f.leader, f.sync
     if to_node not in f.site_of:
@@ -59,6 +63,12 @@ def obstacles(f: Facts, to_node: str) -> tuple[str, ...]:
         behind = member.record.received_lsn - member.record.replayed_lsn
         if behind > REPLAY_LAG_BYTES:
             found.append(f"{to_node} has {behind} bytes still to replay")
+        at_leader = f.member(leader.record.node)
+        if planned and at_leader is not None:
+            found.extend(
+                f"{sentence}: make it alike and start the agent again"
+                for sentence in differences_between(at_leader.record, member.record)
+            )
     site = f.site_of[to_node]
     work = f.maintenance(site)
     if work is not None:
@@ -72,6 +82,12 @@ def obstacles(f: Facts, to_node: str) -> tuple[str, ...]:
     if there and any(d.links for d in there) and not any(d.links_up for d in there):
         found.append(f"no carrier link is bound in {site}")
     return tuple(found)
+
+
+def _obstacles_in_progress(f: Facts) -> tuple[str, ...]:
+    """Of the swap in progress. One that health asked for leaves an unfit site."""
+    swap = f.swap
+    return () if swap is None else obstacles(f, swap.to_node, planned=swap.evidence is None)
 
 
 def deadline(f: Facts, phase: Phase) -> float:
@@ -136,8 +152,8 @@ ROWS: tuple[RowParts, ...] = (
     (
         "refused",
         "The target cannot take over: roll the swap back and name what stands in the way.",
-        lambda f: _leaves_us(Phase.REQUESTED)(f) and bool(obstacles(f, f.swap.to_node if f.swap else "")),
-        lambda f: RollBack(reason="; ".join(obstacles(f, f.swap.to_node if f.swap else ""))),
+        lambda f: _leaves_us(Phase.REQUESTED)(f) and bool(_obstacles_in_progress(f)),
+        lambda f: RollBack(reason="; ".join(_obstacles_in_progress(f))),
     ),
     (
         "check",

@@ -6,6 +6,7 @@ import time
 import click
 import structlog
 
+from sitecontrol.profiles import Profile
 from tests.simulation.run import run, shrink
 
 
@@ -14,11 +15,18 @@ from tests.simulation.run import run, shrink
 @click.option("--first", default=0, show_default=True, help="The first seed.")
 @click.option("--replay", type=int, help="Only this seed, with its whole log.")
 @click.option("--keep-going", is_flag=True, help="Count violations instead of stopping at the first.")
-def main(*, seeds: int, first: int, replay: int | None, keep_going: bool) -> None:
+@click.option(
+    "--profile",
+    type=click.Choice([p.value for p in Profile]),
+    default=Profile.LAB.value,
+    show_default=True,
+    help="Whose defaults [failover] has.",
+)
+def main(*, seeds: int, first: int, replay: int | None, keep_going: bool, profile: str) -> None:
     """Run the simulation; exit code 1 when an invariant did not hold."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     if replay is not None:
-        outcome = run(replay)
+        outcome = run(replay, profile=Profile(profile))
         click.echo("\n".join(outcome.log))
         click.echo(
             f"{outcome.acknowledged} acknowledged, {outcome.terms} terms, longest gap {outcome.longest_gap:.2f} s"
@@ -26,14 +34,14 @@ def main(*, seeds: int, first: int, replay: int | None, keep_going: bool) -> Non
         raise SystemExit(outcome.violation is not None)
     began, bad, messages, terms = time.monotonic(), [], 0, 0
     for seed in range(first, first + seeds):
-        outcome = run(seed)
+        outcome = run(seed, profile=Profile(profile))
         messages, terms = messages + outcome.acknowledged, terms + outcome.terms
         if outcome.violation is None:
             continue
         bad.append(seed)
         click.echo(f"seed {seed}: {outcome.violation}")
         if not keep_going:
-            smallest = shrink(outcome)
+            smallest = shrink(outcome, profile=Profile(profile))
             click.echo("\n".join(smallest.log[-120:]))
             click.echo("\n".join(["the faults that are needed:", *map(str, smallest.faults)]))
             break

@@ -7,6 +7,7 @@ from typing import Any
 
 from sitecontrol.etcd.api import Put
 from sitecontrol.leadership.transactions import Writer
+from sitecontrol.profiles import Profile
 from sitecontrol.records import DispatcherRecord, Initialize, InStep, Leader, Phase, Swap, Sync, Term
 from sitecontrol.settings import Settings
 from tests.simulation.clients import Acknowledged, Dispatcher, Ledger
@@ -54,9 +55,15 @@ class Site:
 
 class Run:
     def __init__(
-        self, seed: int, faults: tuple[Fault, ...] | None = None, *, kinds: tuple[Kind, ...] = ANY
+        self,
+        seed: int,
+        faults: tuple[Fault, ...] | None = None,
+        *,
+        kinds: tuple[Kind, ...] = ANY,
+        profile: Profile = Profile.LAB,
     ) -> None:
         self.seed = seed
+        self._profile = profile
         self.rng = random.Random(seed)  # a seed is what it is for
         planned = schedule(self.rng, kinds)
         self.faults = planned if faults is None else faults
@@ -84,7 +91,7 @@ class Run:
             self.sites[place] = Site(
                 place, database, SimulatedClock(self.scheduler, drift, self.rng.uniform(0, 1e5))
             )
-            self.settings[place] = settings_of(place)
+            self.settings[place] = settings_of(place, self._profile)
             database.disk = Disk(incarnation=f"disk-{place}")
         columbus, denver = (self.sites[p].database for p in SITES)
         columbus.append("row", (1, columbus.node, "boot0", (denver.node,)))
@@ -101,7 +108,7 @@ class Run:
 
     def _first_records(self, columbus: Database, denver: Database) -> None:
         store = self.cluster.store
-        lease = store.grant(2)
+        lease = store.grant(self.settings["columbus"].failover.lease_ttl)
         self.sites["columbus"].lease_file.text = f"{lease:x}"
         in_step = InStep(node=denver.node, incarnation="disk-denver", timeline=1, lsn=2)
         records: list[tuple[str, Any, int]] = [
@@ -468,11 +475,17 @@ class Run:
         self._holds_all(self.world.databases[leader.record.node], "acked-survives", "at the end")
 
 
-def run(seed: int, faults: tuple[Fault, ...] | None = None, *, kinds: tuple[Kind, ...] = ANY) -> Outcome:
-    return Run(seed, faults, kinds=kinds).go()
+def run(
+    seed: int,
+    faults: tuple[Fault, ...] | None = None,
+    *,
+    kinds: tuple[Kind, ...] = ANY,
+    profile: Profile = Profile.LAB,
+) -> Outcome:
+    return Run(seed, faults, kinds=kinds, profile=profile).go()
 
 
-def shrink(outcome: Outcome, tries: int = 200) -> Outcome:
+def shrink(outcome: Outcome, tries: int = 200, *, profile: Profile = Profile.LAB) -> Outcome:
     """The same violation with as few faults as can be found, by leaving out one after the other."""
     best = outcome
     assert best.violation is not None
@@ -482,7 +495,7 @@ def shrink(outcome: Outcome, tries: int = 200) -> Outcome:
         for fault in best.faults:
             fewer = tuple(f for f in best.faults if f is not fault)
             tries -= 1
-            again = run(outcome.seed, fewer)
+            again = run(outcome.seed, fewer, profile=profile)
             if again.violation is not None and again.violation.invariant == best.violation.invariant:
                 best, progress = again, True
                 break

@@ -48,7 +48,7 @@ rate = 12.5
 lease_ttl = 4
 [dispatcher]
 durability = "strict"
-hold_for = 3
+hold_for = 7
 """
     options = read_lab_file(lab_file(tmp_path, text)).options()
     plan = plan_in(tmp_path / "lab", **options)
@@ -59,7 +59,7 @@ hold_for = 3
         dispatcher = places[site].dispatcher
         assert (dispatcher.durability, dispatcher.hold_for, dispatcher.doubt_grace) == (
             Durability.STRICT,
-            3.0,
+            7.0,
             10.0,
         )
         assert dispatcher.consent == "assumed"
@@ -88,7 +88,15 @@ def test_a_carrier_of_ones_own_replaces_the_simulators(tmp_path: Path) -> None:
         ("[lab]\n[[carrier]]\nname = 'a'\naddress = 'h:99999'\n", "mine.toml:4: carrier[0].address"),
         (
             "[lab]\n[failover]\nlease_margin = 0.01\n",
-            "failover.lease_margin = 0.01: the leader might be fenced after",
+            "failover.lease_margin = 0.01: fence-before-promotion does not hold",
+        ),
+        (
+            "[lab]\nwan_ms = 80\n",
+            "lab.wan_ms = 80: [failover] is made for a round trip of at most 50 ms",
+        ),
+        (
+            "[lab]\n[failover]\nprofile = 'wide'\n",
+            """failover.profile = "wide": must be "lab", "metro", or "cross-country\"""",
         ),
         ("[lab]\n[dispatcher]\nconsent = 'required'\n", "dispatcher.consent: a lab decides that itself"),
         ("[[carrier]]\nname = 'a'\naddress = 'h:1'\n", "lab is missing; add a section [lab]"),
@@ -130,7 +138,9 @@ def test_a_flag_goes_before_the_file_and_the_file_before_what_the_lab_was_made_w
 
 def test_config_check_knows_a_labs_file(tmp_path: Path) -> None:
     told = CliRunner().invoke(sitectl, ["config", "check", str(SHIPPED), "--json"])
-    assert json.loads(told.stdout) == {"file": str(SHIPPED), "site": None, "ok": True}
+    document = json.loads(told.stdout)
+    assert all(timing["holds"] for timing in document.pop("timings"))
+    assert document == {"file": str(SHIPPED), "site": None, "ok": True}
     assert "for a lab" in CliRunner().invoke(sitectl, ["config", "check", str(SHIPPED)]).stdout
     wrong = CliRunner().invoke(sitectl, ["config", "check", str(lab_file(tmp_path, "[lab]\nx = 1\n"))])
     assert wrong.exit_code == Exit.USAGE

@@ -28,12 +28,48 @@ def call(*words: str, env: dict[str, str] | None = None) -> Result:
 
 # -- config check
 
+TIMING_KEYS = {"name", "sentence", "rests", "takes", "fits", "slack_s", "holds", "refused"}
+
 
 def test_good_settings_are_said_to_be_in_order() -> None:
     file = str(CONFIGS / "columbus.toml")
     assert call("config", "check", file).exit_code == Exit.DONE
     told = call("config", "check", file, "--json")
-    assert json.loads(told.stdout) == {"file": file, "site": "columbus", "ok": True}
+    document = json.loads(told.stdout)
+    timings = document.pop("timings")
+    assert document == {"file": file, "site": "columbus", "ok": True}
+    assert {key for timing in timings for key in timing} == TIMING_KEYS
+    assert all(timing["holds"] and timing["slack_s"] >= 0 for timing in timings)
+
+
+def test_durations_that_do_not_fit_are_refused_with_the_sum_and_the_table(tmp_path: Path) -> None:
+    file = tmp_path / "columbus.toml"
+    file.write_text(
+        (CONFIGS / "columbus.toml").read_text().replace("lease_margin = 0.5", "lease_margin = 0.3")
+    )
+    told, as_json = call("config", "check", str(file)), call("config", "check", str(file), "--json")
+    assert told.exit_code == as_json.exit_code == Exit.USAGE
+    assert f"{file}: failover.lease_margin = 0.3: fence-before-promotion does not hold." in told.stderr
+    assert "= 2.12 s is more than lease_ttl 2 s; use at least 0.42" in told.stderr
+    assert "REFUSED -0.12 s" in told.stdout
+    wrong = [timing for timing in json.loads(as_json.stdout)["timings"] if timing["refused"]]
+    assert [(timing["name"], timing["slack_s"]) for timing in wrong] == [("fence-before-promotion", -0.12)]
+
+
+def test_a_promise_that_is_not_kept_is_told_and_the_settings_are_in_order(tmp_path: Path) -> None:
+    file = tmp_path / "columbus.toml"
+    file.write_text(
+        (CONFIGS / "columbus.toml").read_text().replace("restart_within = 1.0", "restart_within = 9.0")
+    )
+    told = call("config", "check", str(file))
+    assert told.exit_code == Exit.DONE
+    assert "a promise is not kept: failover.restart_within = 9" in told.stdout
+
+
+def test_a_witness_decides_nothing_and_has_no_durations_to_prove() -> None:
+    assert (
+        json.loads(call("config", "check", str(CONFIGS / "witness.toml"), "--json").stdout)["timings"] == []
+    )
 
 
 def test_an_unknown_setting_is_told_with_its_line_and_the_cure(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 -- name: set_aside_files
--- The files of tables, by name; a table that is not there is left out.
+-- The files of tables, by name. A table that is not there is left out.
 select t.name, pg_relation_filenode(to_regclass('hotsite.' || t.name))::bigint as file,
        (select oid::bigint from pg_database where datname = current_database()) as database
 from unnest($1::text[]) as t (name)

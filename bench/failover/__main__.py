@@ -1,0 +1,148 @@
+"""`make failover-report`: every kind of failure many times on a lab of its own, then Patroni, then the page.
+
+It takes about four minutes a round. `--keep` keeps the figures in a file: what is there is added to, so that a long
+series may be made in pieces, and a page written anew without a run (`--repeat 0 --peer-repeat 0`).
+"""
+
+import asyncio
+import os
+import platform
+import random
+import sys
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from bench.failover.figures import DrillFigures, Figures, PeerFigures, of_outcome, read, write
+from bench.failover.page import PROMISES, page
+from bench.failover.phases import phases, read_noted
+from bench.lab import BenchError, running_lab
+from bench.peers.patroni import measure_all
+from sitecontrol.drills.run import Order, run_drill, wait_until_whole
+from sitecontrol.drills.stage import DrillFailedError
+from sitecontrol.drills.stories import DRILLS
+from sitecontrol.lab.control import LabControl
+from sitecontrol.lab.errors import LabError
+from sitecontrol.lab.ports import SITES
+
+WAN_MS = 35.0
+RATE = 100.0
+WHOLE_WITHIN = 60.0
+LONG = ("etcd-quorum-loss",)  # shortened, as `sitectl drill run --quick` has it
+NAMES = tuple(promise.drill for promise in PROMISES)
+
+Say = Callable[[str], None]
+
+
+async def drill(control: LabControl, name: str) -> DrillFigures:
+    """One run, from a whole lab to a whole lab."""
+    await wait_until_whole(control, WHOLE_WITHIN)
+    load = os.getloadavg()[0]
+    seed = random.SystemRandom().randrange(2**31)
+    order = Order(drill=DRILLS[name], site=None, rate=RATE, seed=seed, quick=name in LONG)
+    outcome = await run_drill(control, order, say=lambda _: None)
+    logs = {site: control.plan.directory.log(f"{site}-agent") for site in SITES}
+    history = await control.get(f"{control.agent_url(str(outcome.live_after))}/history") or {}
+    way = phases(
+        await asyncio.to_thread(read_noted, logs),
+        fault_at=datetime.fromisoformat(outcome.fault_at),
+        until=None if outcome.healed_at is None else datetime.fromisoformat(outcome.healed_at),
+        answered_s=outcome.pause_from_s + outcome.pause_s,
+    )
+    return of_outcome(outcome, phases=way, history=list(history.get("history", [])), load=round(load, 1))
+
+
+async def rounds(
+    folder: Path,
+    names: tuple[str, ...],
+    repeat: int,
+    *,
+    minutes: float,
+    say: Say,
+    done: Callable[[DrillFigures], None],
+) -> None:
+    """Every drill once a round; none is begun when the time is up."""
+    ends = time.monotonic() + 60 * minutes
+    async with LabControl.open(folder) as control:
+        for number in range(repeat):
+            for name in names:
+                if time.monotonic() > ends:
+                    say(f"the time is up in round {number + 1} of {repeat}")
+                    return
+                found = await drill(control, name)
+                said = f", did not hold {', '.join(found.not_held)}" if found.not_held else ""
+                say(f"{number + 1}/{repeat} {name}: {found.pause_s:.2f} s{said}")
+                done(found)
+
+
+def machine() -> str:
+    return f"a machine of {os.cpu_count()} cores ({platform.system()} {platform.machine()})"
+
+
+@click.command()
+@click.option(
+    "--repeat", type=click.IntRange(0, 1_000), default=20, show_default=True, help="Rounds of drills."
+)
+@click.option(
+    "--peer-repeat", type=click.IntRange(0, 100), default=5, show_default=True, help="Rounds of Patroni."
+)
+@click.option(
+    "--only", type=click.Choice(NAMES), multiple=True, help="Only these drills; may be given again."
+)
+@click.option("--minutes", type=float, default=24 * 60.0, help="Begin no drill after so long.")
+@click.option(
+    "--environment", type=click.Path(path_type=Path), help="Patroni's virtual environment; made if absent."
+)
+@click.option(
+    "--keep", type=click.Path(path_type=Path, dir_okay=False), help="Keep the figures here, and add to them."
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("docs/failover-report.md"),
+    show_default=True,
+)
+def main(
+    repeat: int,
+    peer_repeat: int,
+    only: tuple[str, ...],
+    minutes: float,
+    environment: Path | None,
+    keep: Path | None,
+    output: Path,
+) -> None:
+    """Measure, and write the page. Exit code 1 when something acknowledged was lost, or a drill did not hold."""
+    figures = read(keep)
+
+    def say(what: str) -> None:
+        click.echo(what, err=True)
+
+    def done(found: DrillFigures) -> None:
+        figures.drills.append(found)
+        write(figures, keep)
+
+    try:
+        if repeat:
+            with running_lab(wan_ms=WAN_MS) as lab:
+                asyncio.run(rounds(lab.folder, only or NAMES, repeat, minutes=minutes, say=say, done=done))
+        if peer_repeat:
+            _measure_patroni(figures, peer_repeat, environment, say)
+            write(figures, keep)
+    except (BenchError, LabError, DrillFailedError) as error:
+        say(f"ended early: {error}")
+    output.write_text(page(figures, machine=machine(), wan_ms=WAN_MS))
+    say(f"{output} is written")
+    sys.exit(1 if any(run.not_held or run.acknowledged_lost for run in figures.drills) else 0)
+
+
+def _measure_patroni(figures: Figures, repeat: int, environment: Path | None, say: Say) -> None:
+    found = asyncio.run(measure_all(repeat, environment, say))
+    before = figures.patroni.runs if figures.patroni is not None else []
+    figures.patroni = PeerFigures(version=found.version, settings=found.settings, runs=[*before, *found.runs])
+
+
+if __name__ == "__main__":
+    main()
