@@ -14,6 +14,7 @@ from sitecontrol.leadership.facts import Facts, PgState
 from sitecontrol.records import Phase
 
 REPLAY_LAG_BYTES = 16 * 1024 * 1024  # more than this to replay would lengthen the pause
+TARGET_PATIENCE = 1.5  # seconds that a target may be silent while everything waits for it
 
 # Which setting bounds each phase, counted from when the one who drives the swap first saw it in that phase. (The two
 # that are only noted have none: nothing waits in them.)
@@ -111,6 +112,12 @@ def _target_has_all(f: Facts) -> bool:
     return end is not None and peer is not None and peer.received_lsn >= end
 
 
+def _target_silent(f: Facts) -> bool:
+    peer = f.peers.get(f.swap.to_node) if f.swap else None
+    heard = peer.asked_at if peer is not None else f.swap_phase_since
+    return heard is not None and f.now - heard > TARGET_PATIENCE
+
+
 def _leaves_us(phase: Phase) -> Callable[[Facts], bool]:
     return lambda f: f.swap_leaves_us and f.in_phase(phase)
 
@@ -180,6 +187,12 @@ ROWS: tuple[RowParts, ...] = (
         "We are shut down clean and the target holds our last record: hand the lead over.",
         lambda f: _leaves_us(Phase.HELD)(f) and f.pg.state is PgState.STOPPED and _target_has_all(f),
         lambda f: HandOver(shutdown_lsn=f.pg.clean_shutdown_lsn or 0),
+    ),
+    (
+        "target-silent",
+        "We are shut down, and the target has not told its position for a while: roll back and start again.",
+        lambda f: _leaves_us(Phase.HELD)(f) and f.pg.state is PgState.STOPPED and _target_silent(f),
+        lambda _: RollBack(reason="the target's PostgreSQL does not answer"),
     ),
     (
         "await-drain",

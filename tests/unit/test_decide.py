@@ -516,6 +516,17 @@ def test_a_held_swap_waits_for_the_windows_for_a_limited_time():
 SHUT_DOWN = primary(state=PgState.STOPPED, open_term=None, clean_shutdown_lsn=2_000)
 
 
+def test_a_target_that_falls_silent_while_everything_waits_for_it_gives_the_swap_up():
+    facts = at_columbus(cluster=swapping(Phase.HELD), pg=SHUT_DOWN, swap_phase_since=99.0)
+    heard = {DENVER: Peer(received_lsn=1_999, asked_at=98.4)}
+    assert rule(replace(facts, peers=heard), Lane.SWAP) == "target-silent"
+    assert isinstance(effect(replace(facts, swap_phase_since=98.0), Lane.SWAP), RollBack)
+    assert (
+        rule(replace(facts, peers={DENVER: Peer(received_lsn=1_999, asked_at=99.9)}), Lane.SWAP)
+        == "await-drain"
+    )
+
+
 def test_the_hand_over_waits_until_the_target_has_the_last_record():
     facts = at_columbus(cluster=swapping(Phase.HELD), pg=SHUT_DOWN, swap_phase_since=99.5)
     behind, complete = Peer(received_lsn=1_999, asked_at=99.9), Peer(received_lsn=2_000, asked_at=99.9)
@@ -758,11 +769,20 @@ def test_data_is_rewound_or_replaced_only_when_the_leader_alone_holds_everything
 
 
 @given(any_facts)
-def test_an_open_primary_without_any_proof_is_always_fenced(facts):
+def test_an_open_primary_without_any_proof_is_fenced_or_waits_for_the_canary_by_which_it_served(facts):
     unproved = not facts.etcd_here and not facts.lease_safe and not facts.canary_fresh
     alone = facts.sync is not None and facts.sync.leader == facts.node and not facts.sync.standbys
-    if unproved and not alone and facts.pg.state is PgState.PRIMARY and facts.pg.open_term is not None:
-        assert isinstance(effect(facts), Fence)
+    joined = bool(facts.pg.names)
+    if (
+        unproved
+        and (joined or not alone)
+        and facts.pg.state is PgState.PRIMARY
+        and facts.pg.open_term is not None
+    ):
+        if facts.proved_by_canary_since:
+            assert rule(facts) == "canary-late"
+        else:
+            assert isinstance(effect(facts), Fence)
 
 
 @given(any_facts)
