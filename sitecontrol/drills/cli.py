@@ -41,6 +41,7 @@ def list_drills(options: Globals) -> None:
                     "summary": d.summary,
                     "pause_limit_s": d.pause_limit,
                     "median_limit_s": d.median_limit,
+                    "in_swap": d.in_swap,
                     "takes": d.takes,
                 }
                 for d in DRILLS.values()
@@ -64,6 +65,7 @@ def list_drills(options: Globals) -> None:
 @click.option("--seed", type=int, help="Fixes what is random: the moment of the fault, the numbers texted.")
 @click.option("--repeat", type=click.IntRange(1, 1_000), default=1, show_default=True)
 @click.option("--quick", is_flag=True, help="What lasts a minute lasts 15 s; the JSON says so.")
+@click.option("--in-swap", is_flag=True, help="Strike while a planned swap holds requests.")
 @click.option(
     "--report", type=click.Path(path_type=Path, file_okay=False), help="Write an HTML page per run here."
 )
@@ -77,6 +79,7 @@ def run(
     seed: int | None,
     repeat: int,
     quick: bool,
+    in_swap: bool,
     report: Path | None,
 ) -> None:
     """Run drills one after the other; NAME is one that `sitectl drill list` shows, or `all`.
@@ -86,10 +89,16 @@ def run(
     With --json: the outcome of the one run, or a list of them when there are several; `series` in each has the
     figures of all runs of its drill.
     """
-    chosen = list(DRILLS) if "all" in names else list(names)
+    able = [name for name, known in DRILLS.items() if known.in_swap or not in_swap]
+    chosen = able if "all" in names else list(names)
+    if unable := [name for name in chosen if name not in able]:
+        raise Problem(
+            f"{', '.join(unable)} cannot strike in the middle of a swap; these can: {', '.join(able)}",
+            Exit.USAGE,
+        )
     first_seed = seed if seed is not None else random.SystemRandom().randrange(2**31)
     orders = [
-        Order(drill=DRILLS[name], site=site, rate=rate, seed=first_seed + turn, quick=quick)
+        Order(drill=DRILLS[name], site=site, rate=rate, seed=first_seed + turn, quick=quick, in_swap=in_swap)
         for name in chosen
         for turn in range(repeat)
     ]

@@ -4,10 +4,12 @@ While a story runs, clients at both sites send steadily. What must hold in all o
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from sitecontrol.drills.stage import Stage
+
+SWAP_COSTS = 10.0  # seconds more of a pause: a held swap may have to be rolled back first
 
 Story = Callable[[Stage, str], Awaitable[None]]
 
@@ -30,4 +32,17 @@ class Drill:
     term: Expect = Expect.STAYS  # and nobody led in between
     nothing_refused: bool = False  # and no connection breaks, but those to what the story kills
     silent_when_cut: bool = False  # the site that is cut off acknowledges nothing, and fences
+    in_swap: bool = False  # it can also strike in the middle of a planned swap
     takes: str = ""  # how long, roughly
+
+    def during_a_swap(self) -> "Drill":
+        """The same, struck while a swap holds requests: where production ends up is open, that it goes on is not."""
+        return replace(
+            self,
+            pause_limit=self.pause_limit + SWAP_COSTS,
+            median_limit=None,
+            live=Expect.EITHER,
+            term=Expect.EITHER,
+            nothing_refused=False,
+            silent_when_cut=False,
+        )

@@ -24,6 +24,7 @@ class Outcome:
     fault_at: str
     healed_at: str | None  # None: there was nothing to mend
     quick: bool  # it was shorter than the fault matrix has it
+    in_swap: bool  # it struck in the middle of a planned swap
     rate: float  # texts asked for per second, all clients together
     pause_s: float  # the longest gap between acknowledgements that any client saw
     pause_limit_s: float

@@ -5,7 +5,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from sitecontrol.drills import carriers, checks, measure
@@ -44,6 +44,7 @@ class Order:
     rate: float
     seed: int
     quick: bool = False
+    in_swap: bool = False  # strike while a planned swap holds requests
 
 
 async def run_drill(control: LabControl, order: Order, *, say: Say) -> Outcome:
@@ -51,6 +52,8 @@ async def run_drill(control: LabControl, order: Order, *, say: Say) -> Outcome:
     rng = random.Random(order.seed)  # noqa: S311 # to be repeatable, not secret
     cluster = await _whole(control)
     live = str(cluster["live_site"])
+    if order.in_swap:
+        order = replace(order, drill=order.drill.during_a_swap())
     site = order.site or (live if order.drill.strikes == "live" else other_site(live))
     if site not in SITES:
         raise LabRefusedError(f"{site!r} is no site: use one of {', '.join(SITES)}")
@@ -65,6 +68,7 @@ async def run_drill(control: LabControl, order: Order, *, say: Say) -> Outcome:
         live_before=live,
         term_before=int(cluster["term"]),
         quick=order.quick,
+        in_swap=order.in_swap,
     )
     traffic = Traffic(access, ledger, rate=order.rate, run=run, rng=rng)
     started_wall, started = datetime.now(UTC), now()
@@ -127,9 +131,12 @@ async def _play(stage: Stage, drill: Drill, site: str) -> bool:
     finally:
         if stage.healed_at is None:
             await stage.tidy()
-    return await stage.until(
+    whole = await stage.until(
         "both sites are in step again", stage.control.is_two_site, within=CONVERGE_WITHIN
     )
+    if stage.in_swap:
+        await stage.until("the swap has ended", stage.no_swap, within=CONVERGE_WITHIN)
+    return whole
 
 
 async def _look_up_unanswered(
@@ -230,6 +237,7 @@ def _outcome(
         fault_at=wall(fault_at),
         healed_at=None if stage.healed_at is None else wall(stage.healed_at),
         quick=order.quick,
+        in_swap=order.in_swap,
         rate=order.rate,
         pause_s=round(pause.length, 3) if pause else ended - started,
         pause_limit_s=order.drill.pause_limit,

@@ -35,6 +35,7 @@ class Stage:
     watch: Watch
     live_before: str
     term_before: int
+    in_swap: bool = False  # the first blow falls while a swap holds requests
     quick: bool = False  # what a story may do for a shorter time, it does
     blows: list[float] = field(default_factory=list)  # when it struck, or asked for a swap
     killed: set[str] = field(default_factory=set)  # processes, by name
@@ -43,6 +44,8 @@ class Stage:
 
     async def strike(self, name: str, site: str) -> None:
         """One of the lab's faults."""
+        if self.in_swap and not self.blows:
+            await self._begin_swap()
         fault = faults.FAULTS[name]
         self.blows.append(now())
         before = len(self.control.struck)
@@ -107,6 +110,11 @@ class Stage:
         await self.until("the swap has ended", self.no_swap, within=90)
         await self.until("both sites are in step", self.control.is_two_site, within=90)
 
+    async def _begin_swap(self) -> None:
+        away = other_site(self.live_before)
+        await self._ask_for_swap(away)
+        await self.until(f"the swap to {away} holds requests", self._reached("held"), within=20)
+
     async def _ask_for_swap(self, to: str) -> None:
         self.watch.note(f"an operator asks for a swap to {to}", to)
         token = self.control.plan.secret("operator-token").read_text().strip()
@@ -165,9 +173,14 @@ class Stage:
         return True
 
     def is_live(self, site: str) -> Callable[[], Awaitable[bool]]:
+        """Of a fault in the middle of a swap nobody can tell where production ends up: there, any site is right."""
+
         async def holds() -> bool:
-            agent = (await self.control.agents()).get(site, {})
-            return bool(agent.get("live")) and agent.get("live_site") == site
+            agents = await self.control.agents()
+            live = {
+                name for name, agent in agents.items() if agent.get("live") and agent["live_site"] == name
+            }
+            return bool(live) if self.in_swap else site in live
 
         return holds
 

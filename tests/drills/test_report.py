@@ -33,6 +33,7 @@ def outcome(pause: float = 1.0, *, drill: str = "site-loss", **change) -> Outcom
         fault_at="2026-03-14T15:05:03.000+00:00",
         healed_at="2026-03-14T15:05:20.000+00:00",
         quick=False,
+        in_swap=False,
         rate=100.0,
         pause_s=pause,
         pause_limit_s=limit,

@@ -103,11 +103,19 @@ def test_settings_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
 # -- drills
 
 
+def test_a_drill_that_cannot_strike_in_the_middle_of_a_swap_is_told_so() -> None:
+    told = call("drill", "run", "site-loss", "swap-interrupted", "--in-swap")
+    assert told.exit_code == Exit.USAGE
+    assert told.stderr.count("swap-interrupted") == 1
+    assert "these can: " in told.stderr
+
+
 def test_every_drill_is_listed() -> None:
     told = json.loads(call("drill", "list", "--json").stdout)
     assert [drill["name"] for drill in told] == list(DRILLS)
     assert all(
-        set(drill) == {"name", "summary", "pause_limit_s", "median_limit_s", "takes"} for drill in told
+        set(drill) == {"name", "summary", "pause_limit_s", "median_limit_s", "in_swap", "takes"}
+        for drill in told
     )
     table = call("drill", "list").stdout
     assert all(name in table for name in DRILLS)

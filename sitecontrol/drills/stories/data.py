@@ -76,6 +76,7 @@ DRILLS = (
         pause_limit=6.0,
         live=Expect.MOVES,
         term=Expect.MOVES,
+        in_swap=True,
         takes="40 s",
     ),
     Drill(

@@ -46,6 +46,7 @@ DRILLS = (
         strikes="live",
         pause_limit=1.0,
         nothing_refused=True,
+        in_swap=True,
         takes="160 s",  # --quick: 60 s
     ),
     Drill(
@@ -55,6 +56,7 @@ DRILLS = (
         strikes="live",
         pause_limit=1.0,
         nothing_refused=True,
+        in_swap=True,
         takes="45 s",
     ),
     Drill(
@@ -64,6 +66,7 @@ DRILLS = (
         strikes="live",
         pause_limit=1.0,
         nothing_refused=True,
+        in_swap=True,
         takes="75 s",  # --quick: 55 s
     ),
 )

@@ -87,6 +87,7 @@ DRILLS = (
         story=wan_cut,
         strikes="live",
         pause_limit=5.0,
+        in_swap=True,
         takes="35 s",
     ),
     Drill(
@@ -98,6 +99,7 @@ DRILLS = (
         live=Expect.MOVES,
         term=Expect.MOVES,
         silent_when_cut=True,
+        in_swap=True,
         takes="40 s",
     ),
     Drill(
@@ -114,6 +116,7 @@ DRILLS = (
         story=standby_isolated,
         strikes="hot",
         pause_limit=5.0,
+        in_swap=True,
         takes="35 s",
     ),
     Drill(
@@ -123,6 +126,7 @@ DRILLS = (
         strikes="live",
         pause_limit=1.0,
         nothing_refused=True,
+        in_swap=True,
         takes="30 s",
     ),
     Drill(

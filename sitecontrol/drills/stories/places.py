@@ -69,6 +69,7 @@ DRILLS = (
         median_limit=3.0,
         live=Expect.MOVES,
         term=Expect.MOVES,
+        in_swap=True,
         takes="40 s",
     ),
     Drill(
@@ -77,6 +78,7 @@ DRILLS = (
         story=standby_loss,
         strikes="hot",
         pause_limit=1.0,
+        in_swap=True,
         takes="35 s",
     ),
     Drill(
@@ -86,6 +88,7 @@ DRILLS = (
         strikes="live",
         pause_limit=1.0,
         nothing_refused=True,
+        in_swap=True,
         takes="30 s",
     ),
     Drill(
@@ -106,6 +109,7 @@ DRILLS = (
         pause_limit=6.0,
         live=Expect.MOVES,
         term=Expect.MOVES,
+        in_swap=True,
         takes="40 s",
     ),
     Drill(
@@ -116,6 +120,7 @@ DRILLS = (
         pause_limit=8.0,
         live=Expect.MOVES,
         term=Expect.MOVES,
+        in_swap=True,
         takes="45 s",
     ),
 )

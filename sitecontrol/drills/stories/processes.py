@@ -47,6 +47,7 @@ DRILLS = (
         pause_limit=2.0,
         live=Expect.EITHER,
         term=Expect.EITHER,
+        in_swap=True,
         takes="30 s",
     ),
     Drill(
@@ -55,6 +56,7 @@ DRILLS = (
         story=dispatcher_crash,
         strikes="live",
         pause_limit=1.0,
+        in_swap=True,
         takes="30 s",
     ),
     Drill(
@@ -65,6 +67,7 @@ DRILLS = (
         pause_limit=8.0,
         live=Expect.MOVES,
         term=Expect.MOVES,
+        in_swap=True,
         takes="45 s",
     ),
     Drill(
@@ -75,6 +78,7 @@ DRILLS = (
         pause_limit=5.0,
         live=Expect.EITHER,
         term=Expect.EITHER,
+        in_swap=True,
         takes="30 s",
     ),
     Drill(
@@ -85,6 +89,7 @@ DRILLS = (
         pause_limit=6.0,
         live=Expect.MOVES,
         term=Expect.MOVES,
+        in_swap=True,
         takes="40 s",
     ),
 )
