@@ -1,16 +1,37 @@
 """One drill on a lab, as an operator would run it, and everything that must hold afterwards."""
 
 import json
+import os
 from pathlib import Path
 
+import pytest
+
+from sitecontrol.drills.stories import DRILLS
 from tests.labs import sitectl
 
+EVERYWHERE = (
+    "swap",
+    "site-loss",
+    "standby-loss",
+    "postgres-crash",
+    "dispatcher-crash",
+    "carrier-loss",
+    "wan-cut",
+    "live-isolated",
+    "etcd-quorum-loss",
+)
+REST = [name for name in DRILLS if name not in EVERYWHERE]
+IN_SWAP = ("site-loss", "standby-loss", "live-isolated", "agent-hang")
+only_in_ci = pytest.mark.skipif(
+    "CI" not in os.environ,
+    reason="the rest of the fault matrix takes ten minutes more: set CI=true to run it",
+)
 PAUSE = "pause-within-limit"  # drills and benches measure it; no test depends on how busy the machine is
 
 
-def everything_holds(name: str, lab: Path, reports: Path) -> None:
+def everything_holds(name: str, lab: Path, reports: Path, *more: str) -> None:
     done = sitectl(
-        "drill", "run", name, "--rate", "60", "--quick", "--json", "--report", str(reports), folder=lab
+        "drill", "run", name, "--rate", "60", "--quick", *more, "--json", "--report", str(reports), folder=lab
     )
     assert done.stdout, done.stderr
     outcome = json.loads(done.stdout)

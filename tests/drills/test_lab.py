@@ -1,6 +1,6 @@
-"""A whole lab: it comes up, drills of the fault matrix hold on it, and nothing of it is left afterwards.
+"""A whole lab: it comes up, the drills that everybody runs hold on it, and nothing of it is left afterwards.
 
-Every second drill is here, the others are in `test_lab_second`, so that two labs can go on at once.
+The rest of the fault matrix is in `test_matrix_first` and `test_matrix_second`.
 
 Everything goes through `sitectl`, as an operator would do it.
 """
@@ -13,11 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sitecontrol.drills.stories import DRILLS
 from sitecontrol.lab.control import read_lab
 from sitecontrol.lab.installation import postgres_roots
 from sitecontrol.lab.ports import SITES
-from tests.drills.rehearsal import everything_holds
+from tests.drills.rehearsal import EVERYWHERE, everything_holds
 from tests.labs import left_of, sitectl
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(300)]
@@ -56,7 +55,7 @@ def test_another_lab_on_the_same_ports_is_refused_and_told_the_cure(lab: Path, t
     assert not any(root.exists() for root in postgres_roots(other))
 
 
-@pytest.mark.parametrize("name", list(DRILLS)[::2])
+@pytest.mark.parametrize("name", EVERYWHERE)
 def test_everything_holds_in_the_drill(name: str, lab: Path, tmp_path: Path) -> None:
     everything_holds(name, lab, tmp_path)
 

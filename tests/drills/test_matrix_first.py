@@ -1,0 +1,21 @@
+"""The rest of the fault matrix, in two modules so that two labs can go on at once: the first half."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.drills.rehearsal import IN_SWAP, REST, everything_holds, only_in_ci
+
+pytestmark = [pytest.mark.drill, pytest.mark.timeout(300), only_in_ci]
+
+
+@pytest.mark.parametrize("name", REST[::2])
+def test_everything_holds_in_the_drill(name: str, lab: Path, tmp_path: Path) -> None:
+    everything_holds(name, lab, tmp_path)
+
+
+@pytest.mark.parametrize("name", IN_SWAP[::2])
+def test_everything_holds_when_it_strikes_in_the_middle_of_a_swap(
+    name: str, lab: Path, tmp_path: Path
+) -> None:
+    everything_holds(name, lab, tmp_path, "--in-swap")
