@@ -5,13 +5,11 @@ python -m dispatcher migrate --config FILE
 python -m dispatcher account add --config FILE --account NAME --program NAME --source SHORTCODE [--expires 90d]
 python -m dispatcher account list --config FILE [--account NAME]
 python -m dispatcher account revoke --config FILE KEY
-python -m dispatcher set-aside < ORDER (asked for by the agent, see `dispatcher.set_aside`)
 """
 
 import json
 import sys
 from collections.abc import Callable, Coroutine
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -25,7 +23,6 @@ from dispatcher.keys import expiry, list_keys_by_settings, revoke_key_by_setting
 from dispatcher.migrate import migrate as bring_up_to_date
 from dispatcher.model import MessageClass, OnDoubt
 from dispatcher.process import run_dispatcher
-from dispatcher.set_aside import Order, set_aside
 from dispatcher.store import DispatcherError
 from replication.errors import ReplicationError
 from sitecontrol.logging import configure
@@ -167,16 +164,6 @@ def revoke(parent: Path | None, *, config: Path | None, key: str) -> None:
         config or parent, lambda settings, secrets: revoke_key_by_settings(settings, secrets, named=key)
     )
     print_json(revoked.as_json())
-
-
-@main.command("set-aside", hidden=True)
-def set_aside_() -> None:
-    """Write down what a returning node alone holds. The order comes on stdin; what was found is told as JSON."""
-    configure("dispatcher set-aside")
-    try:
-        print_json(asdict(uvloop.run(set_aside(Order.read(sys.stdin.read())))))
-    except (ReplicationError, asyncpg.PostgresError, OSError) as error:
-        give_up(error, 1)
 
 
 def carry_out(config: Path | None, work: Callable[[Settings, Secrets], Coroutine[Any, Any, T]]) -> T:

@@ -1,6 +1,6 @@
 """Which messages, and what of their story, a node alone holds: the one place that knows it of the message tables.
 
-`python -m dispatcher set-aside` is what the agent of a returning node runs while that node's PostgreSQL is open for
+`python -m dispatcher.set_aside` is what the agent of a returning node runs while that node's PostgreSQL is open for
 nobody else. The agent says on stdin where that is, where the leader is, and which blocks were written since their
 histories parted (`replication.changes`); it knows nothing of messages. Every row in these blocks that was written since
 is held against the leader, and what the leader lacks is written to a file, a line each (`sitecontrol.quarantine`).
@@ -14,9 +14,11 @@ as far as they can be told: what was left out is found by the fingerprint of its
 nor a late repeat by the sender is a conflict.
 """
 
+import asyncio
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -249,3 +251,16 @@ def _known_of(table: Table) -> str:
         cross join lateral jsonb_populate_record(null::hotsite.{table.name}, w.doc) as ours
         where exists (select from hotsite.{table.name} as theirs where {theirs} = {ours})
     """  # noqa: S608 (names of this file)
+
+
+def main() -> None:
+    """Carry out the order on stdin, and tell as JSON what was found; or why not, on stderr."""
+    try:
+        found = asyncio.run(set_aside(Order.read(sys.stdin.read())))
+    except (ReplicationError, asyncpg.PostgresError, OSError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+    sys.stdout.write(json.dumps(asdict(found)) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -115,7 +115,6 @@ class Standby:
     """Follows. Without an upstream it only replays what it has (on its way to be promoted)."""
 
     upstream: Target | None = None
-    slot: str | None = None
 
 
 Role = Primary | Standby
@@ -177,15 +176,14 @@ def postgresql_conf(
 
 def role_conf(role: Role, *, name: str, passfile: str) -> str:
     """What a reload can change. `name` is how upstream knows this node."""
+    # No standby uses a slot: what it feeds back would go on holding when it is away (docs/adr/0008).
     settings = {"synchronous_standby_names": "", "primary_slot_name": "", "primary_conninfo": ""}
     if isinstance(role, Primary):
         settings["synchronous_standby_names"] = standby_names(role.waits_for)
-    else:
-        settings["primary_slot_name"] = role.slot or ""
-        if role.upstream is not None:
-            settings["primary_conninfo"] = conninfo(
-                role.upstream, application_name=name, passfile=passfile, **RECEIVER
-            )
+    elif role.upstream is not None:
+        settings["primary_conninfo"] = conninfo(
+            role.upstream, application_name=name, passfile=passfile, **RECEIVER
+        )
     return "".join(f"{setting} = {quote(value)}\n" for setting, value in settings.items())
 
 

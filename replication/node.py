@@ -6,7 +6,7 @@ The node does what it is told; who should lead is decided elsewhere. What it gua
   something new begins;
 * its configuration is rendered outside of the data directory for the role before each start, and
   `standby.signal` is made, or removed, for that role; a file that another node's copy brought along counts
-  for nothing;
+  for nothing; a standby has no replication slots;
 * a directory that was cut off half way (`needs_clone`) is never started; one that ran, or was copied, as a
   standby is never started as a primary: only `promote` ends recovery, which begins a new timeline;
 * the server outlives the agent, and is found again (`find_running`).
@@ -178,11 +178,11 @@ class Node:
                 f" {self.settings.data_dir}, and {free // MB} MB are free: make room"
             )
 
-    async def clone_from(self, source: Target, *, slot: str | None = None, deadline: float = 3600.0) -> None:
+    async def clone_from(self, source: Target, *, deadline: float = 3600.0) -> None:
         """Replace what is there by a copy of a running server. The old data goes only when the copy is whole."""
         await self._must_be_stopped()
         async with self._replacement() as new:
-            await self._tools.basebackup(new, source, slot=slot, deadline=deadline)
+            await self._tools.basebackup(new, source, deadline=deadline)
 
     async def rewind_from(self, source: Target, *, timeline: int, deadline: float = 600.0) -> bool:
         """Bring a directory whose history left that of `source` back to it; return whether that was needed.
@@ -294,6 +294,8 @@ class Node:
         self.directory.incarnation(control)  # notices a directory that was exchanged while it stood still
         self._render(role, cluster_name=cluster_name)
         self._set_signal(standby=isinstance(role, Standby))
+        if isinstance(role, Standby):
+            await asyncio.to_thread(self._forget_slots)
         self._remove_stale_locks()
         self._postmaster = self._spawn()
         await self._postmaster.wait_ready(self._log, deadline=deadline)
@@ -430,6 +432,13 @@ class Node:
             (self.settings.data_dir / name).unlink(missing_ok=True)
         if standby:
             write(self.settings.data_dir / "standby.signal", "", owner=self.account.owner)
+
+    def _forget_slots(self) -> None:
+        """On a standby nobody moves them, and they would keep its WAL for ever. Nothing runs; what lies here may be
+        left out of a copy as well (PostgreSQL's documentation of backups, "the contents of pg_replslot").
+        """
+        for slot in (self.settings.data_dir / "pg_replslot").glob("*"):
+            shutil.rmtree(slot, ignore_errors=True)
 
     def _remove_stale_locks(self) -> None:
         """Nothing of ours runs: what the locks name is history, though its numbers may be in use again."""

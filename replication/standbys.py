@@ -123,7 +123,7 @@ async def wait_flushed(session: Session, name: str, position: int, *, deadline: 
 
 
 async def create_slot(session: Session, name: str, *, timeout: float = STATEMENT_S) -> None:
-    """Make sure that WAL is kept for the standby that uses the slot `name`, even while it is away."""
+    """Make sure that WAL is kept from the last checkpoint on, until the slot `name` is moved or dropped."""
     await session.commit(
         "select pg_create_physical_replication_slot($1, true)"
         " where not exists (select from pg_replication_slots where slot_name = $1)",
@@ -132,11 +132,23 @@ async def create_slot(session: Session, name: str, *, timeout: float = STATEMENT
     )
 
 
-async def drop_slots(session: Session, *, timeout: float = STATEMENT_S) -> None:
-    """Drop every slot that nobody uses: on a node that no longer leads they would only keep its WAL."""
+async def move_slot(session: Session, name: str, position: int, *, timeout: float = STATEMENT_S) -> None:
+    """What lies before `position` need not be kept any more; a slot that is further, lost or gone stays as it is."""
+    await session.read(
+        "select pg_replication_slot_advance(slot_name, $2::text::pg_lsn) from pg_replication_slots"
+        " where slot_name = $1 and restart_lsn < $2::text::pg_lsn and not active",
+        name,
+        lsn.show(position),
+        timeout=timeout,
+    )
+
+
+async def drop_slot(session: Session, name: str, *, timeout: float = STATEMENT_S) -> None:
+    """Keep no WAL for it any more."""
     await session.read(
         "select pg_drop_replication_slot(slot_name) from pg_replication_slots"
-        " where not active and slot_type = 'physical'",
+        " where slot_name = $1 and not active",
+        name,
         timeout=timeout,
     )
 

@@ -93,15 +93,14 @@ class Tools:
         )
         await asyncio.to_thread(sync_file_system, into)
 
-    async def basebackup(self, into: Path, source: Target, *, slot: str | None, deadline: float) -> None:
+    async def basebackup(self, into: Path, source: Target, *, deadline: float) -> None:
         """A copy of a running server with the WAL that it needs, on disk when this returns."""
         with self._passfile(source) as passfile:
             where = configuration.conninfo(source, passfile=passfile, **configuration.RECEIVER)
-            through = ("--slot", slot) if slot is not None else ()
             await self._run(
                 "pg_basebackup",
                 *("-D", str(into), "-d", where, "--no-password"),
-                *("--checkpoint=fast", "--wal-method=stream", "--no-sync", *through),
+                *("--checkpoint=fast", "--wal-method=stream", "--no-sync"),
                 deadline=deadline,
             )
         await asyncio.to_thread(sync_file_system, into)

@@ -33,6 +33,7 @@ from sitecontrol.leadership.effects import (
     GiveUp,
     HandOver,
     Join,
+    KeepWal,
     Leave,
     MoveEtcdLeader,
     Narrow,
@@ -149,6 +150,7 @@ class Executor:
             AskForSwap: self._ask_for_swap,
             MoveEtcdLeader: self._move_etcd_leader,
             Checkpoint: self._checkpoint,
+            KeepWal: self._keep_wal,
         }
 
     async def execute(self, effect: Effect, facts: Facts) -> None:
@@ -322,6 +324,12 @@ class Executor:
         await self._row.checkpoint()
         await self._look()
         await self._clock.sleep(2.0)  # a standby's may have to wait for the leader's next one
+
+    async def _keep_wal(self, effect: KeepWal, facts: Facts) -> None:
+        await self._postgres.keep_wal(drop=effect.drop, make=effect.make, move=effect.move)
+        if effect.drop or effect.make:
+            log.info("slots", dropped=effect.drop, made=effect.make)
+        await self._look()
 
     async def _move_etcd_leader(self, effect: MoveEtcdLeader, facts: Facts) -> None:
         await self._etcd.move_leader(effect.member_id)

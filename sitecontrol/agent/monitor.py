@@ -19,7 +19,7 @@ import structlog
 from replication.errors import ReplicationError
 from replication.session import Session
 from sitecontrol.clock import Clock
-from sitecontrol.leadership.facts import PgFacts, PgState, StandbyFacts
+from sitecontrol.leadership.facts import PgFacts, PgState, SlotFacts, StandbyFacts
 from sitecontrol.settings import FailoverSettings
 
 log = structlog.get_logger()
@@ -167,6 +167,7 @@ class Monitor:
             remote_in_step=tuple(row["remote_in_step"]),
             names=tuple(NAMES.findall(row["names"])) if primary else (),
             standbys=tuple(self._standby(s, flushed, now) for s in json.loads(row["standbys"])),
+            slots=tuple(SlotFacts(**slot) for slot in json.loads(row["slots"])),
             canary_at=canary_at,
         )
 

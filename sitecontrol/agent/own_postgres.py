@@ -6,7 +6,7 @@ Wraps `replication.node.Node`, which knows nothing of sites. Each start gets a r
 
 import asyncio
 import secrets as random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -241,6 +241,18 @@ class OwnPostgres:
         async with aclosing(await self._node.session()) as session:
             await standbys.wait_flushed(session, name, position, deadline=within)
         return position
+
+    async def keep_wal(
+        self, *, drop: Sequence[str], make: Sequence[str], move: Sequence[tuple[str, int]]
+    ) -> None:
+        """Drop these slots, make those, move others; all of it can be repeated."""
+        async with aclosing(await self._node.session()) as session:
+            for name in drop:
+                await standbys.drop_slot(session, name)
+            for name in make:
+                await standbys.create_slot(session, name)
+            for name, position in move:
+                await standbys.move_slot(session, name, position)
 
     async def stop_clean(self, *, within: float) -> None:
         """A fast, clean shutdown; past its time an immediate one, which is not clean."""

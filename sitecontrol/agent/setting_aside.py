@@ -42,7 +42,7 @@ LEADER = """
     from pg_control_system()
 """
 LARGEST = 512_000_000  # bytes of one file
-PROGRAM = (sys.executable, "-m", "dispatcher", "set-aside")
+PROGRAM = (sys.executable, "-m", "dispatcher.set_aside")
 FAILURES = (ReplicationError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError, KeyError)
 
 

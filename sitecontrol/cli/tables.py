@@ -218,7 +218,9 @@ NODES = (
 def node_lines(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """`rows`: of each node `node`, `site`, `reached`, and what its agent told."""
     silent = [Text(f"{row['node']}: its agent is silent", "red") for row in rows if not row["reached"]]
-    return Group(table_of(NODES, [_node_row(row) for row in rows]), *silent)
+    told = ((row["node"], (row.get("quarantine") or {}).get("alarm")) for row in rows)
+    alarms = [Text(f"{node}: {alarm}", "yellow") for node, alarm in told if alarm is not None]
+    return Group(table_of(NODES, [_node_row(row) for row in rows]), *silent, *alarms)
 
 
 def _node_row(row: Mapping[str, Any]) -> list[Text]:

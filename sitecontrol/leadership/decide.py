@@ -36,6 +36,7 @@ from sitecontrol.leadership.effects import (
     StartStandby,
 )
 from sitecontrol.leadership.facts import Facts, PgState
+from sitecontrol.leadership.slots import keeping
 from sitecontrol.leadership.steps import expected_remote, joinable, leaving, strangers, unawaited
 from sitecontrol.records import Phase
 
@@ -615,6 +616,13 @@ UPKEEP: Sequence[Row] = (
         " than we are.",
         lambda f: f.pg.state is PgState.STANDBY and f.pg.upstream and f.pg.control_timeline < f.pg.timeline,
         lambda _: Checkpoint(),
+    ),
+    Row(
+        "keep-wal",
+        "A slot is missing, lost, too far behind, or nobody's: see to it, so that WAL is kept for nodes that are away,"
+        " and for no longer than they need it.",
+        lambda f: f.lead and f.open and keeping(f) is not None,
+        keeping,
     ),
     Row("kept", "Nothing to keep up.", lambda _: True),
 )

@@ -171,6 +171,15 @@ class Checkpoint(Effect):
 
 
 @dataclass(frozen=True, kw_only=True)
+class KeepWal(Effect):
+    """Keep WAL for the nodes that may return, and no longer than they need it: by slots, in this order."""
+
+    drop: tuple[str, ...]
+    make: tuple[str, ...]
+    move: tuple[tuple[str, int], ...]  # to where its node has everything
+
+
+@dataclass(frozen=True, kw_only=True)
 class MoveEtcdLeader(Effect):
     """etcd's own leader should not run in the live site: its loss would prolong every lease."""
 

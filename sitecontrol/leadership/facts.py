@@ -42,6 +42,15 @@ class StandbyFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SlotFacts:
+    """A replication slot of our own PostgreSQL."""
+
+    name: str
+    lsn: int  # from here on WAL is kept
+    lost: bool  # it kept more than it may, and keeps nothing any more
+
+
+@dataclass(frozen=True, kw_only=True)
 class PgFacts:
     state: PgState
     since: float = 0.0  # in this state since
@@ -70,6 +79,7 @@ class PgFacts:
     remote_in_step: tuple[str, ...] = ()
     names: tuple[str, ...] = ()  # synchronous_standby_names as the server has it
     standbys: tuple[StandbyFacts, ...] = ()
+    slots: tuple[SlotFacts, ...] = ()
     canary_at: float | None = None  # PRIMARY: begin of the last committed canary; STANDBY: last new one seen
     failed_starts: int = 0  # starts in a row that ended at once
 

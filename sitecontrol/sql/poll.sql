@@ -36,7 +36,12 @@ select
                 'flush_lag', extract(epoch from flush_lag)::float8,
                 'replay_lag', extract(epoch from replay_lag)::float8)), '[]')
      from pg_stat_replication
-     where application_name !~ '^pg_') as standbys
+     where application_name !~ '^pg_') as standbys,
+    (select coalesce(json_agg(json_build_object(
+                'name', slot_name,
+                'lsn', coalesce(restart_lsn, '0/0') - '0/0'::pg_lsn,
+                'lost', coalesce(wal_status = 'lost', false))), '[]')
+     from pg_replication_slots where slot_type = 'physical' and not temporary) as slots
 from (select 1) one
 left join control.leadership l on true
 left join control.canary c on true

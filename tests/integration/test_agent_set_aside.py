@@ -15,6 +15,7 @@ from replication.errors import CommitUnknown
 from replication.session import Session, Target
 from sitecontrol import quarantine
 from tests.agents import Pair, Site
+from tests.integration.test_sitectl import sitectl
 from tests.message_scenes import new_id
 
 SOON = 20.0
@@ -97,6 +98,10 @@ async def test_an_old_leaders_own_messages_are_set_aside_and_it_comes_back_into_
     assert status["quarantine"]["files"] == 1
     assert "2 rows that only this node held are set aside" in status["quarantine"]["alarm"]
     assert old.events("set_aside")[-1]["rows"] == 2
+    listed = await sitectl("node", "list", config=old.config)
+    assert f"{old.node}: 2 rows that only this node held are set aside" in listed.out
+    shown = await sitectl("node", "quarantine", "show", file.name, config=old.config)
+    assert "lost" in shown.out
     async with (
         aiohttp.ClientSession() as http,
         http.get(f"http://127.0.0.1:{old.agent_port}/metrics") as told,

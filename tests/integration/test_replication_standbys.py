@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 
 from replication import standbys
-from replication.configuration import Primary
+from replication.configuration import Primary, Standby
 from replication.node import Node
 from replication.polling import until
 from replication.session import CommitUnknown, Session
@@ -402,12 +402,41 @@ async def test_waiters_let_go_by_clearing_the_names_return_success_without_a_war
 # -- slots
 
 
-async def test_a_slot_is_made_once_and_dropped_when_nobody_uses_it(a: Node, session: Session) -> None:
+async def slots(session: Session) -> dict[str, int]:
+    """From where on each keeps WAL."""
+    rows = await session.read(
+        "select slot_name, (restart_lsn - '0/0')::bigint as kept from pg_replication_slots", timeout=SOON
+    )
+    return {row["slot_name"]: row["kept"] for row in rows}
+
+
+async def test_a_slot_is_made_once_moved_only_forward_and_dropped(a: Node, session: Session) -> None:
     await standbys.create_slot(session, "b")
     await standbys.create_slot(session, "b")
-    assert len(await session.read("select from pg_replication_slots", timeout=SOON)) == 1
-    await standbys.drop_slots(session)
-    assert await session.read("select from pg_replication_slots", timeout=SOON) == []
+    [begin] = (await slots(session)).values()
+    [row] = await session.read("select (pg_current_wal_flush_lsn() - '0/0')::bigint as end", timeout=SOON)
+    await standbys.move_slot(session, "b", row["end"])
+    await standbys.move_slot(session, "b", begin)
+    assert await slots(session) == {"b": row["end"]}
+    await standbys.move_slot(session, "none", begin)
+    await standbys.drop_slot(session, "b")
+    await standbys.drop_slot(session, "b")
+    assert await slots(session) == {}
+
+
+async def test_a_server_that_starts_as_a_standby_has_no_slots_left(nodes: Nodes) -> None:
+    """They would keep its WAL for ever: nobody moves them there."""
+    a = await nodes.primary("a")
+    async with aclosing(await a.session()) as session:
+        await standbys.create_slot(session, "b")
+    await a.stop()
+    await a.start(Primary(), cluster_name="a/2")
+    async with aclosing(await a.session()) as session:
+        assert (await slots(session)).keys() == {"b"}
+    await a.stop()
+    await a.start(Standby(), cluster_name="a/3")
+    async with aclosing(await a.session()) as session:
+        assert await slots(session) == {}
 
 
 async def test_one_hung_walreceiver_holds_a_fast_shutdown_no_longer_than_its_timeout(

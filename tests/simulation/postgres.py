@@ -21,6 +21,7 @@ from sitecontrol.agent.monitor import CANARY, POLL, Running
 from sitecontrol.agent.neighbours import RECEIVED
 from sitecontrol.agent.row import BARRIER, FINGERPRINT, HIDE_REMOTE, OPEN, SHOW_REMOTE
 from sitecontrol.leadership.facts import PgFacts, PgState
+from sitecontrol.leadership.slots import slot_of
 from tests.simulation.etcd import Network
 from tests.simulation.scheduler import Scheduler
 
@@ -380,6 +381,12 @@ def database_poll(database: Database, server: Server) -> dict[str, Any]:
         "control_timeline": disk.control_timeline,
         "upstream": server.upstream,
         "standbys": json.dumps(standbys),
+        "slots": json.dumps(
+            [
+                {"name": slot_of(name), "lsn": len(disk.wal), "lost": False}
+                for name in database.world.databases
+            ]
+        ),
     }
 
 

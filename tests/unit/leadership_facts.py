@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sitecontrol.leadership.facts import Facts, LeaseFacts, PgFacts, PgState, StandbyFacts
+from sitecontrol.leadership.facts import Facts, LeaseFacts, PgFacts, PgState, SlotFacts, StandbyFacts
 from sitecontrol.records import (
     DispatcherRecord,
     Initialize,
@@ -114,6 +114,7 @@ def primary(**change: Any) -> PgFacts:
         "standbys": (
             StandbyFacts(name=DENVER, streaming=True, flush_lsn=1_000, replay_lsn=1_000, moved_at=100.0),
         ),
+        "slots": (SlotFacts(name="hotsite_denver_a", lsn=1_000, lost=False),),
         "canary_at": 99.9,
     }
     return PgFacts(**(values | change))

@@ -112,9 +112,9 @@ def test_a_primary_waits_for_every_one_of_its_standbys() -> None:
 
 
 def test_a_standby_waits_for_nobody_and_tells_its_name_but_not_its_password() -> None:
-    text = configuration.role_conf(Standby(upstream=UPSTREAM, slot="b"), name="b", passfile="/etc/pass")
+    text = configuration.role_conf(Standby(upstream=UPSTREAM), name="b", passfile="/etc/pass")
     assert "synchronous_standby_names = ''" in text
-    assert "primary_slot_name = 'b'" in text
+    assert "primary_slot_name = ''" in text
     assert "application_name=''b''" in text
     assert "se:cr" not in text
 
