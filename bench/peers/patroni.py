@@ -19,7 +19,7 @@ import click
 import psutil
 from asyncpg.connect_utils import SessionAttribute
 
-from bench.peers.cluster import SHORTEST, Cluster, running_cluster
+from bench.peers.cluster import Cluster, running_cluster
 
 RATE = 50.0  # rows a second
 ATTEMPT = 2.0  # seconds, then the writer connects anew
@@ -135,22 +135,16 @@ async def measure(cluster: Cluster, fault: str) -> Run:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Patroni:
-    version: str
-    settings: dict[str, int]
-    runs: list[Run]
-
-
-async def measure_all(repeat: int, environment: Path | None, say: Callable[[str], None]) -> Patroni:
-    """Every fault so often, in turns."""
+async def measure_all(
+    repeat: int, environment: Path | None, *, say: Callable[[str], None], done: Callable[[str, Run], None]
+) -> None:
+    """Every fault so often, in turns. `done` is told Patroni's version and each run as it ends."""
     async with running_cluster(environment) as cluster:
-        runs = []
         for _ in range(repeat):
             for fault in FAULTS:
-                runs.append(await measure(cluster, fault))
-                say(f"Patroni, {fault}: {runs[-1].pause_s:.2f} s, {runs[-1].lost} lost")
-        return Patroni(version=cluster.version, settings=dict(SHORTEST), runs=runs)
+                run = await measure(cluster, fault)
+                say(f"Patroni, {fault}: {run.pause_s:.2f} s, {run.lost} lost")
+                done(cluster.version, run)
 
 
 @click.command()
@@ -160,8 +154,18 @@ async def measure_all(repeat: int, environment: Path | None, say: Callable[[str]
 )
 def main(repeat: int, environment: Path | None) -> None:
     """Measure Patroni, and print the runs as JSON."""
-    found = asyncio.run(measure_all(repeat, environment, lambda what: click.echo(what, err=True)))
-    click.echo(json.dumps(asdict(found), indent=1))
+    runs: list[Run] = []
+    try:
+        asyncio.run(
+            measure_all(
+                repeat,
+                environment,
+                say=lambda what: click.echo(what, err=True),
+                done=lambda _, run: runs.append(run),
+            )
+        )
+    finally:
+        click.echo(json.dumps([asdict(run) for run in runs], indent=1))
 
 
 if __name__ == "__main__":
