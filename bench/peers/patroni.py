@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
+from math import inf
 from pathlib import Path
 
 import asyncpg
@@ -26,7 +27,14 @@ ATTEMPT = 2.0  # seconds, then the writer connects anew
 WARM_UP = 2.0
 AFTER = 3.0  # seconds of writing after the cluster is whole again
 WHOLE_WITHIN = 120.0
-FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+FAILURES = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    EOFError,
+    TimeoutError,
+)
 
 
 @dataclass
@@ -68,9 +76,10 @@ class Writer:
             timeout=ATTEMPT,
         )
 
-    @property
-    def longest_gap(self) -> float:
-        return max((b - a for (a, _), (b, _) in pairwise(self.acknowledged)), default=0.0)
+    def longest_gap(self, end: float) -> float:
+        """Between two acknowledgements; `end`, when it stopped writing, counts as one."""
+        times = [*(at for at, _ in self.acknowledged), end]
+        return max(b - a for a, b in pairwise(times)) if self.acknowledged else inf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +129,9 @@ async def measure(cluster: Cluster, fault: str) -> Run:
         await FAULTS[fault](cluster)
         await cluster.until("the standby is synchronous again", cluster.is_whole, WHOLE_WITHIN)
         await asyncio.sleep(AFTER)
+        ended = time.monotonic()
+        if writing.done():
+            writing.result()  # it ends only by what it does not expect
     finally:
         writing.cancel()
         await asyncio.gather(writing, return_exceptions=True)
@@ -129,7 +141,7 @@ async def measure(cluster: Cluster, fault: str) -> Run:
     numbers = {number for _, number in writer.acknowledged}
     return Run(
         fault=fault,
-        pause_s=round(writer.longest_gap, 3),
+        pause_s=round(writer.longest_gap(ended), 3),
         acknowledged=len(numbers),
         lost=len(numbers - kept),
     )
