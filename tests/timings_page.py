@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from sitecontrol.leadership.proof import Finding, prove
-from sitecontrol.leadership.timing import RELATIONS, Weight, seconds_of
+from sitecontrol.leadership.timing import DEFAULT_CALL_TIMEOUT, RELATIONS, Weight, seconds_of
 from sitecontrol.profiles import DURATIONS, Profile
-from sitecontrol.settings import DispatcherSettings, FailoverSettings
+from sitecontrol.settings import Carrier, DispatcherSettings, FailoverSettings
 
 HEAD = """# Timings
 
@@ -63,7 +63,13 @@ def _relations() -> Iterator[str]:
 
 
 def _proof(profile: Profile) -> tuple[Finding, ...]:
-    return prove(seconds_of(FailoverSettings(profile=profile), DispatcherSettings(), call_timeout=1.0))
+    failover, carrier = (
+        FailoverSettings(profile=profile),
+        Carrier(name="any", address="any:2775", system_id="any"),
+    )
+    return prove(
+        seconds_of(failover, DispatcherSettings(), call_timeout=DEFAULT_CALL_TIMEOUT, carriers=[carrier])
+    )
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from bench.failover.figures import DrillFigures, Figures, PeerFigures, of_outcom
 from bench.failover.page import PROMISES, page
 from bench.failover.phases import phases, read_noted
 from bench.lab import BenchError, running_lab
-from bench.peers.patroni import measure_all
+from bench.peers.cluster import SHORTEST
+from bench.peers.patroni import Run, measure_all
 from sitecontrol.drills.run import Order, run_drill, wait_until_whole
 from sitecontrol.drills.stage import DrillFailedError
 from sitecontrol.drills.stories import DRILLS
@@ -129,8 +130,7 @@ def main(
             with running_lab(wan_ms=WAN_MS) as lab:
                 asyncio.run(rounds(lab.folder, only or NAMES, repeat, minutes=minutes, say=say, done=done))
         if peer_repeat:
-            _measure_patroni(figures, peer_repeat, environment, say)
-            write(figures, keep)
+            _measure_patroni(figures, peer_repeat, environment, keep, say)
     except (BenchError, LabError, DrillFailedError) as error:
         say(f"ended early: {error}")
     output.write_text(page(figures, machine=machine(), wan_ms=WAN_MS))
@@ -138,10 +138,15 @@ def main(
     sys.exit(1 if any(run.not_held or run.acknowledged_lost for run in figures.drills) else 0)
 
 
-def _measure_patroni(figures: Figures, repeat: int, environment: Path | None, say: Say) -> None:
-    found = asyncio.run(measure_all(repeat, environment, say))
-    before = figures.patroni.runs if figures.patroni is not None else []
-    figures.patroni = PeerFigures(version=found.version, settings=found.settings, runs=[*before, *found.runs])
+def _measure_patroni(
+    figures: Figures, repeat: int, environment: Path | None, keep: Path | None, say: Say
+) -> None:
+    def done(version: str, run: Run) -> None:
+        before = figures.patroni.runs if figures.patroni is not None else []
+        figures.patroni = PeerFigures(version=version, settings=SHORTEST, runs=[*before, run])
+        write(figures, keep)
+
+    asyncio.run(measure_all(repeat, environment, say=say, done=done))
 
 
 if __name__ == "__main__":

@@ -216,14 +216,17 @@ class Cluster:
         return found[0]
 
     async def switchover(self) -> None:
-        """As an operator asks for it; returns when it is over."""
+        """As an operator asks for it, again while its picture of the standby is a loop old; returns when it is over."""
         leader = await self.leader()
-        other = next(node for node in self.nodes if node is not leader)
+        (other,) = (node for node in self.nodes if node is not leader)
         url = f"http://127.0.0.1:{leader.api}/switchover"
         body = {"leader": leader.name, "candidate": other.name}
-        async with self.session.post(url, json=body, timeout=aiohttp.ClientTimeout(total=60)) as answer:
-            if answer.status != 200:
-                raise BenchError(f"Patroni refused the switchover: {await answer.text()}")
+
+        async def accepted() -> bool:
+            async with self.session.post(url, json=body, timeout=aiohttp.ClientTimeout(total=60)) as answer:
+                return answer.status == 200
+
+        await self.until(f"the switchover to {other.name} is accepted", accepted)
 
     def told_by(self, node: Node, path: str) -> Callable[[], Awaitable[bool]]:
         """For `until`: that the node says so."""

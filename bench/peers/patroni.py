@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
+from math import inf
 from pathlib import Path
 
 import asyncpg
@@ -19,14 +20,21 @@ import click
 import psutil
 from asyncpg.connect_utils import SessionAttribute
 
-from bench.peers.cluster import SHORTEST, Cluster, running_cluster
+from bench.peers.cluster import Cluster, running_cluster
 
 RATE = 50.0  # rows a second
 ATTEMPT = 2.0  # seconds, then the writer connects anew
 WARM_UP = 2.0
 AFTER = 3.0  # seconds of writing after the cluster is whole again
 WHOLE_WITHIN = 120.0
-FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+FAILURES = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    EOFError,
+    TimeoutError,
+)
 
 
 @dataclass
@@ -68,9 +76,10 @@ class Writer:
             timeout=ATTEMPT,
         )
 
-    @property
-    def longest_gap(self) -> float:
-        return max((b - a for (a, _), (b, _) in pairwise(self.acknowledged)), default=0.0)
+    def longest_gap(self, end: float) -> float:
+        """Between two acknowledgements; `end`, when it stopped writing, counts as one."""
+        times = [*(at for at, _ in self.acknowledged), end]
+        return max(b - a for a, b in pairwise(times)) if self.acknowledged else inf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +129,9 @@ async def measure(cluster: Cluster, fault: str) -> Run:
         await FAULTS[fault](cluster)
         await cluster.until("the standby is synchronous again", cluster.is_whole, WHOLE_WITHIN)
         await asyncio.sleep(AFTER)
+        ended = time.monotonic()
+        if writing.done():
+            writing.result()  # it ends only by what it does not expect
     finally:
         writing.cancel()
         await asyncio.gather(writing, return_exceptions=True)
@@ -129,28 +141,22 @@ async def measure(cluster: Cluster, fault: str) -> Run:
     numbers = {number for _, number in writer.acknowledged}
     return Run(
         fault=fault,
-        pause_s=round(writer.longest_gap, 3),
+        pause_s=round(writer.longest_gap(ended), 3),
         acknowledged=len(numbers),
         lost=len(numbers - kept),
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Patroni:
-    version: str
-    settings: dict[str, int]
-    runs: list[Run]
-
-
-async def measure_all(repeat: int, environment: Path | None, say: Callable[[str], None]) -> Patroni:
-    """Every fault so often, in turns."""
+async def measure_all(
+    repeat: int, environment: Path | None, *, say: Callable[[str], None], done: Callable[[str, Run], None]
+) -> None:
+    """Every fault so often, in turns. `done` is told Patroni's version and each run as it ends."""
     async with running_cluster(environment) as cluster:
-        runs = []
         for _ in range(repeat):
             for fault in FAULTS:
-                runs.append(await measure(cluster, fault))
-                say(f"Patroni, {fault}: {runs[-1].pause_s:.2f} s, {runs[-1].lost} lost")
-        return Patroni(version=cluster.version, settings=dict(SHORTEST), runs=runs)
+                run = await measure(cluster, fault)
+                say(f"Patroni, {fault}: {run.pause_s:.2f} s, {run.lost} lost")
+                done(cluster.version, run)
 
 
 @click.command()
@@ -160,8 +166,18 @@ async def measure_all(repeat: int, environment: Path | None, say: Callable[[str]
 )
 def main(repeat: int, environment: Path | None) -> None:
     """Measure Patroni, and print the runs as JSON."""
-    found = asyncio.run(measure_all(repeat, environment, lambda what: click.echo(what, err=True)))
-    click.echo(json.dumps(asdict(found), indent=1))
+    runs: list[Run] = []
+    try:
+        asyncio.run(
+            measure_all(
+                repeat,
+                environment,
+                say=lambda what: click.echo(what, err=True),
+                done=lambda _, run: runs.append(run),
+            )
+        )
+    finally:
+        click.echo(json.dumps([asdict(run) for run in runs], indent=1))
 
 
 if __name__ == "__main__":

@@ -23,9 +23,7 @@ class Finding:
     fits: Sum
     setting: str  # the one that a refusal would have changed
     present: float  # its value
-    good: (
-        float | None
-    )  # the value nearest to it that would do; None: it holds, or this setting alone does not help
+    good: float | None  # the value nearest to it that would do; None: it holds, or this alone does not help
 
     @property
     def slack(self) -> float:

@@ -7,8 +7,8 @@ out last: its lease, etcd's last word, or its canary. When everything is cut at 
 sent at most a period and a round trip before; etcd's word and the canary may be from that very moment.
 
 The leader looks ten times a second, needs time to end PostgreSQL, and its clock may run slow by `CLOCK_DRIFT`. A leader
-that was heard to serve by its canary *after* its lease had run out is no part of this: it only closes, and it
-acknowledges nothing once its standby has gone (docs/failover.md, "When etcd is lost").
+that has served by its canary *after* its lease had run out is no part of this: it only closes, and it acknowledges
+nothing once its standby has gone (docs/failover.md, "When etcd is lost").
 
 `proof` puts the numbers in. docs/timings.md is made from this table.
 """
@@ -41,9 +41,7 @@ PROMOTE = 1.0  # seconds: a generous promotion, with the write that narrows `syn
 CANARIES = 3  # as many must fit into canary_max_age
 
 Seconds: TypeAlias = Mapping[str, float]  # every duration by the name of its setting
-Sum: TypeAlias = tuple[
-    tuple[str, float], ...
-]  # what is added up (or, negative, taken off), each with its name
+Sum: TypeAlias = tuple[tuple[str, float], ...]  # what is added up (or taken off), by name
 
 
 class Weight(Enum):

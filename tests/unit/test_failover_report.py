@@ -124,4 +124,9 @@ def test_figures_are_the_same_after_they_were_kept():
 
 
 def test_a_writers_pause_is_the_longest_time_between_two_acknowledgements():
-    assert Writer([1], acknowledged=[(1.0, 1), (1.02, 2), (21.0, 3)]).longest_gap == pytest.approx(19.98)
+    writer = Writer([1], acknowledged=[(1.0, 1), (1.02, 2), (21.0, 3)])
+    assert writer.longest_gap(end=21.02) == pytest.approx(19.98)
+
+
+def test_a_writer_that_was_never_answered_again_waited_until_the_end():
+    assert Writer([1], acknowledged=[(1.0, 1), (1.02, 2)]).longest_gap(end=31.02) == pytest.approx(30.0)

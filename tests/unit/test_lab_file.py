@@ -145,3 +145,11 @@ def test_config_check_knows_a_labs_file(tmp_path: Path) -> None:
     wrong = CliRunner().invoke(sitectl, ["config", "check", str(lab_file(tmp_path, "[lab]\nx = 1\n"))])
     assert wrong.exit_code == Exit.USAGE
     assert "mine.toml:2: lab.x: there is no such setting" in wrong.stderr
+
+
+def test_a_profile_reaches_both_sites_and_what_is_set_beside_it_goes_before_it(tmp_path: Path) -> None:
+    text = '[lab]\nwan_ms = 70\n[failover]\nprofile = "cross-country"\nlease_ttl = 5\n'
+    plan = plan_in(tmp_path / "lab", **read_lab_file(lab_file(tmp_path, text)).options())
+    for site in ("columbus", "denver"):
+        failover = rendered(plan)[site].failover
+        assert (failover.profile, failover.lease_ttl, failover.canary_max_age) == ("cross-country", 5, 2.0)
