@@ -19,6 +19,7 @@ OUTCOME = Outcome(
     fault_at="2026-01-02T03:04:08.000+00:00",
     healed_at="2026-01-02T03:04:18.000+00:00",
     quick=False,
+    in_swap=False,
     rate=100.0,
     pause_s=2.1,
     pause_limit_s=5.0,
