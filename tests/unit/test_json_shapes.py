@@ -53,7 +53,7 @@ DRILL_KEYS = {
     "duplicates_declared", "two_site_again_s", "live_before", "live_after", "term_before", "term_after", "held",
     "timeline",
     # added
-    "healed_at", "quick", "rate", "pause_limit_s", "pause_from_s", "connections_broken",
+    "healed_at", "quick", "in_swap", "rate", "pause_limit_s", "pause_from_s", "connections_broken",
     "connections_broken_unexpectedly", "unanswered", "not_final", "not_delivered", "fencing_ms", "acks_per_tenth",
     "notes", "ok",
 }  # fmt: skip
