@@ -5,7 +5,10 @@ import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from http import HTTPStatus
 from pathlib import Path
+
+import aiohttp
 
 from sitecontrol.drills.ledger import now
 from sitecontrol.drills.watch import Watch
@@ -104,6 +107,7 @@ class Stage:
         """
         live = str((await self.control.cluster()).get("live_site"))
         away = other_site(live)
+        await self.until(f"{away} could take over", self._could_take_over(away), within=60)
         await self._ask_for_swap(away)
         await self.until(f"the swap to {away} is {phase}", self._reached(phase), within=20)
         await self.strike(fault, live if party is Party.FROM else away)
@@ -117,14 +121,28 @@ class Stage:
 
     async def _ask_for_swap(self, to: str) -> None:
         self.watch.note(f"an operator asks for a swap to {to}", to)
+        status, told = await self._post_swap(to, dry_run=False)
+        if status != HTTPStatus.ACCEPTED:
+            raise DrillFailedError(f"the swap to {to} was not begun: {told}")
+
+    def _could_take_over(self, site: str) -> Callable[[], Awaitable[bool]]:
+        async def holds() -> bool:
+            return (await self._post_swap(site, dry_run=True))[0] == HTTPStatus.OK
+
+        return holds
+
+    async def _post_swap(self, to: str, *, dry_run: bool) -> tuple[int, str]:
+        """Status and text of the answer; 0 when there was none."""
         token = self.control.plan.secret("operator-token").read_text().strip()
         url = self.control.agent_url(to) + "/swap"
-        body = {"to": to, "reason": "a drill", "by": "sitectl drill"}
-        async with self.control.session.post(
-            url, json=body, headers={"Authorization": f"Bearer {token}"}
-        ) as answer:
-            if answer.status >= 300:
-                raise DrillFailedError(f"the swap to {to} was refused: {await answer.text()}")
+        body = {"to": to, "reason": "a drill", "by": "sitectl drill", "dry_run": dry_run}
+        try:
+            async with self.control.session.post(
+                url, json=body, headers={"Authorization": f"Bearer {token}"}
+            ) as answer:
+                return answer.status, await answer.text()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return 0, f"{type(error).__name__}: {error}"
 
     def _reached(self, phase: str) -> Callable[[], Awaitable[bool]]:
         order = [known.value for known in SWAP_PHASES]
