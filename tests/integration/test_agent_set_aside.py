@@ -120,3 +120,23 @@ async def test_a_leader_that_comes_back_without_messages_of_its_own_sets_nothing
     leader.start()
     await pair.until_two_site()
     assert len(quarantine.found(folder)) == before
+
+
+async def test_an_agent_that_is_killed_while_it_looks_leaves_the_rest_to_the_next_one(pair: Pair):
+    leader, _, _ = await pair.leads()
+    await furnish(leader)
+    old, _ = await lose_the_leader_with_a_message_of_its_own(pair, "looked at twice")
+    folder = quarantine.folder_in(old.folder / "state")
+    before = {file.name for file in quarantine.found(folder)}
+    old.start()
+
+    async def is_opened() -> bool:
+        return (old.folder / "run" / "alone" / ".s.PGSQL.1").exists()
+
+    await pair.until(is_opened, "it is opened privately")
+    old.kill()
+    old.start()
+    await pair.until_two_site()
+    [file] = [file for file in quarantine.found(folder) if file.name not in before]
+    references = [row["request"]["reference"] for row in file.rows() if "request" in row]
+    assert references == ["looked at twice"]

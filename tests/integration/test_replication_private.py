@@ -116,3 +116,13 @@ async def test_a_server_that_cannot_be_opened_leaves_nothing_running(nodes: Node
         async with a.open_privately():
             pass
     assert working_in(a.settings.data_dir.stat()) == []
+
+
+async def test_changes_of_wal_that_is_gone_or_takes_too_long_are_an_error_that_says_so(nodes: Nodes) -> None:
+    a, b = await parted(nodes)
+    fork = await forked_at(a, b)
+    async with a.open_privately():
+        with pytest.raises(NodeError, match="pg_waldump did not end within 0 s"):
+            await a.changes(fork, fork + 10_000, deadline=0)
+        with pytest.raises(NodeError, match=r"pg_waldump failed with status 1: .*could not"):
+            await a.changes(fork + 2**40, fork + 2**40 + 8)
