@@ -63,9 +63,9 @@ async def rounds(
     *,
     minutes: float,
     say: Say,
-    done: Callable[[DrillFigures], None],
+    done: Callable[[DrillFigures | str], None],
 ) -> None:
-    """Every drill once a round; none is begun when the time is up."""
+    """Every drill once a round; none is begun when the time is up. `done`: what a run came to, or why it failed."""
     ends = time.monotonic() + 60 * minutes
     async with LabControl.open(folder) as control:
         for number in range(repeat):
@@ -73,7 +73,12 @@ async def rounds(
                 if time.monotonic() > ends:
                     say(f"the time is up in round {number + 1} of {repeat}")
                     return
-                found = await drill(control, name)
+                try:
+                    found = await drill(control, name)
+                except (LabError, DrillFailedError) as error:
+                    say(f"{number + 1}/{repeat} {name}: {error}")
+                    done(f"`{name}`, {error}")
+                    continue
                 said = f", did not hold {', '.join(found.not_held)}" if found.not_held else ""
                 say(f"{number + 1}/{repeat} {name}: {found.pause_s:.2f} s{said}")
                 done(found)
@@ -115,14 +120,17 @@ def main(
     keep: Path | None,
     output: Path,
 ) -> None:
-    """Measure, and write the page. Exit code 1 when something acknowledged was lost, or a drill did not hold."""
+    """Measure, and write the page. Exit code 1 when a drill did not hold, or came to no end."""
     figures = read(keep)
 
     def say(what: str) -> None:
         click.echo(what, err=True)
 
-    def done(found: DrillFigures) -> None:
-        figures.drills.append(found)
+    def done(found: DrillFigures | str) -> None:
+        if isinstance(found, str):
+            figures.failed.append(found)
+        else:
+            figures.drills.append(found)
         write(figures, keep)
 
     try:
@@ -131,11 +139,13 @@ def main(
                 asyncio.run(rounds(lab.folder, only or NAMES, repeat, minutes=minutes, say=say, done=done))
         if peer_repeat:
             _measure_patroni(figures, peer_repeat, environment, keep, say)
-    except (BenchError, LabError, DrillFailedError) as error:
+    except (BenchError, LabError) as error:
         say(f"ended early: {error}")
     output.write_text(page(figures, machine=machine(), wan_ms=WAN_MS))
     say(f"{output} is written")
-    sys.exit(1 if any(run.not_held or run.acknowledged_lost for run in figures.drills) else 0)
+    sys.exit(
+        1 if figures.failed or any(run.not_held or run.acknowledged_lost for run in figures.drills) else 0
+    )
 
 
 def _measure_patroni(

@@ -116,7 +116,9 @@ def _pauses(figures: Figures) -> Iterator[str]:
         yield ""
     for run in figures.drills:
         if run.not_held:
-            yield f"- `{run.drill}` of {run.at[:19]}: did not hold {', '.join(run.not_held)}."
+            yield f"- `{run.drill}` of {run.at[:19]}, load {run.load:.1f}: did not hold {', '.join(run.not_held)}."
+    for failed in figures.failed:
+        yield f"- A run came to no end, and has no figures: {failed}"
     yield ""
 
 
