@@ -32,6 +32,7 @@ from sitecontrol.lab.ports import SITES
 WAN_MS = 35.0
 RATE = 100.0
 WHOLE_WITHIN = 60.0
+CALM_POLL = 2.0  # seconds
 LONG = ("etcd-quorum-loss",)  # shortened, as `sitectl drill run --quick` has it
 NAMES = tuple(promise.drill for promise in PROMISES)
 
@@ -62,14 +63,19 @@ async def rounds(
     repeat: int,
     *,
     minutes: float,
+    calm: float,
     say: Say,
     done: Callable[[DrillFigures | str], None],
 ) -> None:
-    """Every drill once a round; none is begun when the time is up. `done`: what a run came to, or why it failed."""
+    """Every drill once a round; none is begun when the time is up, or while the machine's load is above `calm`. `done`:
+    what a run came to, or why it failed.
+    """
     ends = time.monotonic() + 60 * minutes
     async with LabControl.open(folder) as control:
         for number in range(repeat):
             for name in names:
+                while os.getloadavg()[0] > calm and time.monotonic() < ends:  # noqa: ASYNC110 # nothing tells of it
+                    await asyncio.sleep(CALM_POLL)
                 if time.monotonic() > ends:
                     say(f"the time is up in round {number + 1} of {repeat}")
                     return
@@ -100,6 +106,9 @@ def machine() -> str:
 )
 @click.option("--minutes", type=float, default=24 * 60.0, help="Begin no drill after so long.")
 @click.option(
+    "--calm", type=float, default=8.0, show_default=True, help="Begin no drill while the load is above it."
+)
+@click.option(
     "--environment", type=click.Path(path_type=Path), help="Patroni's virtual environment; made if absent."
 )
 @click.option(
@@ -116,6 +125,7 @@ def main(
     peer_repeat: int,
     only: tuple[str, ...],
     minutes: float,
+    calm: float,
     environment: Path | None,
     keep: Path | None,
     output: Path,
@@ -136,7 +146,9 @@ def main(
     try:
         if repeat:
             with running_lab(wan_ms=WAN_MS) as lab:
-                asyncio.run(rounds(lab.folder, only or NAMES, repeat, minutes=minutes, say=say, done=done))
+                asyncio.run(
+                    rounds(lab.folder, only or NAMES, repeat, minutes=minutes, calm=calm, say=say, done=done)
+                )
         if peer_repeat:
             _measure_patroni(figures, peer_repeat, environment, keep, say)
     except (BenchError, LabError) as error:

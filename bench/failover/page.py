@@ -111,7 +111,8 @@ def _pauses(figures: Figures) -> Iterator[str]:
     loads = [run.load for run in figures.drills]
     if loads:
         yield (
-            f"The machine's load when a run began: median {statistics.median(loads):.1f}, at most {max(loads):.1f}."
+            f"The machine's load when a run began, the lab itself included: median {statistics.median(loads):.1f},"
+            f" at most {max(loads):.1f}."
         )
         yield ""
     for run in figures.drills:
