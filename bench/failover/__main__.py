@@ -32,6 +32,7 @@ from sitecontrol.lab.ports import SITES
 WAN_MS = 35.0
 RATE = 100.0
 WHOLE_WITHIN = 60.0
+CALM_POLL = 2.0  # seconds
 LONG = ("etcd-quorum-loss",)  # shortened, as `sitectl drill run --quick` has it
 NAMES = tuple(promise.drill for promise in PROMISES)
 
@@ -62,18 +63,28 @@ async def rounds(
     repeat: int,
     *,
     minutes: float,
+    calm: float,
     say: Say,
-    done: Callable[[DrillFigures], None],
+    done: Callable[[DrillFigures | str], None],
 ) -> None:
-    """Every drill once a round; none is begun when the time is up."""
+    """Every drill once a round; none is begun when the time is up, or while the machine's load is above `calm`. `done`:
+    what a run came to, or why it failed.
+    """
     ends = time.monotonic() + 60 * minutes
     async with LabControl.open(folder) as control:
         for number in range(repeat):
             for name in names:
+                while os.getloadavg()[0] > calm and time.monotonic() < ends:  # noqa: ASYNC110 # nothing tells of it
+                    await asyncio.sleep(CALM_POLL)
                 if time.monotonic() > ends:
                     say(f"the time is up in round {number + 1} of {repeat}")
                     return
-                found = await drill(control, name)
+                try:
+                    found = await drill(control, name)
+                except (LabError, DrillFailedError) as error:
+                    say(f"{number + 1}/{repeat} {name}: {error}")
+                    done(f"`{name}`, {error}")
+                    continue
                 said = f", did not hold {', '.join(found.not_held)}" if found.not_held else ""
                 say(f"{number + 1}/{repeat} {name}: {found.pause_s:.2f} s{said}")
                 done(found)
@@ -95,6 +106,9 @@ def machine() -> str:
 )
 @click.option("--minutes", type=float, default=24 * 60.0, help="Begin no drill after so long.")
 @click.option(
+    "--calm", type=float, default=8.0, show_default=True, help="Begin no drill while the load is above it."
+)
+@click.option(
     "--environment", type=click.Path(path_type=Path), help="Patroni's virtual environment; made if absent."
 )
 @click.option(
@@ -111,31 +125,39 @@ def main(
     peer_repeat: int,
     only: tuple[str, ...],
     minutes: float,
+    calm: float,
     environment: Path | None,
     keep: Path | None,
     output: Path,
 ) -> None:
-    """Measure, and write the page. Exit code 1 when something acknowledged was lost, or a drill did not hold."""
+    """Measure, and write the page. Exit code 1 when a drill did not hold, or came to no end."""
     figures = read(keep)
 
     def say(what: str) -> None:
         click.echo(what, err=True)
 
-    def done(found: DrillFigures) -> None:
-        figures.drills.append(found)
+    def done(found: DrillFigures | str) -> None:
+        if isinstance(found, str):
+            figures.failed.append(found)
+        else:
+            figures.drills.append(found)
         write(figures, keep)
 
     try:
         if repeat:
             with running_lab(wan_ms=WAN_MS) as lab:
-                asyncio.run(rounds(lab.folder, only or NAMES, repeat, minutes=minutes, say=say, done=done))
+                asyncio.run(
+                    rounds(lab.folder, only or NAMES, repeat, minutes=minutes, calm=calm, say=say, done=done)
+                )
         if peer_repeat:
             _measure_patroni(figures, peer_repeat, environment, keep, say)
-    except (BenchError, LabError, DrillFailedError) as error:
+    except (BenchError, LabError) as error:
         say(f"ended early: {error}")
     output.write_text(page(figures, machine=machine(), wan_ms=WAN_MS))
     say(f"{output} is written")
-    sys.exit(1 if any(run.not_held or run.acknowledged_lost for run in figures.drills) else 0)
+    sys.exit(
+        1 if figures.failed or any(run.not_held or run.acknowledged_lost for run in figures.drills) else 0
+    )
 
 
 def _measure_patroni(

@@ -41,6 +41,7 @@ class PeerFigures(BaseModel):
 
 class Figures(BaseModel):
     drills: list[DrillFigures] = []
+    failed: list[str] = []  # runs that came to no end, and why: they have no figures
     patroni: PeerFigures | None = None
 
     def of(self, drill: str) -> list[DrillFigures]:

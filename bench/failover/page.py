@@ -111,12 +111,15 @@ def _pauses(figures: Figures) -> Iterator[str]:
     loads = [run.load for run in figures.drills]
     if loads:
         yield (
-            f"The machine's load when a run began: median {statistics.median(loads):.1f}, at most {max(loads):.1f}."
+            f"The machine's load when a run began, the lab itself included: median {statistics.median(loads):.1f},"
+            f" at most {max(loads):.1f}."
         )
         yield ""
     for run in figures.drills:
         if run.not_held:
-            yield f"- `{run.drill}` of {run.at[:19]}: did not hold {', '.join(run.not_held)}."
+            yield f"- `{run.drill}` of {run.at[:19]}, load {run.load:.1f}: did not hold {', '.join(run.not_held)}."
+    for failed in figures.failed:
+        yield f"- A run came to no end, and has no figures: {failed}"
     yield ""
 
 
