@@ -12,6 +12,7 @@ pytest.register_assert_rewrite("tests.drills.rehearsal")
 # A second in which other programs have the machine must not move production by itself: with the lab's own profile it
 # may. How fast things go is measured elsewhere, with that profile.
 FOR_A_BUSY_MACHINE = """
+[lab]
 [failover]
 profile = "cross-country"
 """
