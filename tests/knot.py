@@ -57,6 +57,9 @@ acl:
   - id: updates
     key: {key_name}
     action: update
+    update-owner: name
+    update-owner-match: equal
+    update-owner-name: [texts, _hotsite-term.texts, alias, _hotsite-term.alias]
 zone:
   - domain: example.net
     storage: "{folder}"

@@ -105,7 +105,8 @@ class DnsAdapter:
         except (dns.tsig.PeerError, dns.tsig.BadKey) as error:
             raise AdapterFailed(
                 f"{self._settings.server} does not accept the key {self._settings.key_name}"
-                f" ({type(error).__name__}): compare its name, algorithm and secret, and both clocks"
+                f" ({type(error).__name__}): compare its name, algorithm and secret, and both clocks;"
+                " Knot says so, too, when the key may not update these names"
             ) from error
         except dns.exception.FormError as error:  # without a signature, for one
             raise AdapterFailed(

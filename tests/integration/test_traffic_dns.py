@@ -135,6 +135,7 @@ async def test_an_update_that_the_server_takes_and_does_not_carry_out_is_a_failu
     [
         ({"secret": "d3Jvbmc="}, "does not accept the key hotsite"),
         ({"key_name": "stranger"}, "does not accept the key stranger"),
+        ({"record": "ns.example.net"}, "when the key may not update these names"),
         ({"zone": "example.org", "record": "texts.example.org"}, "is it the primary of example.org"),
     ],
 )

@@ -7,6 +7,7 @@ import pytest
 from sitecontrol.settings import Secrets, Settings, SettingsError, load
 from sitecontrol.traffic.adapters import adapters_of
 
+ROOT = Path(__file__).parents[2]
 GOOD = """\
 [site]
 name = "columbus"
@@ -61,6 +62,18 @@ def test_the_adapters_are_those_that_the_settings_name(file: Path) -> None:
     secrets = Secrets(file.parent, {"HOTSITE_SECRET_TRAFFIC_DNS_KEY": "c2VzYW1l"})
     assert [a.name for a in adapters_of(loaded(file), secrets)] == ["haproxy", "dns", "command"]
     assert adapters_of(loaded(file, GOOD.partition("[traffic]")[0]), secrets) == []
+
+
+@pytest.mark.parametrize("site", ["columbus", "denver"])
+def test_what_the_shipped_settings_suggest_is_in_order_as_soon_as_it_is_no_comment(
+    file: Path, site: str
+) -> None:
+    text = (ROOT / "configs" / f"{site}.toml").read_text()
+    before, suggested = text.split("# [traffic]\n")
+    block, after = suggested.split("[security]", 1)
+    block = "".join(line.removeprefix("# ").removeprefix("#") for line in block.splitlines(keepends=True))
+    traffic = loaded(file, f"{before}[traffic]\n{block}[security]{after}").traffic
+    assert None not in (traffic.haproxy, traffic.dns, traffic.command)
 
 
 def test_the_key_is_a_secret_and_its_absence_is_told_with_the_cure(file: Path) -> None:
