@@ -21,7 +21,7 @@ from sitecontrol.leadership import audit
 from sitecontrol.leadership.audit import Act
 from sitecontrol.leadership.facts import PgState
 from sitecontrol.leadership.swapping import nobody_leads, obstacles
-from sitecontrol.leadership.transactions import Writer
+from sitecontrol.leadership.transactions import Transaction, Writer
 from sitecontrol.records import BadRecord, Deed, Desired, HistoryEntry, Maintenance, Phase, Swap
 from sitecontrol.settings import Name
 
@@ -230,8 +230,7 @@ class AgentApi:
             requested_at=facts.wall,
         )
         transaction = self._writer().request(swap, source=_source(request))
-        result = await self._etcd.txn(transaction.compares, transaction.writes)
-        if not result.succeeded:
+        if not await self._write(transaction):
             detail = "The cluster changed meanwhile; look at /cluster and ask again."
             return problem(409, "The swap is refused", detail, **document)
         log.info("swap_requested", id=swap.id, to=node, by=asked.by, reason=asked.reason)
@@ -293,14 +292,19 @@ class AgentApi:
     async def _want(self, change: dict[str, Any], act: Act) -> web.Response:
         known = self._state.facts.cluster.desired
         desired = (known.record if known else Desired()).model_copy(update=change)
-        transaction = self._writer().want(desired, act)
-        result = await self._etcd.txn(transaction.compares, transaction.writes)
-        if not result.succeeded:
+        if not await self._write(self._writer().want(desired, act)):
             return problem(409, "Somebody else changed this meanwhile", "Look at /cluster and ask again.")
         log.info("desired_changed", **desired.model_dump(mode="json", include=set(change)))
         return web.json_response(desired.model_dump(mode="json"))
 
     # -- parts ---------------------------------------------------------------------------------------------------
+
+    async def _write(self, transaction: Transaction) -> bool:
+        """False: something that it was reasoned from has changed. Raises EtcdError."""
+        result = await self._etcd.txn(transaction.compares, transaction.writes)
+        if result.succeeded and transaction.audited is not None:
+            log.info("audited", **transaction.audited.model_dump())
+        return result.succeeded
 
     def _writer(self) -> Writer:
         facts = self._state.facts

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from sitecontrol.cli import cluster
+from sitecontrol.cli.audit import audit
 from sitecontrol.cli.maintenance import maintenance
 from sitecontrol.cli.session import Exit, Globals, Problem, global_options, with_globals
 from sitecontrol.drills.cli import drill
@@ -50,7 +51,15 @@ def config_check(options: Globals, file: Path) -> None:
         options.console.print(f"{file}: in order, for {site or 'a lab'}")
 
 
-for command in (cluster.status, cluster.swap, cluster.pause, cluster.resume, cluster.history, cluster.node):
+for command in (
+    cluster.status,
+    cluster.swap,
+    cluster.pause,
+    cluster.resume,
+    cluster.history,
+    audit,
+    cluster.node,
+):
     sitectl.add_command(command)
 for group in (config, maintenance, lab, drill, demo):
     sitectl.add_command(group)

@@ -179,7 +179,7 @@ HISTORY = (
 )
 
 
-def history_lines(entries: Sequence[Mapping[str, Any]]) -> RenderableType:
+def history_lines(entries: Sequence[Mapping[str, Any]], *, evidence: bool = False) -> RenderableType:
     rows = []
     for e in entries:
         when = str(e.get("at", ""))[:19].replace("T", " ")
@@ -195,7 +195,18 @@ def history_lines(entries: Sequence[Mapping[str, Any]]) -> RenderableType:
     ]
     if phases:
         phases.insert(0, Text())
-    return Group(table_of(HISTORY, rows), *phases)
+    proofs = [_evidence(e) for e in entries if evidence and e.get("evidence")]
+    return Group(table_of(HISTORY, rows), *phases, *proofs)
+
+
+def _evidence(entry: Mapping[str, Any]) -> RenderableType:
+    """What an entry was decided on, as it was written."""
+    table = Table(box=None, show_header=False, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for name, said in entry["evidence"].items():
+        table.add_row(Text(f"  {name}"), Text(str(said)))
+    return Group(Text(f"\n{entry.get('kind')}, term {entry.get('term')}, on this evidence:"), table)
 
 
 # -- node list

@@ -11,7 +11,7 @@ the entries before it look like, and nothing reads it to decide.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -154,7 +154,7 @@ def _own_flaws(links: Sequence[_Link]) -> Iterable[Flaw]:
             yield Flaw(key=audit_key(link.number), what="was written again, and entries are written once")
 
 
-def _broken_links(links: Sequence[_Link], told: Set[str]) -> Iterable[Flaw]:
+def _broken_links(links: Sequence[_Link], told: set[str]) -> Iterable[Flaw]:
     """What an entry and the one after it show; `told`: those of which it is known already."""
     first = links[0] if links else None
     if first is not None and first.number > 1:

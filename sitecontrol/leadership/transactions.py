@@ -40,6 +40,7 @@ REASONED_FROM = ("leader", "term", "sync", "swap")
 class Transaction:
     compares: tuple[Compare, ...]
     writes: tuple[Put | Delete, ...]
+    audited: AuditHead | None = None  # the entry of the audit log that it writes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +87,7 @@ class Writer:
         return Transaction(
             compares=(*transaction.compares, free),
             writes=(*transaction.writes, written, self._put(audit.HEAD, head)),
+            audited=head,
         )
 
     @property
