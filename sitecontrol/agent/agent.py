@@ -24,6 +24,7 @@ from sitecontrol.leadership.decide import Lane, decide
 from sitecontrol.leadership.facts import Facts
 from sitecontrol.leadership.observed import Watch
 from sitecontrol.leadership.observed import look as look_at_places
+from sitecontrol.leadership.remembered import remember
 from sitecontrol.records import Member
 from sitecontrol.settings import Settings
 from sitecontrol.view import ClusterView
@@ -111,10 +112,14 @@ class Agent:
         for lane in Lane:
             decision = decide(lane, facts)
             before = self.state.decisions.get(lane)
-            if before is None or before.rule != decision.rule:
+            changed = before is None or before.rule != decision.rule
+            if changed:
                 log.debug("rule", lane=lane.value, rule=decision.rule, sentence=decision.sentence)
             self.state.decisions[lane] = decision
-            self._lanes.offer(decision, facts)
+            started = self._lanes.offer(decision, facts)
+            if changed or started:
+                past = self.state.past.get(lane, ())
+                self.state.past[lane] = remember(past, decision, facts, started=started)
 
     def _look_at_places(self, facts: Facts) -> Facts:
         self._health = look_at_places(
@@ -153,6 +158,8 @@ class Agent:
             lead_since=memory.lead_since,
             etcd_leader_here=self._neighbours.etcd_leader_here,
             etcd_leader_target=self._neighbours.etcd_leader_target,
+            etcd_members=dict(self._neighbours.etcd_members),
+            etcd_leader_place=self._neighbours.etcd_leader_place,
             places=tuple(p.name for p in settings.place),
         )
 

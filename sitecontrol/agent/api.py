@@ -110,6 +110,7 @@ class AgentApi:
         app.router.add_get("/status", self.status)
         app.router.add_get("/metrics", self.metrics)
         app.router.add_get("/cluster", self.cluster)
+        app.router.add_get("/why", self.why)
         app.router.add_get("/history", self.history)
         app.router.add_get("/audit", self.audit)
         app.router.add_post("/swap", self.operator(self.swap))
@@ -150,6 +151,9 @@ class AgentApi:
 
     async def cluster(self, _: web.Request) -> web.Response:
         return web.json_response(self._state.cluster())
+
+    async def why(self, _: web.Request) -> web.Response:
+        return web.json_response(self._state.why())
 
     async def history(self, _: web.Request) -> web.Response:
         try:

@@ -38,11 +38,16 @@ class Phrases:
 
     head: str
     phrases: Sequence[str]
+    indent: str = "  "  # of every line but the first
 
     def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
         text = f"{self.head} {', '.join(phrase.replace(' ', NO_BREAK) for phrase in self.phrases)}"
         for line in textwrap.wrap(
-            text, options.max_width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+            text,
+            options.max_width,
+            subsequent_indent=self.indent,
+            break_long_words=False,
+            break_on_hyphens=False,
         ):
             yield Text(line.replace(NO_BREAK, " "))
 
