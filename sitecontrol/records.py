@@ -18,6 +18,7 @@ Text = Annotated[str, StringConstraints(max_length=500)]
 ShortText = Annotated[str, StringConstraints(max_length=40)]
 SettingName = Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,40}$")]
 Identity = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]  # sha256 of a value as etcd has it
 
 
 class BadRecord(ValueError):
@@ -199,6 +200,44 @@ class HistoryEntry(Record):
     evidence: dict[str, Text] = {}
     steps: tuple[PhaseTime, ...] = ()
     durations_ms: dict[str, int] = {}
+
+
+class Deed(StrEnum):
+    """What an entry of the audit log tells of."""
+
+    BOOTSTRAP = "bootstrap"
+    FAILOVER = "failover"
+    SWAP_ASKED = "swap asked for"
+    SWAP_HANDED = "swap handed over"
+    SWAP_DONE = "swap done"
+    SWAP_ROLLED_BACK = "swap rolled back"
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    MAINTENANCE_BEGUN = "maintenance begun"
+    MAINTENANCE_ENDED = "maintenance ended"
+
+
+class AuditEntry(Record):
+    """One thing that was done (audit/<number>). Written once, by the transaction that did it."""
+
+    number: Annotated[int, Field(ge=1)]
+    previous: Digest | None = None  # of the entry before it; null: there is none
+    at: AwareDatetime
+    what: Deed
+    about: Text = ""
+    by: Text
+    source: Text = ""  # the address that asked; empty: an agent by itself
+    through: Name  # the node whose agent wrote it
+    reason: Text = ""
+    term: int
+    seals: dict[str, Digest] = {}  # the records that were written with it: key -> digest of the value
+
+
+class AuditHead(Record):
+    """The newest entry of the audit log, told a second time: without it nobody would miss the newest one."""
+
+    number: Annotated[int, Field(ge=1)]
+    digest: Digest
 
 
 class ReachState(StrEnum):

@@ -5,6 +5,7 @@ decided by a transaction in etcd, or by the database, which knows its leader.
 """
 
 import asyncio
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
@@ -44,6 +45,14 @@ class Entry(Generic[R]):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LogEnd:
+    """The newest entry of the audit log; number 0: there is none."""
+
+    number: int = 0
+    digest: str | None = None  # sha256 of its value
+
+
+@dataclass(frozen=True, kw_only=True)
 class Snapshot:
     """Everything below our prefix, at one revision. `serial` grows with every change."""
 
@@ -60,9 +69,12 @@ class Snapshot:
     dispatchers: Mapping[str, Entry[DispatcherRecord]] = field(default_factory=dict)
     observations: Mapping[str, Entry[Observation]] = field(default_factory=dict)
     history: Mapping[str, Entry[HistoryEntry]] = field(default_factory=dict)
+    log_end: LogEnd = LogEnd()
     bad: Mapping[str, str] = field(default_factory=dict)  # key -> why its value was refused
 
 
+AUDIT = "audit"  # the folder of the audit log (leadership.audit)
+AUDIT_DIGITS = 18
 SINGLE: Mapping[str, type[Record]] = {
     "initialize": Initialize,
     "leader": Leader,
@@ -79,10 +91,27 @@ FOLDERS: Mapping[str, type[Record]] = {
 }
 
 
+def audit_number(rest: str) -> int | None:
+    """The number of an entry of the audit log by its key without the folder; None when it is no such key."""
+    if not (rest.isascii() and rest.isdigit() and len(rest) <= AUDIT_DIGITS):
+        return None
+    number = int(rest)
+    return number if number > 0 and audit_key(number) == f"{AUDIT}/{rest}" else None
+
+
+def audit_key(number: int) -> str:
+    return f"{AUDIT}/{number:010d}"
+
+
 def put(snapshot: Snapshot, name: str, kv: KeyValue) -> Snapshot:
     """The picture with one key set. A value that does not decode stands in `bad` and nowhere else."""
     snapshot = remove(snapshot, name)
     folder, _, rest = name.partition("/")
+    number = audit_number(rest) if folder == AUDIT else None
+    if number is not None:
+        # Only its end is kept: nobody decides by the log, and it has to go on whatever its entries look like.
+        end = LogEnd(number=number, digest=hashlib.sha256(kv.value).hexdigest())
+        return replace(snapshot, log_end=max(snapshot.log_end, end, key=lambda at: at.number))
     kind = SINGLE.get(name) or (FOLDERS.get(folder) if rest else None)
     if kind is None:
         return snapshot

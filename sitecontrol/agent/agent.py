@@ -26,6 +26,7 @@ from sitecontrol.leadership.decide import Lane, decide
 from sitecontrol.leadership.facts import Facts
 from sitecontrol.leadership.observed import Watch
 from sitecontrol.leadership.observed import look as look_at_places
+from sitecontrol.leadership.remembered import remember
 from sitecontrol.leadership.timing import LOOK_EVERY
 from sitecontrol.records import Member
 from sitecontrol.settings import Settings
@@ -124,10 +125,14 @@ class Agent:
         for lane in Lane:
             decision = decide(lane, facts)
             before = self.state.decisions.get(lane)
-            if before is None or before.rule != decision.rule:
+            changed = before is None or before.rule != decision.rule
+            if changed:
                 log.debug("rule", lane=lane.value, rule=decision.rule, sentence=decision.sentence)
             self.state.decisions[lane] = decision
-            self._lanes.offer(decision, facts)
+            started = self._lanes.offer(decision, facts)
+            if changed or started:
+                past = self.state.past.get(lane, ())
+                self.state.past[lane] = remember(past, decision, facts, started=started)
         self._mover.look(self._move(facts) if self.state.serving else None)
 
     def _move(self, facts: Facts) -> Move:
@@ -181,6 +186,8 @@ class Agent:
             lead_since=memory.lead_since,
             etcd_leader_here=self._neighbours.etcd_leader_here,
             etcd_leader_target=self._neighbours.etcd_leader_target,
+            etcd_members=dict(self._neighbours.etcd_members),
+            etcd_leader_place=self._neighbours.etcd_leader_place,
             places=tuple(p.name for p in settings.place),
         )
 

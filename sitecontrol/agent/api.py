@@ -16,11 +16,13 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from sitecontrol.agent.state import AgentState
-from sitecontrol.etcd.api import Compare, Etcd, EtcdError, Put, Target
+from sitecontrol.etcd.api import Etcd, EtcdError
+from sitecontrol.leadership import audit
+from sitecontrol.leadership.audit import Act
 from sitecontrol.leadership.facts import PgState
 from sitecontrol.leadership.swapping import nobody_leads, obstacles
-from sitecontrol.leadership.transactions import Writer
-from sitecontrol.records import BadRecord, Desired, HistoryEntry, Maintenance, Phase, Swap
+from sitecontrol.leadership.transactions import Transaction, Writer
+from sitecontrol.records import BadRecord, Deed, Desired, HistoryEntry, Maintenance, Phase, Swap
 from sitecontrol.settings import Name
 
 log = structlog.get_logger()
@@ -85,6 +87,11 @@ async def told_as_problems(request: web.Request, handler: Handler) -> web.Stream
         return response
 
 
+def _source(request: web.Request) -> str:
+    """The address that asked."""
+    return request.remote or "unknown"
+
+
 class AgentApi:
     def __init__(
         self, state: AgentState, etcd: Etcd, operator_token: str, registry: CollectorRegistry
@@ -103,7 +110,9 @@ class AgentApi:
         app.router.add_get("/status", self.status)
         app.router.add_get("/metrics", self.metrics)
         app.router.add_get("/cluster", self.cluster)
+        app.router.add_get("/why", self.why)
         app.router.add_get("/history", self.history)
+        app.router.add_get("/audit", self.audit)
         app.router.add_post("/swap", self.operator(self.swap))
         app.router.add_post("/pause", self.operator(self.pause))
         app.router.add_post("/resume", self.operator(self.resume))
@@ -143,6 +152,9 @@ class AgentApi:
     async def cluster(self, _: web.Request) -> web.Response:
         return web.json_response(self._state.cluster())
 
+    async def why(self, _: web.Request) -> web.Response:
+        return web.json_response(self._state.why())
+
     async def history(self, _: web.Request) -> web.Response:
         try:
             answer = await self._etcd.get_prefix(self._state.prefix + "history/", serializable=True)
@@ -155,6 +167,14 @@ class AgentApi:
             except BadRecord as error:
                 entries.append({"key": kv.key, "bad": str(error)})
         return web.json_response({"history": entries})
+
+    async def audit(self, _: web.Request) -> web.Response:
+        """The log, and whether it and what it seals still are as they were written: all as of one revision."""
+        try:
+            answer = await self._etcd.get_prefix(self._state.prefix)
+        except EtcdError as error:
+            return problem(503, "etcd does not answer", str(error))
+        return web.json_response(audit.document(answer.kvs, self._state.prefix))
 
     # -- acts of an operator ------------------------------------------------------------------------------------
 
@@ -213,9 +233,8 @@ class AgentApi:
             term=leader.record.term,
             requested_at=facts.wall,
         )
-        transaction = self._writer().request(swap)
-        result = await self._etcd.txn(transaction.compares, transaction.writes)
-        if not result.succeeded:
+        transaction = self._writer().request(swap, source=_source(request))
+        if not await self._write(transaction):
             detail = "The cluster changed meanwhile; look at /cluster and ask again."
             return problem(409, "The swap is refused", detail, **document)
         log.info("swap_requested", id=swap.id, to=node, by=asked.by, reason=asked.reason)
@@ -223,17 +242,20 @@ class AgentApi:
 
     async def pause(self, request: web.Request) -> web.Response:
         asked = PauseRequest.model_validate_json(await request.read() or b"{}")
-        return await self._want({"paused": True, "paused_by": asked.by, "paused_reason": asked.reason})
+        act = self._act(request, Deed.PAUSED, asked.by, reason=asked.reason)
+        return await self._want({"paused": True, "paused_by": asked.by, "paused_reason": asked.reason}, act)
 
     async def resume(self, request: web.Request) -> web.Response:
         asked = ResumeRequest.model_validate_json(await request.read() or b"{}")
+        act = self._act(request, Deed.RESUMED, asked.by, reason=asked.reason)
         return await self._want(
             {
                 "paused": False,
                 "paused_by": asked.by,
                 "paused_reason": asked.reason,
                 "acknowledged_revision": self._state.facts.cluster.revision,
-            }
+            },
+            act,
         )
 
     async def begin_maintenance(self, request: web.Request) -> web.Response:
@@ -249,14 +271,17 @@ class AgentApi:
             by=asked.by,
             reason=asked.reason,
         )
-        return await self._want({"maintenance": (*self._windows(but=asked.site), window)})
+        about = f"{asked.site} until {window.until.isoformat(' ', 'minutes')}"
+        act = self._act(request, Deed.MAINTENANCE_BEGUN, asked.by, about=about, reason=asked.reason)
+        return await self._want({"maintenance": (*self._windows(but=asked.site), window)}, act)
 
     async def end_maintenance(self, request: web.Request) -> web.Response:
         asked = MaintenanceEnd.model_validate_json(await request.read())
         if self._state.facts.maintenance(asked.site) is None:
             return problem(409, "No maintenance to end", f"None is announced for {asked.site!r}.")
         log.info("maintenance_ended", site=asked.site, by=asked.by)
-        return await self._want({"maintenance": self._windows(but=asked.site) or None})
+        act = self._act(request, Deed.MAINTENANCE_ENDED, asked.by, about=asked.site)
+        return await self._want({"maintenance": self._windows(but=asked.site) or None}, act)
 
     def _windows(self, *, but: str) -> tuple[Maintenance, ...]:
         """The maintenance of the other sites; what is over is dropped with the next write."""
@@ -264,18 +289,26 @@ class AgentApi:
         others = sorted(set(facts.site_of.values()) - {but})
         return tuple(window for site in others if (window := facts.maintenance(site)) is not None)
 
-    async def _want(self, change: dict[str, Any]) -> web.Response:
+    def _act(self, request: web.Request, what: Deed, by: str, *, about: str = "", reason: str = "") -> Act:
+        wall = self._state.facts.wall
+        return Act(what=what, by=by, at=wall, about=about, reason=reason, source=_source(request))
+
+    async def _want(self, change: dict[str, Any], act: Act) -> web.Response:
         known = self._state.facts.cluster.desired
         desired = (known.record if known else Desired()).model_copy(update=change)
-        key = self._state.prefix + "desired"
-        unchanged = Compare(key=key, target=Target.MOD_REVISION, to=known.mod_revision if known else 0)
-        result = await self._etcd.txn((unchanged,), (Put(key=key, value=desired.encode()),))
-        if not result.succeeded:
+        if not await self._write(self._writer().want(desired, act)):
             return problem(409, "Somebody else changed this meanwhile", "Look at /cluster and ask again.")
         log.info("desired_changed", **desired.model_dump(mode="json", include=set(change)))
         return web.json_response(desired.model_dump(mode="json"))
 
     # -- parts ---------------------------------------------------------------------------------------------------
+
+    async def _write(self, transaction: Transaction) -> bool:
+        """False: something that it was reasoned from has changed. Raises EtcdError."""
+        result = await self._etcd.txn(transaction.compares, transaction.writes)
+        if result.succeeded and transaction.audited is not None:
+            log.info("audited", **transaction.audited.model_dump())
+        return result.succeeded
 
     def _writer(self) -> Writer:
         facts = self._state.facts

@@ -86,6 +86,8 @@ class Scribe:
         if not result.succeeded:
             await self._view.refresh()
             raise Overtaken(Overtaken.__doc__)
+        if transaction.audited is not None:
+            log.info("audited", **transaction.audited.model_dump())
         try:
             async with asyncio.timeout(SEEN_WITHIN):
                 while self._view.snapshot.revision < result.revision:

@@ -40,24 +40,25 @@ class Lanes:
         entry = self._running.get(lane)
         return entry[0] if entry else None
 
-    def offer(self, decision: Decision, facts: Facts) -> None:
-        """Start the decision's effect if its lane is free, or if it is a fence and none is under way."""
+    def offer(self, decision: Decision, facts: Facts) -> bool:
+        """Start the decision's effect if its lane is free, or if it is a fence and none is under way. Tells whether."""
         effect = decision.effect
         if effect is None:
-            return
+            return False
         busy = self._running.get(decision.lane)
         if busy is not None:
             if not isinstance(effect, Fence) or isinstance(busy[0], Fence):
-                return
+                return False
             busy[1].cancel()
         elif self._just_done(decision.lane, effect):
-            return
+            return False
         log.info("decided", rule=decision.rule, effect=type(effect).__name__, sentence=decision.sentence)
         previous = busy[1] if busy else None
         task = asyncio.create_task(
             self._run(decision.lane, effect, facts, previous), name=f"effect-{decision.rule}"
         )
         self._running[decision.lane] = (effect, task)
+        return True
 
     def _just_done(self, lane: Lane, effect: Effect) -> bool:
         last = self._ended.get(lane)

@@ -1,4 +1,4 @@
-"""Asks around: how far the target of a swap has received, and where etcd's own leader runs."""
+"""Asks around: how far the target of a swap has received, which of etcd's members answer, and which one leads them."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -37,11 +37,13 @@ class Neighbours:
         self.peers: dict[str, Peer] = {}
         self.etcd_leader_here = False
         self.etcd_leader_target: int | None = None
+        self.etcd_members: dict[str, bool] = {}
+        self.etcd_leader_place: str | None = None
 
     async def run(self, facts: Callable[[], Facts]) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watch_target(facts), name="swap-target")
-            tasks.create_task(self._watch_etcd_leader(facts), name="etcd-leader")
+            tasks.create_task(self._watch_etcd(facts), name="etcd-members")
 
     async def _watch_target(self, facts: Callable[[], Facts]) -> None:
         session: Session | None = None
@@ -68,20 +70,27 @@ class Neighbours:
                 session = None
             await self._clock.sleep(ASK_EVERY)
 
-    async def _watch_etcd_leader(self, facts: Callable[[], Facts]) -> None:
+    async def _watch_etcd(self, facts: Callable[[], Facts]) -> None:
         member_of = {p.etcd_member: p for p in self._settings.place if p.etcd_member}
         while True:
             await self._clock.sleep(ETCD_EVERY)
             if not facts().lead:
                 # What was seen in an earlier term must not move anything at the beginning of the next.
                 self.etcd_leader_here, self.etcd_leader_target = False, None
-                continue
             try:
                 members = await self._etcd.members()
             except EtcdError as error:
                 log.debug("etcd_members_unknown", error=str(error))
+                self.etcd_members, self.etcd_leader_place = {}, None
                 continue
             leader = next((m for m in members if m.leader_id == m.member_id), None)
+            answering = {m.name for m in members}
+            self.etcd_members = {place.name: name in answering for name, place in member_of.items()}
+            self.etcd_leader_place = (
+                member_of[leader.name].name if leader is not None and leader.name in member_of else None
+            )
+            if not facts().lead:
+                continue
             here = self._settings.here.etcd_member
             self.etcd_leader_here = leader is not None and leader.name == here
             elsewhere = [m for m in members if m.name in member_of and m.name != here]

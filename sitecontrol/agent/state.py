@@ -1,13 +1,14 @@
-"""What the agent knows and decided last, and how it is told to others: the JSON of `/status` and `/cluster`."""
+"""What the agent knows and decided last, and how it is told to others: the JSON of `/status`, `/cluster` and `/why`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sitecontrol.leadership import health
+from sitecontrol.leadership import health, remembered, why
 from sitecontrol.leadership.alike import differences_from_us
 from sitecontrol.leadership.decide import Decision, Lane
 from sitecontrol.leadership.facts import Facts, PgState
+from sitecontrol.leadership.remembered import Remembered
 from sitecontrol.quarantine import SetAside
 from sitecontrol.records import Phase, Role
 from sitecontrol.traffic.moving import Progress
@@ -24,6 +25,7 @@ class AgentState:
     facts: Facts
     version: str
     decisions: dict[Lane, Decision] = field(default_factory=dict)
+    past: dict[Lane, tuple[Remembered, ...]] = field(default_factory=dict)  # each lane's last decisions
     fencing_ms: dict[str, float] = field(default_factory=dict)  # step -> when the last fencing reached it
     traffic: Mapping[str, Progress] = field(default_factory=dict)  # adapter -> how far it is
     set_aside: Callable[[], Sequence[SetAside]] = tuple  # the files of rows that this node alone held
@@ -199,6 +201,10 @@ class AgentState:
             "decision": self._decision(Lane.POSTGRES),
             "etcd_reached": f.etcd_here,
         }
+
+    def why(self) -> dict[str, Any]:
+        """`GET /why` (docs/interfaces.md)."""
+        return {**why.document(self.facts), "decisions": remembered.document(self.past.values())}
 
     def _health(self) -> dict[str, Any]:
         return {"decision": self._decision(Lane.HEALTH), **health.document(self.facts)}

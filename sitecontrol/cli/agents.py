@@ -131,10 +131,12 @@ class Agents:
                 self._distrusted = f"the certificate of {node.agent} is refused: {refused.verify_message}"
             raise
 
-    def get(self, path: str) -> dict[str, Any]:
-        """The first answer of any agent, one that reaches etcd before one that does not. Raises Unreachable."""
+    def get(self, path: str, *, first: str | None = None) -> dict[str, Any]:
+        """The first answer of any agent, one that reaches etcd before one that does not; those of the site `first` are
+        asked before the others. Raises Unreachable.
+        """
         fallback: dict[str, Any] | None = None
-        for _, node in self.nodes:
+        for _, node in sorted(self.nodes, key=lambda known: known[0] != first):
             answer = self.get_from(node, path)
             if answer is not None and answer.status == 200:
                 if answer.body.get("etcd_reached", True):

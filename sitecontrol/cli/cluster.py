@@ -205,13 +205,16 @@ def _want(options: Globals, path: str, reason: str, done: str) -> None:
 @click.argument("term", required=False, type=int)
 @with_globals
 def history(options: Globals, term: int | None) -> None:
-    """Who led, from when, why, who or what decided, and how long each step took."""
+    """Who led, from when, why, who or what decided, and how long each step took.
+
+    Of one TERM the evidence is shown, too.
+    """
     entries = Agents(options).get("/history")["history"]
     chosen = [e for e in entries if term is None or e.get("term") == term]
     if options.as_json:
         options.emit(chosen)
         return
-    options.console.print(history_lines(chosen))
+    options.console.print(history_lines(chosen, evidence=term is not None))
 
 
 @click.group()

@@ -8,6 +8,7 @@ import click
 from rich.text import Text
 
 from sitecontrol.cli import cluster
+from sitecontrol.cli.audit import audit
 from sitecontrol.cli.maintenance import maintenance
 from sitecontrol.cli.session import Exit, Globals, Problem, global_options, with_globals
 from sitecontrol.cli.timings import timing_lines, timings
@@ -80,7 +81,15 @@ def _refuse(options: Globals, why: str, findings: Sequence[Finding]) -> NoReturn
     raise Problem(why, Exit.USAGE)
 
 
-for command in (cluster.status, cluster.swap, cluster.pause, cluster.resume, cluster.history, cluster.node):
+for command in (
+    cluster.status,
+    cluster.swap,
+    cluster.pause,
+    cluster.resume,
+    cluster.history,
+    audit,
+    cluster.node,
+):
     sitectl.add_command(command)
 for group in (config, maintenance, traffic, lab, drill, demo):
     sitectl.add_command(group)

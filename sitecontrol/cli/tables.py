@@ -41,11 +41,16 @@ class Phrases:
 
     head: str
     phrases: Sequence[str]
+    indent: str = "  "  # of every line but the first
 
     def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
         text = f"{self.head} {', '.join(phrase.replace(' ', NO_BREAK) for phrase in self.phrases)}"
         for line in textwrap.wrap(
-            text, options.max_width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+            text,
+            options.max_width,
+            subsequent_indent=self.indent,
+            break_long_words=False,
+            break_on_hyphens=False,
         ):
             yield Text(line.replace(NO_BREAK, " "))
 
@@ -183,7 +188,7 @@ HISTORY = (
 )
 
 
-def history_lines(entries: Sequence[Mapping[str, Any]]) -> RenderableType:
+def history_lines(entries: Sequence[Mapping[str, Any]], *, evidence: bool = False) -> RenderableType:
     rows = []
     for e in entries:
         when = str(e.get("at", ""))[:19].replace("T", " ")
@@ -199,7 +204,18 @@ def history_lines(entries: Sequence[Mapping[str, Any]]) -> RenderableType:
     ]
     if phases:
         phases.insert(0, Text())
-    return Group(table_of(HISTORY, rows), *phases)
+    proofs = [_evidence(e) for e in entries if evidence and e.get("evidence")]
+    return Group(table_of(HISTORY, rows), *phases, *proofs)
+
+
+def _evidence(entry: Mapping[str, Any]) -> RenderableType:
+    """What an entry was decided on, as it was written."""
+    table = Table(box=None, show_header=False, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for name, said in entry["evidence"].items():
+        table.add_row(Text(f"  {name}"), Text(str(said)))
+    return Group(Text(f"\n{entry.get('kind')}, term {entry.get('term')}, on this evidence:"), table)
 
 
 # -- node list

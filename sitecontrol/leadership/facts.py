@@ -3,6 +3,7 @@
 Durations are seconds on `Clock.now()`; "unknown" is None, never a default that could be mistaken for a fact.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -123,6 +124,10 @@ class Facts:
     lead_since: float | None = None  # when we first saw ourselves named as the leader
     etcd_leader_here: bool = False  # etcd's own leader runs in our site
     etcd_leader_target: int | None = None  # a member elsewhere that could take it
+    etcd_members: Mapping[str, bool] = field(
+        default_factory=dict
+    )  # place -> its member answers; empty: unknown
+    etcd_leader_place: str | None = None  # where etcd's own leader runs; None: unknown
     places: tuple[str, ...] = ()  # every configured place: all that may observe
     health: Watch = field(default_factory=Watch)  # what was seen of the places' words so far
 

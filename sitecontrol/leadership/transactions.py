@@ -4,6 +4,9 @@
 because a call that timed out may still be applied minutes later, when a hung member wakes: by then one of them
 has changed, and the late write applies to nothing. Before anyone acts on "it was not applied", something is
 written on top (`rewrite_sync`, `roll_back`): an unchanged rewrite changes the revision too.
+
+What is kept for people is told in the audit log by the same transaction (`_told`): it takes the next number, which
+must still be free.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,7 +14,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sitecontrol.etcd.api import Compare, Delete, Put, Target
+from sitecontrol.leadership import audit
+from sitecontrol.leadership.audit import Act
 from sitecontrol.records import (
+    AuditHead,
+    Deed,
+    Desired,
     HistoryEntry,
     Initialize,
     InStep,
@@ -23,7 +31,7 @@ from sitecontrol.records import (
     Sync,
     Term,
 )
-from sitecontrol.view import Entry, Snapshot
+from sitecontrol.view import Entry, Snapshot, audit_key
 
 REASONED_FROM = ("leader", "term", "sync", "swap")
 
@@ -32,6 +40,7 @@ REASONED_FROM = ("leader", "term", "sync", "swap")
 class Transaction:
     compares: tuple[Compare, ...]
     writes: tuple[Put | Delete, ...]
+    audited: AuditHead | None = None  # the entry of the audit log that it writes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +76,20 @@ class Writer:
     def _transaction(self, *writes: Put | Delete) -> Transaction:
         return Transaction(compares=self._unchanged(), writes=writes)
 
+    def _told(self, transaction: Transaction, act: Act, *, term: int) -> Transaction:
+        """The same, and told in the audit log. What is applied late finds its number taken, or is the next entry."""
+        puts = [write for write in transaction.writes if isinstance(write, Put)]
+        seals = audit.seals_of(puts, self.prefix)
+        entry = audit.next_entry(self.cluster, act, through=self.node, term=term, seals=seals)
+        written = self._put(audit_key(entry.number), entry)
+        head = AuditHead(number=entry.number, digest=audit.digest(written.value))
+        free = Compare(key=written.key, target=Target.MOD_REVISION, to=0)
+        return Transaction(
+            compares=(*transaction.compares, free),
+            writes=(*transaction.writes, written, self._put(audit.HEAD, head)),
+            audited=head,
+        )
+
     @property
     def term(self) -> int:
         return self.cluster.term.record.term if self.cluster.term else 0
@@ -91,7 +114,8 @@ class Writer:
         """All first records at once, in place of our reservation; `reserved_at`: the revision that wrote it."""
         ours = Compare(key=self.prefix + "initialize", target=Target.MOD_REVISION, to=reserved_at)
         leader = self._leader(1)
-        return Transaction(
+        act = Act(what=Deed.BOOTSTRAP, by=f"agent {self.node}", at=at, about=f"{self.node} leads")
+        first = Transaction(
             compares=(ours, *self._unchanged()),
             writes=(
                 self._put("initialize", Initialize(system_id=system_id)),
@@ -110,6 +134,7 @@ class Writer:
                 ),
             ),
         )
+        return self._told(first, act, term=1)
 
     # -- the lead -------------------------------------------------------------------------------------------
 
@@ -128,11 +153,15 @@ class Writer:
                 "evidence": dict(evidence),
             }
         )
-        return self._transaction(
+        act = Act(
+            what=Deed.FAILOVER, by=entry.by, at=at, about=f"{self.node} takes the lead", reason=entry.reason
+        )
+        taken = self._transaction(
             self._put("leader", self._leader(term), self.lease),
             self._put("term", Term(term=term)),
             self._history(entry),
         )
+        return self._told(taken, act, term=term)
 
     def reclaim(self) -> Transaction:
         """The same term again, with our new lease; `leader` must be absent and `sync` unchanged."""
@@ -162,9 +191,10 @@ class Writer:
 
     # -- the swap ------------------------------------------------------------------------------------------------
 
-    def request(self, swap: Swap) -> Transaction:
+    def request(self, swap: Swap, source: str = "") -> Transaction:
         """Ask for a swap: `swap` must be absent, and the picture that it was checked against unchanged."""
-        return self._transaction(self._put("swap", swap))
+        act = _of_swap(Deed.SWAP_ASKED, swap, swap.requested_at, source=source)
+        return self._told(self._transaction(self._put("swap", swap)), act, term=self.term)
 
     def ask(self, swap: Swap, places: Iterable[str]) -> Transaction:
         """Health asks: as `request`, and neither what people want nor any word that speaks for it has changed. So an
@@ -213,7 +243,7 @@ class Writer:
             reason=swap.reason,
             evidence={"from": self.node, "shutdown_lsn": str(shutdown_lsn), **(swap.evidence or {})},
         )
-        return self._transaction(
+        handed = self._transaction(
             self._put("leader", leader, lease),
             self._put("term", Term(term=term)),
             self._put(
@@ -223,6 +253,7 @@ class Writer:
             self._put("swap", passed(swap, Phase.FLUSHED, Phase.HANDED, at=at)),
             self._history(entry),
         )
+        return self._told(handed, _of_swap(Deed.SWAP_HANDED, swap, at), term=term)
 
     def roll_back(self, swap: Swap, reason: str, at: datetime) -> Transaction:
         """End the swap before its hand-over. The delete is the write that bars a late hand-over."""
@@ -245,7 +276,9 @@ class Writer:
             steps=ended.times,
             durations_ms=durations(ended),
         )
-        return self._transaction(self._delete("swap"), self._history(entry, f"-{swap.id}"))
+        ending = self._transaction(self._delete("swap"), self._history(entry, f"-{swap.id}"))
+        act = _of_swap(Deed.SWAP_ROLLED_BACK, swap, at, reason=reason)
+        return self._told(ending, act, term=self.term)
 
     def finish(self, swap: Swap, at: datetime) -> Transaction:
         """The completed swap goes to the history of its term, with how long each phase took."""
@@ -262,7 +295,19 @@ class Writer:
             steps=done.times,
             durations_ms=durations(done),
         )
-        return self._transaction(self._delete("swap"), self._history(entry))
+        ending = self._transaction(self._delete("swap"), self._history(entry))
+        return self._told(ending, _of_swap(Deed.SWAP_DONE, swap, at), term=self.term)
+
+    # -- what people want --------------------------------------------------------------------------------------
+
+    def want(self, desired: Desired, act: Act) -> Transaction:
+        """In place of what was wanted so far; only that is compared, whoever leads."""
+        known = self.cluster.desired
+        unchanged = Compare(
+            key=self.prefix + "desired", target=Target.MOD_REVISION, to=known.mod_revision if known else 0
+        )
+        wanted = Transaction(compares=(unchanged,), writes=(self._put("desired", desired),))
+        return self._told(wanted, act, term=self.term)
 
     # -- parts -------------------------------------------------------------------------------------------------
 
@@ -271,6 +316,17 @@ class Writer:
 
     def _alone(self, term: int) -> Sync:
         return Sync(term=term, leader=self.node, leader_incarnation=self.incarnation)
+
+
+def _of_swap(what: Deed, swap: Swap, at: datetime, *, reason: str | None = None, source: str = "") -> Act:
+    return Act(
+        what=what,
+        by=swap.by,
+        at=at,
+        about=f"{swap.from_node} to {swap.to_node}, swap {swap.id}",
+        reason=swap.reason if reason is None else reason,
+        source=source,
+    )
 
 
 def passed(swap: Swap, *phases: Phase, at: datetime) -> Swap:

@@ -126,6 +126,34 @@ async def test_a_pause_is_kept_until_somebody_resumes_with_who_and_why(pair: Pai
     assert (await pair.read_keys())["desired"]["paused"] is False
 
 
+async def test_what_an_operator_did_stands_in_the_audit_log_with_who_from_where_and_why(pair: Pair):
+    async def act(path: str, **body: object) -> None:
+        """Asked again while the agent has yet to see what was changed last."""
+
+        async def taken() -> bool:
+            return (await pair.columbus.ask(path, json=body, headers=OPERATOR))[0] == 200
+
+        await pair.until(taken, path)
+
+    await act("/pause", reason="storm", by="ann")
+    await act("/maintenance/begin", site="denver", for_s=60, reason="new disks", by="bob")
+    await act("/maintenance/end", site="denver", by="bob")
+    await act("/resume", reason="over", by="ann")
+    status, told = await pair.denver.ask("/audit")
+    assert status == 200
+    acts = told["audit"][-4:]
+    assert [(act["what"], act["by"], act["reason"]) for act in acts] == [
+        ("paused", "ann", "storm"),
+        ("maintenance begun", "bob", "new disks"),
+        ("maintenance ended", "bob", ""),
+        ("resumed", "ann", "over"),
+    ]
+    assert {(act["source"], act["through"]) for act in acts} == {("127.0.0.1", "columbus-a")}
+    assert acts[1]["about"].startswith("denver until ")
+    assert told["flaws"] == told["older"] == []
+    assert told["newest"]["number"] == len(told["audit"])
+
+
 async def test_an_act_that_is_not_understood_names_the_field_and_changes_nothing(pair: Pair):
     before = (await pair.read_keys()).get("desired")
     for path, body, field in (

@@ -138,6 +138,26 @@ async def test_history_tells_who_led_and_why_all_or_one_term(pair: Pair, config:
     assert (await sitectl("history", "abc", config=config)).code == Exit.USAGE
 
 
+async def test_the_audit_log_verifies_until_somebody_changes_what_it_seals(pair: Pair, config: Path):
+    assert (await sitectl("pause", "--reason", "storm watch", config=config)).code == Exit.DONE
+    said = await sitectl("audit", "--verify", config=config)
+    assert said.code == Exit.DONE, said.err
+    assert "are as they were written" in said.out
+    assert "storm watch" in (await sitectl("audit", config=config)).out
+    async with pair.keys() as etcd:
+        key = f"{pair.prefix}desired"
+        kept = (await etcd.get(key)).one
+        assert kept is not None
+        await etcd.put(key, kept.value.replace(b"storm watch", b"nothing at all"))
+    said = await sitectl("audit", "--verify", config=config)
+    assert said.code == Exit.FAILED
+    assert "the audit log does not verify: desired was changed since entry" in said.err
+    told = (await sitectl("audit", "--verify", "--json", config=config)).document
+    assert [flaw["key"] for flaw in told["flaws"]] == ["desired"]
+    assert (await sitectl("resume", config=config)).code == Exit.DONE  # written anew, and sealed
+    assert (await sitectl("audit", "--verify", config=config)).code == Exit.DONE
+
+
 # -- moving production
 
 
@@ -247,6 +267,7 @@ async def test_agents_that_cannot_be_reached_are_named_with_an_exit_code_of_thei
         ["status"],
         ["status", "--json"],
         ["history"],
+        ["audit"],
         ["swap", "--to", "denver", "--yes"],
         ["pause", "--reason", "x"],
         ["resume"],

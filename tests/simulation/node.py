@@ -86,20 +86,21 @@ class SimulatedLanes:
         self._running: dict[Lane, tuple[Effect, Task]] = {}
         self._ended: dict[Lane, tuple[Effect, float]] = {}
 
-    def offer(self, decision: Decision, facts: Facts) -> None:
+    def offer(self, decision: Decision, facts: Facts) -> bool:
         effect = decision.effect
         if effect is None:
-            return
+            return False
         busy = self._running.get(decision.lane)
         if busy is not None:
             if not isinstance(effect, Fence) or isinstance(busy[0], Fence):
-                return
+                return False
             busy[1].cancel()
         elif self._just_done(decision.lane, effect):
-            return
+            return False
         self._node.say("decided", f"{decision.rule}: {type(effect).__name__}")
         task = self._node.spawn(self._run(decision.lane, effect, facts, busy[1] if busy else None))
         self._running[decision.lane] = (effect, task)
+        return True
 
     def _just_done(self, lane: Lane, effect: Effect) -> bool:
         last = self._ended.get(lane)
@@ -255,3 +256,5 @@ class SimulatedNeighbours:
         self.peers: dict[str, Peer] = {}
         self.etcd_leader_here = False
         self.etcd_leader_target: int | None = None
+        self.etcd_members: dict[str, bool] = {}
+        self.etcd_leader_place: str | None = None

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sitecontrol.etcd.api import Put
+from sitecontrol.leadership import audit
 from sitecontrol.leadership.transactions import Writer
 from sitecontrol.profiles import Profile
 from sitecontrol.records import DispatcherRecord, Initialize, InStep, Leader, Phase, Swap, Sync, Term
@@ -343,7 +344,7 @@ class Run:
             term=leader.record.term,
             requested_at=SimulatedClock(self.scheduler).wall(),
         )
-        writer = Writer(prefix=PREFIX, cluster=picture, node="", site="", incarnation="", lease=0)
+        writer = Writer(prefix=PREFIX, cluster=picture, node=target, site="", incarnation="", lease=0)
         asked = writer.request(swap)
         self.cluster.store.txn(asked.compares, asked.writes, read_on_failure=False)
 
@@ -473,6 +474,21 @@ class Run:
         leader = self.cluster.snapshot.leader
         assert leader is not None
         self._holds_all(self.world.databases[leader.record.node], "acked-survives", "at the end")
+        self._look_at_log()
+
+    def _look_at_log(self) -> None:
+        """Whatever was applied late, or twice tried: the audit log verifies, and tells of every term."""
+        kvs = self.cluster.store.get_prefix(PREFIX).kvs
+        broken = audit.flaws(kvs, PREFIX)
+        if broken:
+            raise Violation("log-verifies", f"{broken[0].key} {broken[0].what}")
+        told = {seal for entry in audit.document(kvs, PREFIX)["audit"] for seal in entry["seals"]}
+        term = self.cluster.snapshot.term
+        missing = [
+            n for n in range(2, (term.record.term if term else 0) + 1) if f"history/{n:010d}" not in told
+        ]
+        if missing:
+            raise Violation("log-verifies", f"no entry tells how term {missing[0]} began")
 
 
 def run(

@@ -22,6 +22,7 @@ from sitecontrol.agent.api import AgentApi
 from sitecontrol.agent.state import AgentState
 from sitecontrol.cli.root import sitectl
 from sitecontrol.cli.session import Exit
+from sitecontrol.leadership import audit
 from tests.unit.leadership_facts import at_columbus
 from tests.unit.test_json_shapes import DRILL_KEYS, SERIES_KEYS, STATUS_KEYS
 
@@ -34,7 +35,7 @@ STORED = {
     "initialize": records.Initialize, "leader": records.Leader, "term": records.Term, "sync": records.Sync,
     "members/<node>": records.Member, "dispatchers/<name>": records.DispatcherRecord,
     "observations/<place>": records.Observation, "swap": records.Swap, "desired": records.Desired,
-    "history/<term>": records.HistoryEntry,
+    "history/<term>": records.HistoryEntry, "audit/<number>": records.AuditEntry, "audit-head": records.AuditHead,
 }  # fmt: skip
 
 
@@ -95,7 +96,12 @@ def test_every_panel_is_named() -> None:
 
 
 def test_an_agents_documents_have_exactly_the_keys_that_are_named() -> None:
-    for path, told in (("/cluster", state().cluster()), ("/status", state().status())):
+    documents = {
+        "/cluster": state().cluster(),
+        "/status": state().status(),
+        "/audit": audit.document((), "/hotsite/test/"),
+    }
+    for path, told in documents.items():
         paragraph = re.search(rf"^`GET {path}`: (.*?)\n\n", PAGE, re.MULTILINE | re.DOTALL)
         assert paragraph is not None
         text = re.sub(r"\([^)]*\)", "", paragraph[1])  # what is within is told in brackets
@@ -113,6 +119,7 @@ def test_phases_and_kinds_are_named() -> None:
     assert {phase.value for phase in records.Phase} <= WORDS
     kinds = records.HistoryEntry.model_fields["kind"].annotation.__args__
     assert set(kinds) <= WORDS
+    assert {deed.value for deed in records.Deed} <= WORDS
 
 
 def test_every_exit_code_is_named() -> None:

@@ -105,14 +105,25 @@ async def test_a_leader_of_etcd_elsewhere_is_left_there(etcd: Etcd, clock: HeldC
         assert not here
 
 
-async def test_only_the_leader_asks_and_what_it_saw_in_an_earlier_term_is_forgotten(
+async def test_what_was_seen_of_etcds_leader_in_an_earlier_term_moves_nothing_in_the_next(
     etcd: Etcd, clock: HeldClock
 ):
     async with looking(etcd, clock) as scene:
         assert (await scene.look())[0]
         scene.facts = at_columbus(cluster=cluster(leader=None))
         assert await scene.look() == (False, None)
-        assert not etcd.asked.is_set()
+
+
+async def test_every_agent_knows_which_of_etcds_members_answer_and_where_they_are_led(
+    etcd: Etcd, clock: HeldClock
+):
+    async with looking(etcd, clock) as scene:
+        scene.facts = at_columbus(cluster=cluster(leader=None))
+        assert scene.neighbours.etcd_members == {}
+        etcd.silent = {WITNESS}
+        await scene.look()
+        assert scene.neighbours.etcd_members == {"columbus": True, "denver": True, "witness": False}
+        assert scene.neighbours.etcd_leader_place == "columbus"
 
 
 async def test_etcds_leadership_is_moved_to_the_member_that_was_decided(etcd: Etcd, clock: HeldClock):

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from sitecontrol.agent.state import AgentState
+from sitecontrol.cli.audit import audit_lines, verified
 from sitecontrol.cli.tables import history_lines, node_lines, status_lines, unheard
 from sitecontrol.records import SWAP_PHASES, Desired, Member
 from tests.unit.leadership_facts import at_columbus, cluster, entry, member
@@ -122,6 +123,62 @@ def test_the_history_keeps_dates_and_sites_whole_and_each_phase_with_its_number(
 def test_a_column_that_is_empty_in_every_row_is_left_out() -> None:
     lines = shown(history_lines([e | {"reason": ""} for e in ENTRIES]))
     assert not any("reason" in line for line in lines)
+
+
+def test_the_evidence_of_one_term_is_shown_when_asked_for() -> None:
+    lines = shown(
+        history_lines([ENTRIES[0] | {"evidence": {"rule": "claim", "sentence": "[/]" * 60}}], evidence=True)
+    )
+    assert any(line.split() == ["rule", "claim"] for line in lines)
+
+
+# -- audit
+
+LOG = {
+    "audit": [
+        {
+            "number": number,
+            "at": "2026-01-02T03:04:05.000000Z",
+            "what": "swap handed over",
+            "about": "columbus-a to denver-a, swap 0123456789ab",
+            "by": "anna [/]",
+            "source": "2001:db8:1234:5678:9abc:def0:1234:5678",
+            "through": "columbus-a",
+            "reason": "the building's power is worked at",
+            "term": 2,
+            "seals": {"history/0000000002": "0" * 64},
+        }
+        for number in (1, 12)
+    ],
+    "newest": {"number": 12, "digest": "0" * 64},
+    "flaws": [],
+    "older": [],
+}
+
+
+def test_the_audit_log_fits_in_80_columns_with_numbers_and_dates_whole() -> None:
+    lines = shown(audit_lines(LOG))
+    assert next(line for line in lines if "no." in line).split() == [
+        "no.", "when", "(UTC)", "what", "about", "by", "from", "reason",
+    ]  # fmt: skip
+    assert [line.split()[:3] for line in lines if "2026" in line] == [
+        ["1", "2026-01-02", "03:04:05"],
+        ["12", "2026-01-02", "03:04:05"],
+    ]
+
+
+def test_a_log_that_does_not_verify_says_so_below_its_entries() -> None:
+    flaw = {"key": "audit/0000000002", "what": "is missing"}
+    lines = shown(audit_lines(LOG | {"flaws": [flaw, flaw]}))
+    assert "the audit log does not verify: audit/0000000002 is missing" in " ".join(lines)
+
+
+def test_a_log_that_verifies_tells_the_digest_to_compare_another_time() -> None:
+    assert verified(LOG) == (
+        "All 12 entries, and all that they seal, are as they were written. The newest one's digest: "
+        + "0" * 64
+    )
+    assert verified(LOG | {"newest": None}) == "There is no entry yet."
 
 
 # -- node list

@@ -1,0 +1,76 @@
+"""`audit`: who or what did what, when, from where and why; and whether the log is as it was written."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from sitecontrol.cli.agents import Agents
+from sitecontrol.cli.session import Exit, Globals, Problem, with_globals
+from sitecontrol.cli.tables import Column, table_of
+
+AUDIT = (
+    Column(title="no.", whole=True),
+    Column(title="when (UTC)", whole=True),
+    Column(title="what", least=10),
+    Column(title="about", least=10),
+    Column(title="by", least=8),
+    Column(title="from", least=8),
+    Column(title="reason", least=9),
+)
+
+
+@click.command()
+@click.option(
+    "--verify", is_flag=True, help="Only check it: exit code 1 when anything of it was changed since."
+)
+@with_globals
+def audit(options: Globals, *, verify: bool) -> None:
+    """Changes of leader, swaps, pauses, maintenance: who or what, when, from where and why.
+
+    Each entry is chained to the one before it and seals the records that it tells of. `sitectl history` has the
+    evidence and each phase's duration.
+    """
+    log = Agents(options).get("/audit")
+    if options.as_json:
+        options.emit(log)
+    elif verify and not log["flaws"]:
+        options.console.print(Text(verified(log)))
+    elif not verify:
+        options.console.print(audit_lines(log))
+    if verify and log["flaws"]:
+        raise Problem(broken(log["flaws"]), Exit.FAILED)
+
+
+def audit_lines(log: Mapping[str, Any]) -> RenderableType:
+    rows = [[Text(cell) for cell in _cells(entry)] for entry in log["audit"]]
+    below = [Text(_older(log["older"]))] if log["older"] else []
+    if log["flaws"]:
+        below.append(Text(broken(log["flaws"]), "red"))
+    return Group(table_of(AUDIT, rows), *below)
+
+
+def _cells(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    when = str(entry["at"])[:19].replace("T", " ")
+    told = ("number", "", "what", "about", "by", "source", "reason")
+    return tuple(str(entry[field]) if field else when for field in told)
+
+
+def _older(names: Sequence[str]) -> str:
+    return f"older than the log, which does not answer for it: {', '.join(names)}"
+
+
+def verified(log: Mapping[str, Any]) -> str:
+    newest = log["newest"]
+    if newest is None:
+        return "There is no entry yet."
+    told = f"All {newest['number']} entries, and all that they seal, are as they were written."
+    return f"{told} The newest one's digest: {newest['digest']}"
+
+
+def broken(flaws: Sequence[Mapping[str, Any]]) -> str:
+    first, *more = flaws
+    also = f" ({len(more)} more with --json)" if more else ""
+    return f"the audit log does not verify: {first['key']} {first['what']}{also}"
