@@ -8,6 +8,7 @@ from sitecontrol.cli import cluster
 from sitecontrol.cli.audit import audit
 from sitecontrol.cli.maintenance import maintenance
 from sitecontrol.cli.session import Exit, Globals, Problem, global_options, with_globals
+from sitecontrol.cli.why import why
 from sitecontrol.drills.cli import drill
 from sitecontrol.lab.cli import demo, lab
 from sitecontrol.lab.lab_file import is_lab_file, read_lab_file
@@ -58,6 +59,7 @@ for command in (
     cluster.resume,
     cluster.history,
     audit,
+    why,
     cluster.node,
 ):
     sitectl.add_command(command)
