@@ -13,6 +13,7 @@ from sitecontrol.cli.maintenance import maintenance
 from sitecontrol.cli.session import Exit, Globals, Problem, global_options, with_globals
 from sitecontrol.cli.timings import timing_lines, timings
 from sitecontrol.cli.traffic import traffic
+from sitecontrol.cli.why import why
 from sitecontrol.drills.cli import drill
 from sitecontrol.lab.cli import demo, lab
 from sitecontrol.lab.lab_file import is_lab_file, read_lab_file
@@ -88,6 +89,7 @@ for command in (
     cluster.resume,
     cluster.history,
     audit,
+    why,
     cluster.node,
 ):
     sitectl.add_command(command)

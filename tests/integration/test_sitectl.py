@@ -158,6 +158,31 @@ async def test_the_audit_log_verifies_until_somebody_changes_what_it_seals(pair:
     assert (await sitectl("audit", "--verify", config=config)).code == Exit.DONE
 
 
+async def test_why_tells_who_would_lead_how_soon_and_by_which_rules_the_agent_decided(
+    pair: Pair, config: Path
+):
+    leader, standby, term = await pair.leads()
+
+    async def would_lead() -> bool:
+        said = await sitectl("why", "--json", config=config)
+        return bool(said.document["site_lost"]["would_lead"] == [standby.node])
+
+    await pair.until(would_lead, "the other site would lead")
+    said = await sitectl("why", config=config)
+    assert said.code == Exit.DONE, said.err
+    assert f"If {leader.name} died now, {standby.node} would lead" in said.out
+    mine = (await sitectl("why", standby.name, "--json", config=config)).document
+    assert (mine["told_by"], mine["term"]) == (standby.node, term)
+    assert "follows" in {d["rule"] for d in mine["decisions"]}
+    assert (await sitectl("why", "cleveland", config=config)).code == Exit.USAGE
+    standby.kill()
+
+    async def nobody() -> bool:
+        return (await sitectl("why", config=config)).code == Exit.DEGRADED
+
+    await pair.until(nobody, "nobody would lead without the standby's agent")
+
+
 # -- moving production
 
 

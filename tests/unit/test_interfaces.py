@@ -23,6 +23,8 @@ from sitecontrol.agent.state import AgentState
 from sitecontrol.cli.root import sitectl
 from sitecontrol.cli.session import Exit
 from sitecontrol.leadership import audit
+from sitecontrol.leadership.decide import Lane, decide
+from sitecontrol.leadership.remembered import remember
 from tests.unit.leadership_facts import at_columbus
 from tests.unit.test_json_shapes import DRILL_KEYS, SERIES_KEYS, STATUS_KEYS
 
@@ -99,6 +101,7 @@ def test_an_agents_documents_have_exactly_the_keys_that_are_named() -> None:
     documents = {
         "/cluster": state().cluster(),
         "/status": state().status(),
+        "/why": state().why(),
         "/audit": audit.document((), "/hotsite/test/"),
     }
     for path, told in documents.items():
@@ -106,6 +109,17 @@ def test_an_agents_documents_have_exactly_the_keys_that_are_named() -> None:
         assert paragraph is not None
         text = re.sub(r"\([^)]*\)", "", paragraph[1])  # what is within is told in brackets
         assert set(re.findall(r"`(\w+)`", text)) == set(told)
+
+
+def test_what_is_told_of_a_loss_and_of_a_decision_has_the_keys_that_are_named() -> None:
+    told = state()
+    facts = told.facts
+    told.past[Lane.POSTGRES] = remember((), decide(Lane.POSTGRES, facts), facts, started=False)
+    document = told.why()
+    loss = document["site_lost"]
+    assert set(loss) | set(loss["nodes"][0]) | set(loss["steps"][0]) == names(paragraph("A loss:"))
+    (decision,) = document["decisions"]
+    assert set(decision) | {"decisions"} == names(paragraph("A decision of"))
 
 
 @pytest.mark.parametrize(("key", "record"), STORED.items())
