@@ -54,7 +54,7 @@ class Dispatcher:
         self.owner = f"dispatcher {place}"
         self._scheduler, self._databases, self._place = scheduler, databases, place
         self._ledger, self._rng, self._check, self._number = ledger, rng, check, number
-        self._seen = SeenCluster(cluster, place, SimulatedClock(scheduler))
+        self._seen = SeenCluster(cluster, place, scheduler, SimulatedClock(scheduler))
         self._unknown: list[tuple[int, int, Database]] = []  # (message, entry, where)
 
     def start(self) -> None:

@@ -10,7 +10,6 @@ is what is stored.)
 import itertools
 import random
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -29,7 +28,7 @@ from sitecontrol.etcd.api import (
 )
 from sitecontrol.etcd.memory_store import MemoryStore
 from sitecontrol.view import Snapshot, put, remove
-from tests.simulation.scheduler import Scheduler, SimulatedClock
+from tests.simulation.scheduler import Bell, Scheduler, SimulatedClock
 
 T = TypeVar("T")
 PLACES = ("columbus", "denver", "witness")
@@ -59,6 +58,13 @@ class Network:
         return self.passes(one, other) and self.passes(other, one)
 
 
+def told(snapshot: Snapshot, **changes: Any) -> Snapshot:
+    """As `dataclasses.replace`, at a tenth of its price: a picture computes nothing of itself."""
+    after = object.__new__(Snapshot)
+    after.__dict__.update(snapshot.__dict__, **changes)
+    return after
+
+
 class Store(MemoryStore):
     def elect(self) -> None:
         """A new leader: every lease begins anew with it."""
@@ -83,7 +89,10 @@ class EtcdCluster:
         self._shown = 1  # the revision of `snapshot`
         self._electing = False
         self.late = 0  # calls that were applied after their caller had given them up
+        self.changed = Bell(scheduler)
+        self.looks = 0  # grows with every change
         self.store.listen(self._follow)
+        scheduler.spawn(self._end_leases(), "etcd")
 
     # -- who serves
 
@@ -121,6 +130,14 @@ class EtcdCluster:
             self.leader = place
             self.store.elect()
 
+    async def _end_leases(self) -> None:
+        """Each in its time, but none while nobody leads."""
+        while True:
+            ends = self.store.next_expiry
+            await self._scheduler.wait(0.1 if ends is None else max(0.02, ends - self._scheduler.now))
+            if self.leader is not None:
+                self.store.tick()
+
     # -- what is seen
 
     def _follow(self) -> None:
@@ -130,7 +147,9 @@ class EtcdCluster:
             deleted = event.kind is EventKind.DELETE
             self.snapshot = remove(self.snapshot, name) if deleted else put(self.snapshot, name, event.kv)
         self._shown = self.store.revision
-        self.snapshot = replace(self.snapshot, revision=self._shown)
+        self.snapshot = told(self.snapshot, revision=self._shown)
+        self.looks += 1
+        self.changed.ring()
 
 
 class EtcdClient:

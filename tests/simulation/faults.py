@@ -49,7 +49,7 @@ class Fault:
         return (self.at, self.kind.value, self.where) < (other.at, other.kind.value, other.where)
 
 
-BEGIN, END = 3.0, 22.0  # seconds; before, the cluster comes to rest; after, it has to converge by itself
+BEGIN, END = 1.5, 20.5  # seconds; before, the cluster comes to rest; after, it has to converge by itself
 WEIGHTS = dict.fromkeys(Kind, 1.0) | {
     Kind.SWAP: 3.0,
     Kind.KILL_AGENT: 2.0,

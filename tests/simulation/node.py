@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,41 +21,46 @@ from sitecontrol.leadership.transactions import Transaction
 from sitecontrol.settings import Settings
 from sitecontrol.traffic.mover import Mover
 from sitecontrol.view import ClusterView, Snapshot
-from tests.simulation.etcd import EtcdClient, EtcdCluster
+from tests.simulation.etcd import EtcdClient, EtcdCluster, told
 from tests.simulation.postgres import Database, ModelPostgres
 from tests.simulation.scheduler import Scheduler, SimulatedClock, Task
 
 TICK = 0.1
+WAY = (0.03, 0.08)  # seconds until a change is seen
+HEARD_EVERY = 0.3  # seconds between two words of etcd while nothing changes
 
 
 class SeenCluster:
     """What a watch shows from one place: the picture of a moment ago, for as long as etcd is reached."""
 
-    def __init__(self, cluster: EtcdCluster, place: str, clock: SimulatedClock) -> None:
+    def __init__(self, cluster: EtcdCluster, place: str, scheduler: Scheduler, clock: SimulatedClock) -> None:
         self.snapshot = Snapshot()
         self.stalled = False  # the watch is lost, and nobody has noticed yet
         self._cluster = cluster
         self._place = place
+        self._scheduler = scheduler
         self._clock = clock
-        self._coming: Snapshot | None = None
 
     async def follow(self) -> None:
+        cluster, wait = self._cluster, self._scheduler.wait
         while True:
-            await self._clock.sleep(self._cluster.rng.uniform(0.03, 0.08))
-            if self._cluster.serves(self._place) and not self.stalled:
-                self._cluster.store.tick()
-                if self._coming is not None and self._coming.revision >= self.snapshot.revision:
-                    self._show(self._coming)
-                self._coming = self._cluster.snapshot
-            else:
-                self._coming = None
+            coming = cluster.snapshot if self._reached else None
+            await wait(cluster.rng.uniform(*WAY))
+            if coming is not None and self._reached and coming.revision >= self.snapshot.revision:
+                self._show(coming)
+            if coming is cluster.snapshot:
+                await wait(HEARD_EVERY, cluster.changed)
+
+    @property
+    def _reached(self) -> bool:
+        return not self.stalled and self._cluster.serves(self._place)
 
     async def refresh(self, client: EtcdClient) -> None:
         await client.get_prefix("/hotsite/sim/")
         self._show(self._cluster.snapshot)
 
     def _show(self, snapshot: Snapshot) -> None:
-        self.snapshot = replace(snapshot, serial=snapshot.revision, read_at=self._clock.now())
+        self.snapshot = told(snapshot, serial=snapshot.revision, read_at=self._clock.now())
 
 
 class SimulatedScribe(Scribe):
@@ -164,7 +168,7 @@ class SimulatedNode:
         self._databases = databases
         etcd = EtcdClient(cluster, scheduler, database.place)
         self.etcd = etcd
-        self.seen = SeenCluster(cluster, database.place, clock)
+        self.seen = SeenCluster(cluster, database.place, scheduler, clock)
         view = cast("ClusterView", self.seen)
         postgres: Any = ModelPostgres(database)
         self.monitor = Monitor(
@@ -239,7 +243,7 @@ class SimulatedNode:
             target = facts.swap.to_node if facts.swap is not None and facts.swap_leaves_us else None
             if target is None:
                 self.neighbours.peers = {}
-                await self.clock.sleep(0.1)
+                await self.scheduler.wait(0.2)
                 continue
             await self.clock.sleep(0.04)
             other = self._databases[target]

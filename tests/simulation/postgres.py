@@ -23,11 +23,13 @@ from sitecontrol.agent.row import BARRIER, FINGERPRINT, HIDE_REMOTE, OPEN, SHOW_
 from sitecontrol.leadership.facts import PgFacts, PgState
 from sitecontrol.leadership.slots import slot_of
 from tests.simulation.etcd import Network
-from tests.simulation.scheduler import Scheduler
+from tests.simulation.scheduler import Bell, Scheduler
 
 SYSTEM_ID = "7"
 WALSENDER_TIMEOUT = 2.0
 ONE_WAY = (0.01, 0.03)
+KEEPALIVE = 0.2  # seconds between two words of a standby that has received all
+PATIENCE = 0.1  # seconds after which one who waits looks by itself
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class World:
         self.entries: list[Entry] = []
         self.databases: dict[str, Database] = {}
         self.serial = 0
+        self.looks = 0  # grows with every write and every start or end of a server
 
     def new_name(self, kind: str) -> str:
         self.serial += 1
@@ -107,7 +110,9 @@ class Database:
         self.place = place
         self.owner = f"postgres {node}"
         self.disk: Disk | None = None
-        self.server: Server | None = None
+        self._server: Server | None = None
+        self.grew = Bell(world.scheduler)  # there is more WAL
+        self.settled = Bell(world.scheduler)  # what commits wait for may have come
         self.follows: str | None = None
         self.slow_stop = False
         self.disk_stalls = False  # nothing more gets onto it, and nothing that needs to be written ends
@@ -115,6 +120,16 @@ class Database:
         self.fails_promotion = False
         world.databases[node] = self
         self._restart_receiver()
+
+    @property
+    def server(self) -> Server | None:
+        return self._server
+
+    @server.setter
+    def server(self, server: Server | None) -> None:
+        self._server = server
+        self.world.looks += 1
+        self.settled.ring()
 
     @property
     def hung(self) -> bool:
@@ -153,6 +168,8 @@ class Database:
         assert disk is not None
         self.world.entries.append(Entry(kind, disk.timeline, payload))
         disk.wal.append(len(self.world.entries) - 1)
+        self.world.looks += 1
+        self.grew.ring()
         return len(disk.wal)
 
     # -- commits
@@ -186,14 +203,14 @@ class Database:
                 local or all(server.flushed.get(n, 0) >= position for n in server.waits_for)
             ):
                 return position
-            await world.scheduler.wait(0.015)
+            await world.scheduler.wait(PATIENCE, self.settled)
 
     async def _disk_takes(self, server: Server, *, until: float) -> None:
         """What a crash finds still waiting is gone, and nobody was told of it."""
         self.unflushed += 1
         try:
             while self.disk_stalls:
-                await self.world.scheduler.wait(0.015)
+                await self.world.scheduler.wait(0.03)
                 if self.server is not server or self.world.scheduler.now > until:
                     raise CommitUnknown("cut off")
         finally:
@@ -207,6 +224,7 @@ class Database:
         server.names = names
         server.reload += 1
         server.waits_for = tuple(n for n in server.waits_for if n in names)
+        self.settled.ring()
         delay = self.world.rng.choice((0.0, 0.05, 0.3, 0.8))
         self.world.scheduler.spawn(self._begin_waiting(server, server.reload, delay), self.owner)
 
@@ -240,24 +258,30 @@ class Database:
         heard: tuple[Server, int] | None = None  # what is under way to us
         told = 0
         while True:
-            await wait(rng.uniform(*ONE_WAY))
             server, upstream = self.up(), self._upstream()
             if server is None or not server.recovering or upstream is None:
                 heard = None
                 if server is not None:
                     server.upstream = False
+                await wait(PATIENCE)
                 continue
             source = upstream.up()
             assert source is not None
+            flushed = source.flushed.get(self.node, 0)
             if heard is not None and heard[0] is source:
                 self._take(server, source, heard[1])
-                source.flushed[self.node] = max(source.flushed.get(self.node, 0), told)
-            elif source.flushed.get(self.node, 0) > len(server.disk.wal):
-                source.flushed[self.node] = 0  # another data directory by this name
+                if told > flushed:
+                    source.flushed[self.node] = flushed = told
+                    upstream.settled.ring()
+            elif flushed > len(server.disk.wal):
+                source.flushed[self.node] = flushed = 0  # another data directory by this name
             told = len(server.disk.wal)
             server.upstream = True
             source.senders[self.node] = self.world.scheduler.now
+            if flushed == told == len(source.disk.wal):
+                await wait(KEEPALIVE, upstream.grew)
             heard = (source, len(source.disk.wal))
+            await wait(rng.uniform(*ONE_WAY))
 
     def _upstream(self) -> "Database | None":
         """Who is streamed from: reached, running, and of one history with us."""

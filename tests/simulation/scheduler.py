@@ -5,6 +5,9 @@ comes first at the same moment is settled by the order in which they began to wa
 
 Every coroutine belongs to an owner, which is a process: it can be killed (its coroutines are never continued: no
 `finally` runs, as none does in a process that is killed) and stopped (its coroutines go on when it is continued).
+
+Most of a run nothing happens. So whoever waits for a change waits with a `Bell`, which goes by a time only if it is not
+rung before.
 """
 
 import asyncio
@@ -25,6 +28,7 @@ class Task:
         self.owner = owner
         self.ended = False
         self.error: BaseException | None = None
+        self.due = 0  # the entry of the queue that holds; older ones are void
         self._scheduler = scheduler
         self._canceled = False
 
@@ -52,24 +56,47 @@ class Task:
         return None
 
 
+class Bell:
+    """Rung when something changed: who waits for it goes on at once, in the order in which they began to."""
+
+    def __init__(self, scheduler: "Scheduler") -> None:
+        self.waiting: dict[Task, None] = {}  # in order
+        self._scheduler = scheduler
+
+    def ring(self) -> None:
+        waiting, self.waiting = self.waiting, {}
+        for task in waiting:
+            self._scheduler.at(0.0, task)
+
+
 class Wait:
-    def __init__(self, scheduler: "Scheduler", seconds: float) -> None:
+    __slots__ = ("_bell", "_scheduler", "_seconds")
+
+    def __init__(self, scheduler: "Scheduler", seconds: float, bell: Bell | None) -> None:
         self._scheduler = scheduler
         self._seconds = seconds
+        self._bell = bell
 
     def __await__(self) -> Generator[float, None, None]:
-        if not self._scheduler.over:  # then the rest is only cleared away
+        if self._scheduler.over:  # then the rest is only cleared away
+            return
+        task, bell = self._scheduler.running, self._bell
+        if bell is None or task is None:
             yield self._seconds
+            return
+        bell.waiting[task] = None
+        yield self._seconds
+        bell.waiting.pop(task, None)
 
 
 class Scheduler:
     def __init__(self) -> None:
         self.now = 0.0
         self.over = False
+        self.running: Task | None = None
         self._queue: list[tuple[float, int, Task]] = []
         self._serial = 0
         self._stopped: dict[str, list[Task]] = {}
-        self._killed: set[int] = set()
         self._kept: list[Task] = []  # a coroutine that nobody holds would be closed, and its `finally` run
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any], owner: str) -> Task:
@@ -80,10 +107,12 @@ class Scheduler:
 
     def at(self, delay: float, task: Task) -> None:
         self._serial += 1
+        task.due = self._serial
         heapq.heappush(self._queue, (self.now + max(0.0, delay), self._serial, task))
 
-    def wait(self, seconds: float) -> Wait:
-        return Wait(self, seconds)
+    def wait(self, seconds: float, bell: Bell | None = None) -> Wait:
+        """For so long, or until the bell is rung."""
+        return Wait(self, seconds, bell)
 
     async def until(self, reached: Callable[[], bool], *, within: float, every: float = 0.01) -> bool:
         ends = self.now + within
@@ -99,7 +128,6 @@ class Scheduler:
         for task in self._kept:
             if task.owner == owner and not task.ended:
                 task.ended = True
-                self._killed.add(id(task))
 
     def stop(self, owner: str) -> None:
         self._stopped.setdefault(owner, [])
@@ -113,14 +141,16 @@ class Scheduler:
 
     def run(self, until: float, after_step: Callable[[Task], None]) -> None:
         """Go on until that time, or until `after_step` raises."""
-        while self._queue and self._queue[0][0] <= until:
-            at, _, task = heapq.heappop(self._queue)
-            self.now = max(self.now, at)
-            if task.ended or id(task) in self._killed:
+        queue, stopped = self._queue, self._stopped
+        while queue and queue[0][0] <= until:
+            at, serial, task = heapq.heappop(queue)
+            if task.ended or serial != task.due:
                 continue
-            if task.owner in self._stopped:
-                self._stopped[task.owner].append(task)
+            self.now = at
+            if task.owner in stopped:
+                stopped[task.owner].append(task)
                 continue
+            self.running = task
             delay = task.step()
             if delay is not None:
                 self.at(delay, task)
