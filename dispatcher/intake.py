@@ -276,8 +276,11 @@ class Intake:
 
     async def _store(self, rows: Sequence[NewMessage], hold_for: float) -> Committed:
         async def accept(store: Store, term: int) -> Committed:
+            told = self._leadership.state  # before the commit: production may move while it is under way
             group = await store.accept(term, rows)
-            return Committed(group=group, term=term, live_site=self._leadership.state.leader_site)
+            return Committed(
+                group=group, term=term, live_site=told.leader_site if told.term == term else None
+            )
 
         return await self._leadership.run(accept, lane=Lane.INTAKE, hold_for=hold_for)
 

@@ -70,6 +70,16 @@ async def until_one_waits(witness: Session) -> int:
     return int((await witness.read(waiting, timeout=SOON))[0][0])
 
 
+async def until_it_waits(witness: Session, pid: int) -> None:
+    """Until this very process waits: what `begin_waiting` committed to see whether commits wait may still do, too."""
+    waiting = "select from pg_stat_activity where wait_event = 'SyncRep' and pid = $1"
+
+    async def it_waits() -> bool:
+        return bool(await witness.read(waiting, pid, timeout=SOON))
+
+    await until(it_waits, "the commit did not wait", deadline=SOON)
+
+
 async def commit_when_waiting_began(a: Node, session: Session, witness: Session) -> "asyncio.Task[object]":
     """A commit of ours that waits for a standby which does not exist."""
     await standbys.begin_waiting(a, ["nobody"])
@@ -265,8 +275,9 @@ async def test_a_commit_whose_wait_was_cancelled_returns_as_if_done_and_is_visib
     await standbys.begin_waiting(a, ["nobody"])
     heard: list[str] = []
     raw.add_log_listener(lambda _, message: heard.append(message.message))
+    pid = raw.get_server_pid()
     commit = asyncio.create_task(raw.fetch(WRITE))
-    pid = await until_one_waits(witness)
+    await until_it_waits(witness, pid)
     await witness.read("select pg_cancel_backend($1)", pid, timeout=SOON)
     assert len(await commit) == 1
     assert ["canceling wait for synchronous replication" in text for text in heard] == [True]

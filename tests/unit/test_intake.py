@@ -13,7 +13,7 @@ from dispatcher.leadership import Unavailable
 from dispatcher.memory_store import MemoryStore
 from dispatcher.model import Group, NewMessage, Verdict
 from sitecontrol.clock import SystemClock
-from tests.api_server import HandHeldLeadership, furnished_store, settings
+from tests.api_server import TERM, HandHeldLeadership, furnished_store, settings
 from tests.unit.test_grouping import OTHER, ROW
 
 
@@ -63,6 +63,20 @@ def row(reference: str | None = None, **changed: object) -> NewMessage:
 
 async def all_of(intake: Intake, *rows: NewMessage) -> list[Acknowledgement | BaseException]:
     return await asyncio.gather(*map(intake.accept, rows), return_exceptions=True)
+
+
+async def test_an_answer_names_the_site_of_its_own_term_though_production_moves_meanwhile(
+    intake, leadership, store, monkeypatch
+):
+    accept = store.accept
+
+    async def while_production_moves(term, rows):
+        leadership.live_site = "denver"
+        return await accept(term, rows)
+
+    monkeypatch.setattr(store, "accept", while_production_moves)
+    told = await intake.accept(row())
+    assert (told.term, told.live_site) == (TERM, "columbus")
 
 
 async def test_messages_that_arrive_together_are_committed_together(intake, store):
