@@ -420,6 +420,25 @@ class Pair:
         return self.acknowledged - {row["id"] for row in rows}
 
 
+@asynccontextmanager
+async def steady_writing(pair: Pair, site: Site, term: int) -> AsyncIterator[None]:
+    """A dispatcher that writes all the while, over one connection; any failure of a write fails the test."""
+
+    async def write_for_ever() -> None:
+        async with site.dispatcher() as session:
+            while True:
+                await pair.write(session, term)
+                await asyncio.sleep(0.05)  # a steady trickle, not a load
+
+    writing = asyncio.create_task(write_for_ever())
+    try:
+        yield
+        assert not writing.done(), writing.exception()
+    finally:
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+
+
 def command(config: Path) -> list[str]:
     return [sys.executable, "-m", "sitecontrol", "agent", "--config", str(config)]
 

@@ -5,13 +5,11 @@ both, and nobody but the rules' removal helps.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 
 from replication.errors import CommitUnknown
-from tests.agents import SILENT, WRITE, Pair, Site
+from tests.agents import SILENT, WRITE, Pair, Site, steady_writing
 from tests.netns.network import Network, both_ways
 
 pytestmark = pytest.mark.root
@@ -141,22 +139,3 @@ async def until_durability(pair: Pair, leader: Site, label: str) -> None:
 
 async def closed(site: Site) -> bool:
     return not (await site.status())["is_open"]
-
-
-@asynccontextmanager
-async def steady_writing(pair: Pair, site: Site, term: int) -> AsyncIterator[None]:
-    """A dispatcher that writes all the while, over one connection; any failure of a write fails the test."""
-
-    async def write_for_ever() -> None:
-        async with site.dispatcher() as session:
-            while True:
-                await pair.write(session, term)
-                await asyncio.sleep(0.05)  # a steady trickle, not a load
-
-    writing = asyncio.create_task(write_for_ever())
-    try:
-        yield
-        assert not writing.done(), writing.exception()
-    finally:
-        writing.cancel()
-        await asyncio.gather(writing, return_exceptions=True)
