@@ -24,7 +24,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +40,7 @@ from replication.session import Session, Target
 from sitecontrol.etcd.api import EtcdError
 from sitecontrol.etcd.client import GrpcEtcd
 from tests.etcd import Cluster, run_cluster
+from tests.hosts import ALL_HERE, HERE, Host
 from tests.ports import free_ports
 from tests.postgres import short_folder, tools, unprivileged_user
 
@@ -64,11 +65,11 @@ secrets_dir = "{folder}/secrets"
 endpoints = {endpoints}
 
 [agent]
-listen = "127.0.0.1:{agent}"
+listen = "{address}:{agent}"
 
 [replication]
 data_dir = "{data}"
-listen = "127.0.0.1:{postgres}"
+listen = "{address}:{postgres}"
 socket_dir = "{home}/run"
 bin_dir = "{bin_dir}"
 {run_as}
@@ -87,7 +88,7 @@ PLACE = """
 name = "{site}"
 preferred = {preferred}
 etcd_member = "{site}"
-nodes = [{{ name = "{site}-a", postgres = "127.0.0.1:{postgres}", agent = "http://127.0.0.1:{agent}" }}]
+nodes = [{{ name = "{site}-a", postgres = "{address}:{postgres}", agent = "http://{address}:{agent}" }}]
 """
 
 WITNESS = """
@@ -126,6 +127,7 @@ class Site:
     config: Path
     agent_port: int
     postgres_port: int
+    host: Host = HERE
     process: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
 
     @property
@@ -138,7 +140,7 @@ class Site:
         assert self.process is None
         with (self.folder / "agent.log").open("ab") as log:
             self.process = subprocess.Popen(
-                command(self.config), stdout=log, stderr=log, env=clean_environment()
+                [*self.host.enter, *command(self.config)], stdout=log, stderr=log, env=clean_environment()
             )
 
     @property
@@ -197,7 +199,7 @@ class Site:
         method = "POST" if "json" in options else "GET"
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as http,
-            http.request(method, f"http://127.0.0.1:{self.agent_port}{path}", **options) as answer,
+            http.request(method, f"http://{self.host.address}:{self.agent_port}{path}", **options) as answer,
         ):
             return answer.status, await answer.json(content_type=None)
 
@@ -234,7 +236,9 @@ class Site:
 
     @asynccontextmanager
     async def dispatcher(self) -> AsyncIterator[Session]:
-        async with self._session(host="127.0.0.1", user="hotsite_dispatch", password="dispatch") as session:
+        async with self._session(
+            host=self.host.address, user="hotsite_dispatch", password="dispatch"
+        ) as session:
             yield session
 
     @asynccontextmanager
@@ -416,6 +420,25 @@ class Pair:
         return self.acknowledged - {row["id"] for row in rows}
 
 
+@asynccontextmanager
+async def steady_writing(pair: Pair, site: Site, term: int) -> AsyncIterator[None]:
+    """A dispatcher that writes all the while, over one connection; any failure of a write fails the test."""
+
+    async def write_for_ever() -> None:
+        async with site.dispatcher() as session:
+            while True:
+                await pair.write(session, term)
+                await asyncio.sleep(0.05)  # a steady trickle, not a load
+
+    writing = asyncio.create_task(write_for_ever())
+    try:
+        yield
+        assert not writing.done(), writing.exception()
+    finally:
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+
+
 def command(config: Path) -> list[str]:
     return [sys.executable, "-m", "sitecontrol", "agent", "--config", str(config)]
 
@@ -433,6 +456,7 @@ def render(
     failover: str = "",
     data: str = "data",
     parameters: str = "",
+    hosts: Mapping[str, Host] = ALL_HERE,
 ) -> tuple[Site, Site]:
     """The settings, secrets and folders of both sites."""
     secrets = folder / "secrets"
@@ -444,7 +468,11 @@ def render(
     user = unprivileged_user()
     places = "".join(
         PLACE.format(
-            site=site, preferred=str(site == SITES[0]).lower(), agent=ports[site][0], postgres=ports[site][1]
+            site=site,
+            preferred=str(site == SITES[0]).lower(),
+            address=hosts.get(site, HERE).address,
+            agent=ports[site][0],
+            postgres=ports[site][1],
         )
         for site in SITES
     )
@@ -461,6 +489,7 @@ def render(
                 data=home / data,
                 folder=folder,
                 endpoints=json.dumps(list(endpoints)),
+                address=hosts.get(site, HERE).address,
                 agent=ports[site][0],
                 postgres=ports[site][1],
                 bin_dir=tools().folder,
@@ -480,6 +509,7 @@ def render(
                 config=config,
                 agent_port=ports[site][0],
                 postgres_port=ports[site][1],
+                host=hosts.get(site, HERE),
             )
         )
     return made[0], made[1]
@@ -491,24 +521,29 @@ def _ports() -> dict[str, tuple[int, int]]:
     return {SITES[0]: (first, second), SITES[1]: (third, fourth)}
 
 
-@pytest.fixture(scope="module")
-def agents(request: pytest.FixtureRequest) -> Iterator[Pair]:
+@contextlib.contextmanager
+def run_pair(hosts: Mapping[str, Host] = ALL_HERE, **options: Any) -> Iterator[Pair]:
+    """Both sites and etcd's three members, on these hosts; `options` as for `render`. Only etcd is started."""
     cluster = f"t-{os.getpid()}-{next(_serial)}"
-    with short_folder("hotsite-a-") as folder, run_cluster(["columbus", "denver", "witness"]) as etcd:
-        columbus, denver = render(
-            folder,
-            cluster,
-            etcd.urls,
-            lease_ttl=getattr(request.module, "LEASE_TTL", LEASE_TTL),
-            failover=getattr(request.module, "FAILOVER", ""),
-            data=getattr(request.module, "DATA", "data"),
-            parameters=getattr(request.module, "PARAMETERS", ""),
-        )
+    members = ["columbus", "denver", "witness"]
+    with short_folder("hotsite-a-") as folder, run_cluster(members, hosts=hosts) as etcd:
+        columbus, denver = render(folder, cluster, etcd.urls, hosts=hosts, **options)
         pair = Pair(etcd=etcd, prefix=f"/hotsite/{cluster}/", columbus=columbus, denver=denver)
         try:
             yield pair
         finally:
             asyncio.run(pair.end())
+
+
+@pytest.fixture(scope="module")
+def agents(request: pytest.FixtureRequest) -> Iterator[Pair]:
+    with run_pair(
+        lease_ttl=getattr(request.module, "LEASE_TTL", LEASE_TTL),
+        failover=getattr(request.module, "FAILOVER", ""),
+        data=getattr(request.module, "DATA", "data"),
+        parameters=getattr(request.module, "PARAMETERS", ""),
+    ) as made:
+        yield made
 
 
 @pytest.fixture

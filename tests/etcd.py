@@ -21,7 +21,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from sitecontrol.clock import SystemClock
 from sitecontrol.etcd.binaries import find_etcd
 from sitecontrol.etcd.client import GrpcEtcd
 from tests.certificates import Certificates
+from tests.hosts import ALL_HERE, HERE, Host
 from tests.ports import free_ports
 
 START_WITHIN = 30.0  # seconds, on a machine that does much else
@@ -197,10 +198,14 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def run_cluster(names: Sequence[str], certificates: Certificates | None = None) -> Iterator[Cluster]:
+def run_cluster(
+    names: Sequence[str],
+    certificates: Certificates | None = None,
+    hosts: Mapping[str, Host] = ALL_HERE,
+) -> Iterator[Cluster]:
     """Members that serve, ended and removed on leaving. With certificates, clients need one, too."""
     folder = Path(tempfile.mkdtemp(prefix="hotsite-etcd-"))
-    cluster = Cluster(members=_members(names, folder, certificates))
+    cluster = Cluster(members=_members(names, folder, certificates, hosts))
     try:
         cluster.start()
         yield cluster
@@ -209,15 +214,21 @@ def run_cluster(names: Sequence[str], certificates: Certificates | None = None) 
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _members(names: Sequence[str], folder: Path, certificates: Certificates | None) -> tuple[Member, ...]:
+def _members(
+    names: Sequence[str], folder: Path, certificates: Certificates | None, hosts: Mapping[str, Host]
+) -> tuple[Member, ...]:
     ports = free_ports(2 * len(names))
     clients = dict(zip(names, ports[: len(names)], strict=True))
-    peers = {name: f"http://127.0.0.1:{port}" for name, port in zip(names, ports[len(names) :], strict=True)}
+    addresses = {name: hosts.get(name, HERE).address for name in names}
+    peers = {
+        name: f"http://{addresses[name]}:{port}"
+        for name, port in zip(names, ports[len(names) :], strict=True)
+    }
     token = f"test-{os.getpid()}-{next(_serial)}"
     scheme = "https" if certificates else "http"
     members = []
     for name in names:
-        url = f"{scheme}://127.0.0.1:{clients[name]}"
+        url = f"{scheme}://{addresses[name]}:{clients[name]}"
         own = folder / name
         own.mkdir()
         options = {
@@ -234,7 +245,11 @@ def _members(names: Sequence[str], folder: Path, certificates: Certificates | No
             "pre-vote": "true",
             **(certificates.etcd_options() if certificates else {}),
         }
-        arguments = [str(find_etcd().path), *(f"--{option}={value}" for option, value in options.items())]
+        arguments = [
+            *hosts.get(name, HERE).enter,
+            str(find_etcd().path),
+            *(f"--{option}={value}" for option, value in options.items()),
+        ]
         members.append(Member(name=name, url=url, folder=own, arguments=arguments, certificates=certificates))
     return tuple(members)
 

@@ -3,13 +3,11 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 
 from replication.errors import CommitUnknown
-from tests.agents import WRITE, Pair, Site
+from tests.agents import WRITE, Pair, steady_writing
 
 LEASE_TTL = 8  # an agent must be able to start again within it, on a busy machine
 STEPS = {"decided", "locked_out", "connections_ended", "postgres_ended"}  # of a fencing
@@ -107,25 +105,6 @@ async def test_etcds_own_leadership_does_not_stay_in_the_live_site_and_goes_to_t
         await pair.until(at_the_witness, "etcd is led from the witness")
     assert moves() > before
     assert (await pair.leads())[::2] == (leader, term)
-
-
-@asynccontextmanager
-async def steady_writing(pair: Pair, site: Site, term: int) -> AsyncIterator[None]:
-    """A dispatcher that writes all the while; any failure of a write fails the test."""
-
-    async def write_for_ever() -> None:
-        async with site.dispatcher() as session:
-            while True:
-                await pair.write(session, term)
-                await asyncio.sleep(0.05)  # a steady trickle, not a load
-
-    writing = asyncio.create_task(write_for_ever())
-    try:
-        yield
-        assert not writing.done(), writing.exception()
-    finally:
-        writing.cancel()
-        await asyncio.gather(writing, return_exceptions=True)
 
 
 async def test_a_leader_that_loses_etcd_and_its_standby_acknowledges_nothing_and_is_fenced(pair: Pair):
