@@ -78,7 +78,10 @@ class Monitor:
         """Look once, now."""
         try:
             seen = await self._at_rest() or await self._ask()
-        except ReplicationError as error:
+        except (
+            ReplicationError,
+            OSError,
+        ) as error:  # a disk that is full takes not even a note of what is there
             log.warning("postgres_not_seen", error=str(error))
             seen = self._silent(PgState.MUTE)
         now, before = self._clock.now(), self.facts

@@ -22,6 +22,9 @@ def configure(folder: Path, *, bin_dir: Path, agent: int) -> Path:
         site="columbus",
         cluster="none",
         home=folder,
+        data=folder / "data",
+        address="127.0.0.1",
+        parameters="",
         folder=folder,
         endpoints=json.dumps([f"http://127.0.0.1:{etcd}"]),
         agent=agent,
@@ -33,7 +36,8 @@ def configure(folder: Path, *, bin_dir: Path, agent: int) -> Path:
     )
     config = folder / "columbus.toml"
     config.write_text(
-        settings + PLACE.format(site="columbus", preferred="true", agent=agent, postgres=postgres)
+        settings
+        + PLACE.format(site="columbus", preferred="true", address="127.0.0.1", agent=agent, postgres=postgres)
     )
     return config
 

@@ -90,14 +90,18 @@ class Dispatcher:
             position = database.disk.wal.index(entry) + 1
         else:
             message = self._number()
-            entry = len(database.world.entries)
+            first = len(database.world.entries)
             try:
                 patience = self._rng.choice((0.5, 10.0))  # some callers cancel their waits
                 position = await database.commit("message", message, within=patience, may=leads)
             except CommitUnknown:
-                self._unknown.append((message, entry, database))
-                del self._unknown[:-20]
+                if (written := _entry_of(database, message, first)) is not None:
+                    self._unknown.append((message, written, database))
+                    del self._unknown[:-20]
                 raise
+            found = _entry_of(database, message, first)
+            assert found is not None, "what was committed was written"
+            entry = found
         if not database.world.network.talk(self._place, database.place):
             return  # the answer is lost on the way
         told = Acknowledged(message, position, entry, term, database.node, began, self._scheduler.now)
@@ -106,3 +110,16 @@ class Dispatcher:
         ledger.longest_gap = max(ledger.longest_gap, told.at - ledger.last)
         ledger.last = told.at
         ledger.acknowledged.append(told)
+
+
+def _entry_of(database: Database, message: int, first: int) -> int | None:
+    """The entry that has a message, if it was written: a disk that stalls takes it later than it was given."""
+    entries = database.world.entries
+    return next(
+        (
+            i
+            for i in range(first, len(entries))
+            if (entries[i].kind, entries[i].payload) == ("message", message)
+        ),
+        None,
+    )
