@@ -6,13 +6,24 @@ from sitecontrol.records import Role
 RESTART_GRACE = 1.0  # seconds after our PostgreSQL started in which its standbys may still be reconnecting
 SILENT_AFTER = 0.7  # seconds without a flush, while there is something to flush
 SILENT_LOOKS = 4  # and as many looks: a stall of our own must not throw a standby out
+ETCD_HEARD_AFTER = (
+    0.5  # seconds into that silence at which etcd was still heard: so it is not we who hear nothing
+)
 JOIN_LAG_BYTES = 2 * 1024 * 1024  # a standby further behind catches up first
 
 
 def _lost(f: Facts, standby: StandbyFacts | None) -> bool:
     if standby is None or not standby.streaming:
         return f.now - f.pg.since > RESTART_GRACE
-    return f.pg.looked_at - standby.moved_at > SILENT_AFTER and standby.still >= SILENT_LOOKS
+    silent = f.pg.looked_at - standby.moved_at > SILENT_AFTER and standby.still >= SILENT_LOOKS
+    return silent and not _deaf(f, standby)
+
+
+def _deaf(f: Facts, standby: StandbyFacts) -> bool:
+    """Perhaps it is we who hear nothing any more. What we write to etcd may still arrive there: taking the standby
+    out of step then, with the last words that get through, would leave nobody who may lead.
+    """
+    return f.etcd_heard_at is None or f.etcd_heard_at - standby.moved_at < ETCD_HEARD_AFTER
 
 
 def unawaited(f: Facts) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ from sitecontrol.leadership.effects import (
     StartPrimary,
     StartStandby,
 )
-from sitecontrol.leadership.facts import Facts, LeaseFacts, Peer, PgState
+from sitecontrol.leadership.facts import Facts, LeaseFacts, Peer, PgFacts, PgState, StandbyFacts
 from sitecontrol.leadership.swapping import obstacles
 from sitecontrol.records import Desired, Initialize, InStep, Phase, Role, Sync, Term
 from sitecontrol.view import Snapshot
@@ -430,6 +430,24 @@ def test_a_standby_with_another_data_directory_leaves_step():
 
 def test_nobody_leaves_step_without_etcd():
     assert effect(at_columbus(**NO_ETCD, pg=primary(standbys=())), Lane.STEP) is None
+
+
+def silent_since(moved_at: float) -> PgFacts:
+    silent = StandbyFacts(
+        name=DENVER, streaming=True, flush_lsn=900, replay_lsn=900, moved_at=moved_at, still=9
+    )
+    return primary(standbys=(silent,), looked_at=100.0)
+
+
+def test_a_standby_that_flushes_nothing_leaves_step():
+    assert isinstance(effect(at_columbus(pg=silent_since(99.0)), Lane.STEP), Leave)
+
+
+def test_a_leader_that_may_be_deaf_takes_nobody_out_of_step():
+    """Etcd fell silent with the standby: what we write may still arrive, and would leave nobody who may lead."""
+    deaf = at_columbus(pg=silent_since(99.0), etcd_heard_at=99.4)
+    assert deaf.etcd_here
+    assert effect(deaf, Lane.STEP) is None
 
 
 def test_a_streaming_standby_joins():
