@@ -10,7 +10,9 @@ Rules:
   its statement may still be running.
 * Whoever waits for a connection can be sent away (`interrupt`) to look again who leads.
 * Every node is dialled, also one that is down: backoff with jitter, short for a node that is needed now. While
-  a node is down one slot does most of the dialling, and calls the others as soon as it gets through.
+  a node is down one slot, the scout, does the dialling, and calls the others as soon as it gets through. At a node
+  that is not needed they come by and by: all at once they would take the processors from production, which is just
+  about to reopen elsewhere.
 """
 
 import asyncio
@@ -18,6 +20,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from random import uniform
 from typing import Protocol
 
 import structlog
@@ -32,7 +35,7 @@ log = structlog.get_logger()
 
 BACKOFF_S = 1.0  # the longest pause between two attempts to reach a node
 NEEDED_BACKOFF_S = 0.2  # the same for a node that is needed now
-CALLED_BACKOFF_S = 5.0  # the same for slots that are called when the node can be reached
+CALLED_BACKOFF_S = 5.0  # the same for slots that are called when the node can be reached, and is needed
 
 
 class Connection(Protocol):
@@ -81,6 +84,7 @@ class Slot:
         longest = BACKOFF_S if scouts else CALLED_BACKOFF_S
         self._pause = wait_random_exponential(multiplier=longest / 10, max=longest)
         self.needed = False  # shortens the backoff
+        self.unreachable = False  # the scout found nobody: wait to be called
         self.connection: Connection | None = None
 
     async def keep(self) -> None:
@@ -99,6 +103,8 @@ class Slot:
                 self._complaint = ""
                 self._on_change(self)
                 await self._lost.wait()
+                if self.unreachable:
+                    await self._nap(uniform(CALLED_BACKOFF_S / 2, CALLED_BACKOFF_S))
         finally:
             if self.connection is not None:
                 await self.connection.aclose()
@@ -231,8 +237,10 @@ class WarmNode:
                 slot.hurry()
 
     def _scouted(self, watch: Slot) -> None:
-        if watch.connection is not None:
-            for slot in self.slots:
+        _, *called = self.slots
+        for slot in called:
+            slot.unreachable = watch.connection is None
+            if watch.connection is not None and slot.needed:
                 slot.hurry()
         self._on_watch()
 
