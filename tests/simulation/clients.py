@@ -12,9 +12,9 @@ import asyncpg
 
 from replication.errors import CommitUnknown, ReplicationError
 from tests.simulation.etcd import EtcdCluster
-from tests.simulation.node import SeenCluster
 from tests.simulation.postgres import Database, Server
 from tests.simulation.scheduler import Scheduler, SimulatedClock
+from tests.simulation.views import SeenCluster
 
 
 @dataclass
@@ -26,6 +26,7 @@ class Acknowledged:
     node: str
     began: float
     at: float
+    remote: tuple[str, ...] = ()  # the nodes of other sites that it was told to be on
 
 
 @dataclass
@@ -102,9 +103,11 @@ class Dispatcher:
             found = _entry_of(database, message, first)
             assert found is not None, "what was committed was written"
             entry = found
-        if not database.world.network.talk(self._place, database.place):
+        if not database.world.network.talk(self._place, database.place) or database.disk is None:
             return  # the answer is lost on the way
-        told = Acknowledged(message, position, entry, term, database.node, began, self._scheduler.now)
+        row = database.last("row")
+        remote = row.payload[3] if row is not None else ()
+        told = Acknowledged(message, position, entry, term, database.node, began, self._scheduler.now, remote)
         self._check(told, database)
         ledger = self._ledger
         ledger.longest_gap = max(ledger.longest_gap, told.at - ledger.last)
