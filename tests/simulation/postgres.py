@@ -414,6 +414,7 @@ def database_poll(database: Database, server: Server) -> dict[str, Any]:
             [
                 {"name": slot_of(name), "lsn": len(disk.wal), "lost": False}
                 for name in database.world.databases
+                if name != database.node
             ]
         ),
     }
