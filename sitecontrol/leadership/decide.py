@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from sitecontrol.leadership import health, swapping
+from sitecontrol.leadership import health, mending, swapping
 from sitecontrol.leadership.effects import (
     Bootstrap,
     Checkpoint,
@@ -37,7 +37,16 @@ from sitecontrol.leadership.effects import (
 )
 from sitecontrol.leadership.facts import Facts, PgState
 from sitecontrol.leadership.slots import keeping
-from sitecontrol.leadership.steps import expected_remote, joinable, leaving, strangers, unawaited
+from sitecontrol.leadership.steps import (
+    expected_remote,
+    follows_unnoted,
+    joinable,
+    joinables,
+    leaving,
+    strangers,
+    unawaited,
+)
+from sitecontrol.leadership.turns import not_our_turn
 from sitecontrol.records import Phase
 
 FOLLOW_PATIENCE = 5.0  # seconds that a standby may run without streaming before it is repaired
@@ -47,6 +56,7 @@ STALL_PATIENCE = (
     5.0  # seconds that a disk may take no WAL: short stalls are common, and the swap costs one as well
 )
 CLAIM = "Nobody leads and we hold every acknowledged message: take the lead in the next term."
+AWAIT_TURN = "await-turn"
 CHECKPOINT_AFTER = 2.0  # seconds after a promotion
 START_TRIES = 2  # starts as a standby that may fail before the data directory is repaired
 AFTER_GIVING_UP = 3.0  # seconds that a node which gave the lead up leaves it to others
@@ -57,6 +67,7 @@ class Lane(Enum):
     STEP = "step"  # which standbys are in step
     SWAP = "swap"  # the planned swap's record
     HEALTH = "health"  # whether to ask for a swap because the live site is unfit
+    RECORDS = "records"  # what stands in etcd and is not believed
     UPKEEP = "upkeep"
 
 
@@ -105,7 +116,8 @@ def _leader_name(f: Facts) -> str:
 
 
 def _foreign(f: Facts) -> bool:
-    return _foreign_id(f) and not f.pg.unfinished
+    led_here = f.lead and f.leader is not None and f.leader.record.incarnation == f.pg.incarnation
+    return _foreign_id(f) and not f.pg.unfinished and not led_here
 
 
 def _foreign_id(f: Facts) -> bool:
@@ -136,6 +148,19 @@ def _settled(f: Facts) -> bool:
         and leader is not None
         and (sync.leader, sync.term) == (leader.record.node, leader.record.term)
         and f.our_place_in_step is None
+    )
+
+
+def _in_step_of_older_term(f: Facts) -> bool:
+    """Whoever leads has not written `sync` yet. Should it be lost before, we may be the one who leads on, and what we
+    had taken of its new timeline meanwhile would be nobody's history.
+    """
+    sync, leader = f.sync, f.leader
+    return (
+        sync is not None
+        and leader is not None
+        and f.our_place_in_step is not None
+        and (sync.leader, sync.term) != (leader.record.node, leader.record.term)
     )
 
 
@@ -186,18 +211,6 @@ def _canary_holds_back(f: Facts) -> bool:
     )
 
 
-def _follows_unnoted(f: Facts) -> bool:
-    """The old leader could come back into step, but the swap's record has yet to say that it follows: whichever of the
-    two is written first overtakes the other, and coming into step is the longer one.
-    """
-    swap = f.swap
-    return (
-        swap is not None
-        and f.in_phase(Phase.HANDED, Phase.OPENED)
-        and joinable(f) == swap.from_node != f.node
-    )
-
-
 def _claim(f: Facts) -> Effect:
     age = f.canary_age
     absent = None if f.leader_absent_since is None else f.now - f.leader_absent_since
@@ -245,7 +258,26 @@ POSTGRES: Sequence[Row] = (
         "The data directory belongs to another cluster: move it away or correct replication.data_dir.",
         _foreign,
     ),
+    Row(
+        "name-taken-runs",
+        "Another agent uses this node's name, with another data directory: stop ours, or its word would count for"
+        " our PostgreSQL.",
+        lambda f: f.name_taken_by is not None and _running(f),
+        lambda _: Fence(reason="another agent uses this node's name"),
+    ),
+    Row(
+        "name-taken",
+        "Another agent uses this node's name, with another data directory: stay out. Stop that agent, or give this"
+        " one a name of its own (site.node).",
+        lambda f: f.name_taken_by is not None,
+    ),
     # -- the first start of all ---------------------------------------------------------------------------
+    Row(
+        "records-unread",
+        "`initialize` or `term` is not believed (`bad_records` names it), and nothing else tells what it was: an"
+        " operator has to write it as it was.",
+        lambda f: not _initialized(f) and (f.bad("initialize") or f.bad("term")),
+    ),
     Row(
         "data-without-records",
         "There is data, but etcd knows of no cluster: etcd lost its data, or this is the wrong etcd. An operator"
@@ -262,6 +294,7 @@ POSTGRES: Sequence[Row] = (
         lambda f: (
             (f.cluster.initialize is None or _reserved_by_us(f))
             and f.cluster.term is None
+            and not f.cluster.bad
             and f.lease_safe
             and (
                 f.preferred
@@ -417,7 +450,11 @@ POSTGRES: Sequence[Row] = (
     Row(
         "await-leader",
         "Another node leads but has not opened yet: keep what we hold until it has.",
-        lambda f: _led_by_other(f) and f.pg.state is PgState.STOPPED and f.pg.was_primary and not _settled(f),
+        lambda f: (
+            _led_by_other(f)
+            and f.pg.state is PgState.STOPPED
+            and ((f.pg.was_primary and not _settled(f)) or _in_step_of_older_term(f))
+        ),
     ),
     Row(
         "clone-after-rewind",
@@ -448,6 +485,17 @@ POSTGRES: Sequence[Row] = (
         "Another node leads: start as its standby.",
         lambda f: _led_by_other(f) and f.pg.state is PgState.STOPPED,
         lambda f: StartStandby(leader=_leader_name(f)),
+    ),
+    Row(
+        "await-narrow",
+        "Another node was given the lead and has yet to write that it alone is complete: take nothing from it until"
+        " then, for we may have to lead after it.",
+        lambda f: (
+            _led_by_other(f)
+            and f.pg.state is PgState.STANDBY
+            and f.pg.follows != _leader_name(f)
+            and _in_step_of_older_term(f)
+        ),
     ),
     Row(
         "re-point",
@@ -500,8 +548,19 @@ POSTGRES: Sequence[Row] = (
     Row(
         "reclaim",
         "etcd has lost our lease, but we never stopped serving and nobody else led: take the same term up again.",
-        lambda f: f.pg.state is PgState.PRIMARY and f.recorded_leader and f.open and f.released_by is None,
+        lambda f: (
+            f.pg.state is PgState.PRIMARY
+            and (f.recorded_leader or f.bad("sync"))
+            and f.open
+            and f.released_by is None
+        ),
         lambda _: Reclaim(),
+    ),
+    Row(
+        "in-step-unknown",
+        "Nobody leads, and `sync` is not believed (`bad_records` names it): who holds every acknowledged message is"
+        " not known. Hold until it is written as it was.",
+        mending.in_step_unknown,
     ),
     Row(
         "barred-primary",
@@ -535,6 +594,18 @@ POSTGRES: Sequence[Row] = (
         ),
     ),
     Row(
+        "stray-leader",
+        "`leader` holds something that is no leader (`bad_records` names it): whoever led has a moment to write it"
+        " anew.",
+        lambda f: f.may_lead and mending.stray(f),
+    ),
+    Row(
+        AWAIT_TURN,
+        "Nobody leads and we hold every acknowledged message, but another who does comes first: one of the lost"
+        " leader's site, or one that has received more. It has a moment.",
+        lambda f: f.may_lead and not_our_turn(f),
+    ),
+    Row(
         "claim",
         CLAIM,
         lambda f: f.may_lead and f.pg.state in (PgState.PRIMARY, PgState.STANDBY, PgState.STOPPED),
@@ -548,6 +619,17 @@ POSTGRES: Sequence[Row] = (
 )
 
 STEP: Sequence[Row] = (
+    Row(
+        "mend-sync",
+        "`sync` is not what was written: write anew which standbys that our commits wait for are in step.",
+        mending.mends_sync,
+        mending.mend_sync,
+    ),
+    Row(
+        "awaits-mending",
+        "A record that who is in step rests on is not believed: nothing changes until it is written over.",
+        lambda f: any(f.bad(name) for name in ("leader", "term", "sync", "swap")),
+    ),
     Row(
         "not-ours",
         "Only an open leader with etcd at hand changes who is in step.",
@@ -585,13 +667,19 @@ STEP: Sequence[Row] = (
     Row(
         "swap-first",
         "A swap holds requests, or is about to note that the old leader streams: nothing joins meanwhile.",
-        lambda f: f.in_phase(Phase.HELD) or _follows_unnoted(f),
+        lambda f: f.in_phase(Phase.HELD) or follows_unnoted(f),
     ),
     Row(
         "join",
-        "A standby streams and has nearly caught up: bring it into step.",
+        "A standby streams and has nearly caught up: bring it into step; first one of another site, if none is.",
         lambda f: joinable(f) is not None,
         lambda f: Join(node=joinable(f) or ""),
+    ),
+    Row(
+        "join-later",
+        "A standby could come into step, but failed to a moment ago while commits waited for it: it waits, longer"
+        " each time.",
+        lambda f: bool(joinables(f)),
     ),
     Row("in-step", "Every standby that streams is in step.", lambda _: True),
 )
@@ -629,12 +717,14 @@ UPKEEP: Sequence[Row] = (
 
 SWAP: Sequence[Row] = tuple(Row(*row) for row in swapping.ROWS)
 HEALTH: Sequence[Row] = tuple(Row(*row) for row in health.ROWS)
+RECORDS: Sequence[Row] = tuple(Row(*row) for row in mending.ROWS)
 
 TABLE: dict[Lane, Sequence[Row]] = {
     Lane.POSTGRES: POSTGRES,
     Lane.STEP: STEP,
     Lane.SWAP: SWAP,
     Lane.HEALTH: HEALTH,
+    Lane.RECORDS: RECORDS,
     Lane.UPKEEP: UPKEEP,
 }
 

@@ -97,6 +97,7 @@ class EtcdCluster:
         self.snapshot = Snapshot()
         self._shown = 1  # the revision of `snapshot`
         self._electing = False
+        self._away_until = dict.fromkeys(PLACES, 0.0)
         self._serving: dict[str, bool] = {}  # what `serves` last said, until something changes
         self.late = 0  # calls that were applied after their caller had given them up
         self.changed = Bell(scheduler)
@@ -126,13 +127,21 @@ class EtcdCluster:
                 self.leader = self.rng.choice(able)
                 self._serving.clear()
                 self.store.elect()
-                if self.all_lost and self.rng.random() < 0.5:
-                    self.store.end_leases()
+                if self.all_lost:
+                    self._come_back()
                 self._electing = self.all_lost = False
                 return
 
+    def _come_back(self) -> None:
+        """Nobody was there: leases may end before anybody gets through, and some get through sooner than others."""
+        self._away_until = {p: self._scheduler.now + self.rng.uniform(0.0, 0.6) for p in PLACES}
+        if self.rng.random() < 0.5:
+            self.store.end_leases()
+
     def serves(self, place: str) -> bool:
         """Whether somebody in `place` gets answers of the majority."""
+        if self._scheduler.now < self._away_until[place]:
+            return False
         known = self._serving.get(place)
         if known is None:
             known = self._serving[place] = self._answers(place)

@@ -9,14 +9,13 @@ from tests.simulation.clients import Acknowledged, Ledger
 from tests.simulation.etcd import PREFIX, EtcdCluster
 from tests.simulation.observers import Truth
 from tests.simulation.postgres import Database, World
-from tests.simulation.scene import NODE_OF, settings_of
+from tests.simulation.scene import settings_of
 from tests.simulation.scheduler import Scheduler, Task
 from tests.simulation.sending import SimulatedDispatcher
 
 CLOCKS = 0.98  # two clocks of the simulation at their worst
 WORD_LASTS = 10.0  # seconds that a place's word may outlive what it saw: its lease, begun anew by an election of etcd's
 LONGEST_PAUSE = 1.5  # seconds between two acknowledgements; the clients themselves pause between two messages
-PLACE_OF = {node: place for place, node in NODE_OF.items()}
 
 
 class Violation(AssertionError):
@@ -123,6 +122,9 @@ class Invariants:
                     "no-stale-claim", f"{told.node} wrote in term {told.term}, after term {term} was opened"
                 )
 
+    def _place(self, node: str) -> str:
+        return self.world.databases[node].place
+
     # -- health
 
     def _look_at_swap(self) -> None:
@@ -135,7 +137,7 @@ class Invariants:
         self.say(f"ASKED      {swap.by} for a swap from {swap.from_node}")
         before = [now - at for at in self._asked.values()]
         self._asked[swap.id] = now
-        live = PLACE_OF[swap.from_node]
+        live = self._place(swap.from_node)
         saw = self.truth.who_saw(live, now - WORD_LASTS)
         say = {
             p
@@ -180,7 +182,7 @@ class Invariants:
             raise Violation(
                 "no-stale-claim", f"{sender.identity} sends text {number}, which is {state} at {node}"
             )
-        [made_at] = {PLACE_OF[n] for term, n, _ in self.ledger.opened if term == claim[0].term}
+        [made_at] = {self._place(n) for term, n, _ in self.ledger.opened if term == claim[0].term}
         if made_at != sender.place:
             raise Violation(
                 "one-site-sends", f"{sender.place} sends while {made_at} is live, by its own claim"

@@ -35,13 +35,13 @@ from tests.simulation.scenarios import (
 # -- rules taken out -----------------------------------------------------------------------------------------------
 
 
-def _without_row(name: str) -> AbstractContextManager[Any]:
-    rows = tuple(row for row in decide.POSTGRES if row.name != name)
+def _without_row(*names: str) -> AbstractContextManager[Any]:
+    rows = tuple(row for row in decide.POSTGRES if row.name not in names)
     return patch.dict(decide.TABLE, {decide.Lane.POSTGRES: rows})
 
 
 def _compares_nothing() -> AbstractContextManager[Any]:
-    return patch.object(Writer, "_unchanged", lambda _: ())
+    return patch.object(Writer, "_unchanged", lambda _, **__: ())
 
 
 def _names_first() -> AbstractContextManager[Any]:
@@ -55,17 +55,17 @@ def _names_first() -> AbstractContextManager[Any]:
 
 
 def _joins_without_flush() -> AbstractContextManager[Any]:
-    async def bring_in(self: Any, name: str, beside: tuple[str, ...], *, within: float) -> int:
+    async def bring_in(self: Any, name: str, *, within: float) -> int:
         del within
-        self.database.set_names((*beside, name))
+        self.database.add_name(name)
         return len(self.database.disk.wal)
 
     return patch.object(ModelPostgres, "bring_in", bring_in)
 
 
 def _joins_before_waiting() -> AbstractContextManager[Any]:
-    async def bring_in(self: Any, name: str, beside: tuple[str, ...], *, within: float) -> int:
-        self.database.set_names((*beside, name))
+    async def bring_in(self: Any, name: str, *, within: float) -> int:
+        self.database.add_name(name)
         server = self.database.server
         position = len(server.disk.wal)
         await self.world.scheduler.until(lambda: server.flushed.get(name, 0) >= position, within=within)
@@ -243,7 +243,7 @@ MUTATIONS = (
         name="a fresh canary holds nobody back",
         rule="a standby that receives the leader's fresh canary waits before it runs for the lead",
         breaks=frozenset({"serves-through-dcs-loss"}),
-        patch=lambda: _without_row("canary-holds-back"),
+        patch=lambda: _without_row("canary-holds-back", decide.AWAIT_TURN),
         scenario=etcd_lost,
     ),
     Mutation(

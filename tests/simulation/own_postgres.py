@@ -128,10 +128,10 @@ class ModelPostgres:
         del drop, make, move
         await self._take_time(0.01, 0.05)
 
-    async def bring_in(self, name: str, beside: tuple[str, ...], *, within: float) -> int:
+    async def bring_in(self, name: str, *, within: float) -> int:
         database = self.database
         server = database.server
-        database.set_names((*beside, name))
+        database.add_name(name)
         if server is None or not await self.world.scheduler.until(
             lambda: name in server.waits_for and database.server is server, within=within
         ):

@@ -232,6 +232,11 @@ class Database:
         delay = self.world.rng.choice((0.0, 0.05, 0.3, 0.8))
         self.world.scheduler.spawn(self._begin_waiting(server, server.reload, delay), self.owner)
 
+    def add_name(self, name: str) -> None:
+        """Whoever is waited for already stays."""
+        known = self.server.names if self.server is not None else ()
+        self.set_names((name, *(n for n in known if n != name)))
+
     async def _begin_waiting(self, server: Server, reload: int, delay: float) -> None:
         await self.world.scheduler.wait(delay)
         if server.reload == reload:

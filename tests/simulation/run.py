@@ -2,6 +2,7 @@
 
 import functools
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,8 @@ class Outcome:
 
 
 class Run:
+    STRIKES: type[Strikes] = Strikes
+
     def __init__(
         self,
         seed: int,
@@ -73,7 +76,7 @@ class Run:
             truth=self.truth,
             say=self.say,
         )
-        self.strikes = Strikes(
+        self.strikes = self.STRIKES(
             scheduler=self.scheduler,
             network=self.network,
             cluster=self.cluster,
@@ -163,6 +166,18 @@ class Run:
         )
         site.sender.start()
 
+    def _start_observers(self) -> None:
+        for place in PLACES:
+            Observer(
+                scheduler=self.scheduler,
+                network=self.network,
+                cluster=self.cluster,
+                sites=self.sites,
+                inbox=self.inbox,
+                truth=self.truth,
+                place=place,
+            ).start()
+
     @functools.cached_property
     def _around(self) -> Surroundings:
         return Surroundings(
@@ -194,16 +209,7 @@ class Run:
                     check=self.invariants.acknowledged,
                     number=self._next_message,
                 ).start()
-            for place in PLACES:
-                Observer(
-                    scheduler=self.scheduler,
-                    network=self.network,
-                    cluster=self.cluster,
-                    sites=self.sites,
-                    inbox=self.inbox,
-                    truth=self.truth,
-                    place=place,
-                ).start()
+            self._start_observers()
             for fault in self.faults:
                 self.scheduler.spawn(self.strikes.strike(fault), "faults")
             self.scheduler.run(self._struck_until(), self.invariants.after_step)
@@ -258,7 +264,10 @@ class Run:
         return self._who_sends(database.place)
 
     def _who_sends(self, live: str) -> str | None:
-        for place, site in self.sites.items():
+        for site in self.sites.values():
+            place = site.place
+            if not site.senders:
+                continue
             sends = site.sender is not None and site.sender.leadership.gate.may_send
             if sends != (place == live):
                 return f"{place} {'sends' if sends else 'does not send'}, and {live} is live"
@@ -298,7 +307,13 @@ def run(
     return Run(seed, faults, kinds=kinds, profile=profile).go()
 
 
-def shrink(outcome: Outcome, tries: int = 200, *, profile: Profile = Profile.LAB) -> Outcome:
+def shrink(
+    outcome: Outcome,
+    tries: int = 200,
+    *,
+    profile: Profile = Profile.LAB,
+    again: Callable[..., Outcome] = run,
+) -> Outcome:
     """The same violation with as few faults as can be found, by leaving out one after the other."""
     best = outcome
     assert best.violation is not None
@@ -308,8 +323,8 @@ def shrink(outcome: Outcome, tries: int = 200, *, profile: Profile = Profile.LAB
         for fault in best.faults:
             fewer = tuple(f for f in best.faults if f is not fault)
             tries -= 1
-            again = run(outcome.seed, fewer, profile=profile)
-            if again.violation is not None and again.violation.invariant == best.violation.invariant:
-                best, progress = again, True
+            shorter = again(outcome.seed, fewer, profile=profile)
+            if shorter.violation is not None and shorter.violation.invariant == best.violation.invariant:
+                best, progress = shorter, True
                 break
     return best

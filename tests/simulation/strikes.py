@@ -42,6 +42,27 @@ class Strikes:
         self.inbox, self.truth = inbox, truth
         self.sites, self.rng, self.say = sites, rng, say
         self._start_agent, self._start_sender = start_agent, start_sender
+        self._at_site: Mapping[Kind, Callable[[Site], Mend]] = {
+            Kind.KILL_SITE: self._kill_site,
+            Kind.LOSE_POWER: self._lose_power,
+            Kind.WRONG_DISK: self._lose_disk,
+            Kind.FORGETFUL_DISK: self._forget,
+            Kind.KILL_POSTGRES: self._kill_postgres,
+            Kind.KILL_AGENT: self._kill_agent_for_a_while,
+            Kind.KILL_DISPATCHER: self._kill_sender_for_a_while,
+            Kind.STOP_AGENT: self._stop_agent,
+            Kind.STOP_POSTGRES: self._stop_postgres,
+            Kind.STOP_DISPATCHER: self._stop_sender,
+            Kind.STOP_SITE: self._stop_site,
+            Kind.WATCH_STALLS: self._stall_watch,
+            Kind.CARRIER_LOST: self._lose_carrier,
+            Kind.CARRIER_SILENT: self._silence_carrier,
+            Kind.REPLAY_PAUSED: self._pause_replay,
+            Kind.SLOW_STOP: self._slow_stop,
+            Kind.DISK_STALLS: self._stall_disk,
+            Kind.PROMOTION_FAILS: self._fail_promotion,
+            Kind.CLOCK_JUMPS: self._jump_clock,
+        }
 
     async def strike(self, fault: Fault) -> None:
         await self.scheduler.wait(fault.at)
@@ -55,8 +76,8 @@ class Strikes:
 
     def _begin(self, fault: Fault) -> Mend:
         site = self.sites.get(fault.where)
-        if site is not None and fault.kind in self._AT_SITE:
-            return self._AT_SITE[fault.kind](self, site)
+        if site is not None and fault.kind in self._at_site:
+            return self._at_site[fault.kind](site)
         match fault.kind:
             case Kind.CUT | Kind.CUT_ONE_WAY | Kind.ISOLATE:
                 return self._cut(fault)
@@ -232,28 +253,6 @@ class Strikes:
 
         return go_on
 
-    _AT_SITE: Mapping[Kind, Callable[["Strikes", Site], Mend]] = {
-        Kind.KILL_SITE: _kill_site,
-        Kind.LOSE_POWER: _lose_power,
-        Kind.WRONG_DISK: _lose_disk,
-        Kind.FORGETFUL_DISK: _forget,
-        Kind.KILL_POSTGRES: _kill_postgres,
-        Kind.KILL_AGENT: _kill_agent_for_a_while,
-        Kind.KILL_DISPATCHER: _kill_sender_for_a_while,
-        Kind.STOP_AGENT: _stop_agent,
-        Kind.STOP_POSTGRES: _stop_postgres,
-        Kind.STOP_DISPATCHER: _stop_sender,
-        Kind.STOP_SITE: _stop_site,
-        Kind.WATCH_STALLS: _stall_watch,
-        Kind.CARRIER_LOST: _lose_carrier,
-        Kind.CARRIER_SILENT: _silence_carrier,
-        Kind.REPLAY_PAUSED: _pause_replay,
-        Kind.SLOW_STOP: _slow_stop,
-        Kind.DISK_STALLS: _stall_disk,
-        Kind.PROMOTION_FAILS: _fail_promotion,
-        Kind.CLOCK_JUMPS: _jump_clock,
-    }
-
     # -- between places, and asked for
 
     def _cut(self, fault: Fault) -> Mend:
@@ -280,7 +279,7 @@ class Strikes:
         leader = picture.leader
         if leader is None or picture.swap is not None:
             return
-        target = NODE_OF["denver" if leader.record.node == NODE_OF["columbus"] else "columbus"]
+        target = self._target(leader.record.node, fault)
         swap = Swap(
             id=f"swap{fault.at}",
             from_node=leader.record.node,
@@ -291,6 +290,9 @@ class Strikes:
             requested_at=SimulatedClock(self.scheduler).wall(),
         )
         self._write(self._writer(target).request(swap))
+
+    def _target(self, leader: str, _: Fault) -> str:
+        return NODE_OF["denver" if leader == NODE_OF["columbus"] else "columbus"]
 
     def _want(self, *, paused: bool) -> None:
         """As an operator's `sitectl pause` and `resume`."""
