@@ -24,6 +24,7 @@ from tests.simulation.scenarios import (
     cut_then_lost,
     etcd_lost,
     forgetful_disk,
+    late_join,
     late_joins,
     lost_while_joining,
     moves_and_losses,
@@ -196,7 +197,7 @@ MUTATIONS = (
         rule="clearing the names is always preceded by a write of `sync`, even if it seems to say so already",
         breaks=SAFETY,
         patch=_leaves_without_a_new_write,
-        scenario=late_joins,
+        scenario=late_join,
     ),
     Mutation(
         name="a leader opens without a new write",

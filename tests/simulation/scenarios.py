@@ -91,6 +91,13 @@ def late_joins(rng: random.Random) -> tuple[Fault, ...]:
     return tuple(sorted((cut, late, alone, restarts) if rng.random() < 0.5 else (cut, late, alone)))
 
 
+def late_join(rng: random.Random) -> tuple[Fault, ...]:
+    """As `late_joins`, with the cut just after the leader has stopped waiting for the hot site again."""
+    cut = Fault(3.0, 1.2, Kind.CUT, "columbus", "denver")
+    late = Fault(4.2, 0.92, Kind.ETCD_LATE, "columbus")
+    return (cut, late, Fault(round(rng.uniform(6.3, 6.6), 2), 12.0, Kind.ISOLATE, "columbus"))
+
+
 def forgetful_disk(rng: random.Random) -> tuple[Fault, ...]:
     """The hot site has come back into step; its disk turns out to have kept less than that, and the live site goes."""
     lost = round(9.0 + rng.uniform(0.0, 1.0), 2)
