@@ -140,6 +140,7 @@ class AgentState:
             ],
             "quarantine": self._quarantine(),
             "settings_differ": list(self.settings_differ),
+            "if_lost": why.brief(f),
             "bad_records": dict(f.cluster.bad),
         }
 
