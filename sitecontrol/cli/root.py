@@ -11,6 +11,7 @@ from sitecontrol.cli import cluster
 from sitecontrol.cli.audit import audit
 from sitecontrol.cli.maintenance import maintenance
 from sitecontrol.cli.nodes import node
+from sitecontrol.cli.schema import schema
 from sitecontrol.cli.session import Exit, Globals, Problem, global_options, with_globals
 from sitecontrol.cli.timings import timing_lines, timings
 from sitecontrol.cli.traffic import traffic
@@ -92,6 +93,7 @@ for command in (
     audit,
     why,
     node,
+    schema,
 ):
     sitectl.add_command(command)
 for group in (config, maintenance, traffic, lab, drill, demo):

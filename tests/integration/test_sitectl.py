@@ -13,6 +13,7 @@ import pytest
 
 from sitecontrol.cli import SITECTL
 from sitecontrol.cli.session import Exit
+from tests import schemas
 from tests.agents import Pair, clean_environment
 from tests.etcd import free_ports
 
@@ -50,6 +51,8 @@ async def sitectl(*words: str, config: Path, typed: str = "") -> Said:
 
     done = await asyncio.to_thread(call)
     assert "Traceback" not in done.stderr, done.stderr
+    if "--json" in words and done.stdout:
+        schemas.check(words, json.loads(done.stdout))
     return Said(code=done.returncode, out=done.stdout, err=done.stderr)
 
 
