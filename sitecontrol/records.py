@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from sitecontrol.settings import Name
+from sitecontrol.settings_types import Name
 
 MAX_RECORD_BYTES = 64_000
 

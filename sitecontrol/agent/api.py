@@ -25,7 +25,7 @@ from sitecontrol.leadership.facts import PgState
 from sitecontrol.leadership.swapping import nobody_leads, obstacles
 from sitecontrol.leadership.transactions import Transaction, Writer
 from sitecontrol.records import BadRecord, Deed, Desired, HistoryEntry, Maintenance, Phase, Swap
-from sitecontrol.settings import Name
+from sitecontrol.settings_types import Name
 
 log = structlog.get_logger()
 

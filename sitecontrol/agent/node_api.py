@@ -20,7 +20,7 @@ from sitecontrol.leadership.effects import Clone
 from sitecontrol.leadership.facts import Facts
 from sitecontrol.leadership.transactions import Transaction, Writer
 from sitecontrol.records import Deed, Desired
-from sitecontrol.settings import Name
+from sitecontrol.settings_types import Name
 
 log = structlog.get_logger()
 
