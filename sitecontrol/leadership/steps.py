@@ -67,6 +67,7 @@ def joinable(f: Facts) -> str | None:
         if (
             standby.name not in in_sync
             and standby.name in f.site_of
+            and [s.name for s in f.pg.standbys].count(standby.name) == 1  # two would flush for one another
             and standby.streaming
             and member is not None
             and member.record.role
