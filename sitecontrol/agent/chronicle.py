@@ -86,6 +86,7 @@ class Chronicle:
         self._ledger: Ledger | None = None
         self._taking: Taking | None = None
         self._serial = 0
+        self._complaint = ""
         self._waiting: dict[str, Note] = {}  # by what is told, each once
 
     # -- what happens: memory only
@@ -131,7 +132,7 @@ class Chronicle:
             except (EtcdError, Overtaken) as error:
                 log.debug("not_told_yet", waiting=len(self._waiting), error=str(error))
             except Exception as error:  # noqa: BLE001 # see above
-                log.warning("cannot_tell", waiting=len(self._waiting), error=str(error))
+                self._complain(str(error))
 
     async def _tell(self, facts: Callable[[], Facts]) -> None:
         for name, note in list(self._waiting.items()):
@@ -142,8 +143,20 @@ class Chronicle:
                 if transaction is not None:
                     note.tried = transaction.audited
                     await self._scribe.write(transaction)
-            await asyncio.to_thread(note.kept)
+            try:
+                await asyncio.to_thread(note.kept)
+            except (
+                OSError
+            ) as error:  # a full disk: it is kept when there is room, and keeps nobody else waiting
+                self._complain(str(error))
+                continue
             del self._waiting[name]
+
+    def _complain(self, error: str) -> None:
+        """Once, and not every second."""
+        if error != self._complaint:
+            self._complaint = error
+            log.warning("cannot_tell", waiting=len(self._waiting), error=error)
 
     async def _is_written(self, note: Note) -> bool:
         """Whether an earlier try was made after all."""
@@ -173,8 +186,8 @@ class Chronicle:
             ledger.settings = self._settings
             ledger.keep()
 
-        if ledger.settings is None:
-            kept()  # the first start: nothing has changed
+        if ledger.settings is None:  # the first start: nothing has changed
+            self._waiting.setdefault("settings", Note(make=lambda _: None, kept=kept))
         elif act := telling.settings_changed(facts, ledger.settings, self._settings):
             self._add("settings", act, kept)
 

@@ -29,6 +29,11 @@ def decision(effect: Any) -> Decision:
 
 
 CLAIM = decision(Claim(kind="failover", evidence={}))
+HEADER = Header(
+    at=WALL, node=COLUMBUS, site="columbus", system_id="7", incarnation="i", term=4, leader=DENVER, timeline=3,
+    leader_timeline=4, fork_lsn="0/1", end_lsn="0/2", counts={"message": 2}, compared=True, complete=True,
+    error=None,
+)  # fmt: skip
 
 
 def test_a_fence_and_a_lead_given_up_are_told_with_their_rule_and_their_facts() -> None:
@@ -231,6 +236,24 @@ async def test_what_was_begun_is_told_once_even_when_the_answer_was_lost(tmp_pat
     assert pen.log.flaws == ()
 
 
+async def test_a_ledger_that_cannot_be_kept_keeps_nothing_from_being_told_and_tells_nothing_twice(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "told.json").mkdir()  # nothing can be written over it
+    pen = Pen(failed_over())
+    before = len(pen.log.entries)
+    quarantine.write(tmp_path / "quarantine", HEADER)
+    chronicle = chronicle_of(pen, tmp_path)
+    chronicle.began(decision(Fence(reason="no proof")), at_columbus())
+    for _ in range(3):
+        await tell(chronicle)
+    assert sorted(e["what"] for e in pen.log.entries[before:]) == ["fenced", "rows set aside"]
+    (tmp_path / "told.json").rmdir()
+    await tell(chronicle)
+    await tell(chronicle_of(pen, tmp_path))
+    assert len(pen.log.entries) == before + 2
+
+
 async def test_settings_that_changed_between_two_starts_are_told_once(tmp_path: Path) -> None:
     pen = Pen(failed_over())
     before = len(pen.log.entries)
@@ -248,12 +271,7 @@ async def test_a_file_of_set_aside_rows_is_told_when_it_is_made_and_when_somebod
 ) -> None:
     pen = Pen(failed_over())
     before = len(pen.log.entries)
-    header = Header(
-        at=WALL, node=COLUMBUS, site="columbus", system_id="7", incarnation="i", term=4, leader=DENVER, timeline=3,
-        leader_timeline=4, fork_lsn="0/1", end_lsn="0/2", counts={"message": 2}, compared=True, complete=True,
-        error=None,
-    )  # fmt: skip
-    quarantine.write(tmp_path / "quarantine", header)
+    quarantine.write(tmp_path / "quarantine", HEADER)
     for _ in range(2):  # an agent that was restarted does not tell it again
         await tell(chronicle_of(pen, tmp_path))
     quarantine.settle(quarantine.found(tmp_path / "quarantine")[0], "anna")
