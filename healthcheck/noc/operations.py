@@ -16,6 +16,7 @@ FAILED = "failed"  # of an adapter: clients may be sent elsewhere
 def operations(scene: Scene) -> Panel:
     told_by, differ = settings_differ(scene)
     desired = scene.snapshot.desired.record if scene.snapshot.desired else None
+    retired = (desired.retired if desired else None) or ()
     return {
         "paused": {"by": desired.paused_by, "reason": desired.paused_reason}
         if desired and desired.paused
@@ -24,6 +25,7 @@ def operations(scene: Scene) -> Panel:
         "settings": {"told_by": told_by, "differ": differ},
         "nodes": [
             _node(place.name, node.name, scene.agent(node.name))
+            | {"removed": node.name in retired and node.name not in scene.snapshot.members}
             for place in scene.settings.place
             for node in place.nodes
         ],

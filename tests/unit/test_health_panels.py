@@ -233,6 +233,15 @@ def test_an_agent_that_is_not_heard_has_nothing_calm_said_of_it() -> None:
     assert "Settings no agent tells" in said("operations", Stage(bad={"agent/": "connection refused"}))
 
 
+def test_a_node_that_was_removed_is_said_to_be_and_only_for_as_long_as_its_agent_is_not_heard() -> None:
+    whole = wanted(snapshot_of(), Desired(retired=("denver-a",)))
+    gone = {name: m for name, m in whole.members.items() if name != "denver-a"}
+    bad = {"agent/denver": "connection refused"}
+    nodes = table("operations", Stage(snapshot=Snapshot(**{**whole.__dict__, "members": gone}), bad=bad))
+    assert nodes["denver-a"][1:] == ["removed: an operator counts it as gone for good"]
+    assert table("operations", Stage(snapshot=whole, bad=bad))["denver-a"][1:] == ["its agent is not heard"]
+
+
 def test_alarms_of_operations_need_attention() -> None:
     told = said("attention", Stage(reports=troubled(), snapshot=wanted(snapshot_of(), UNDER_WORK)))
     assert "columbus-a cannot move clients by dns 10.0.9.1 refused the update: NOTAUTH" in told
