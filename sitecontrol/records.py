@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from sitecontrol.settings import Name
+from sitecontrol.settings_types import Name
 
 MAX_RECORD_BYTES = 64_000
 MAX_REASON = 300  # characters that are told of what is wrong with a value
@@ -189,6 +189,8 @@ class Desired(Record):
     maintenance: Annotated[tuple[Maintenance, ...], Field(max_length=16)] | None = (
         None  # at most one for a site
     )
+    # Gone for good, by an operator's word, until their agents are heard again.
+    retired: Annotated[tuple[Name, ...], Field(max_length=64)] | None = None
     # A person has looked at what health did up to this revision of etcd: it counts for no limit any more.
     acknowledged_revision: Annotated[int, Field(ge=0)] | None = None
 
@@ -213,6 +215,9 @@ class Deed(StrEnum):
 
     BOOTSTRAP = "bootstrap"
     FAILOVER = "failover"
+    FAILOVER_DONE = "failover done"
+    GAVE_UP = "lead given up"
+    FENCED = "fenced"
     SWAP_ASKED = "swap asked for"
     SWAP_HANDED = "swap handed over"
     SWAP_DONE = "swap done"
@@ -221,11 +226,20 @@ class Deed(StrEnum):
     RESUMED = "resumed"
     MAINTENANCE_BEGUN = "maintenance begun"
     MAINTENANCE_ENDED = "maintenance ended"
+    RECLONE = "reclone asked for"
+    REJOIN = "rejoin asked for"
+    REMOVED = "node removed"
+    RETURNED = "removed node returned"
+    SET_ASIDE = "rows set aside"
+    SETTLED = "set-aside rows settled"
+    SETTINGS = "settings changed"
     MENDED = "record mended"
 
 
 class AuditEntry(Record):
-    """One thing that was done (audit/<number>). Written once, by the transaction that did it."""
+    """One thing that was done (audit/<number>). Written once: by the transaction that did it, or as soon as that was
+    possible; then `at` is before that of the entries around it.
+    """
 
     number: Annotated[int, Field(ge=1)]
     previous: Digest | None = None  # of the entry before it; null: there is none
@@ -238,6 +252,7 @@ class AuditEntry(Record):
     reason: Text = ""
     term: int
     seals: dict[str, Digest] = {}  # the records that were written with it: key -> digest of the value
+    evidence: dict[str, Text] | None = None  # of what has no entry in the history
 
 
 class AuditHead(Record):

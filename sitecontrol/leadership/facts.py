@@ -245,6 +245,12 @@ class Facts:
         return next((s for s in mine if s.incarnation == self.pg.incarnation), None)
 
     @property
+    def retired(self) -> frozenset[str]:
+        """Nodes that an operator counts as gone for good, and whose agents are not heard."""
+        desired = self.cluster.desired
+        return frozenset((desired.record.retired if desired else None) or ()) - self.cluster.members.keys()
+
+    @property
     def recorded_leader(self) -> bool:
         """`sync` names us, with this data directory, as the leader of its term."""
         sync = self.sync
