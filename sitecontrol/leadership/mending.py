@@ -35,10 +35,13 @@ def mend_sync(f: Facts) -> Effect:
 
 
 def _mends_initialize(f: Facts) -> bool:
-    """The data is the cluster's: etcd names us as the leader with this very incarnation."""
-    leader = f.leader
+    """The data is the cluster's: etcd names us as the leader with this very incarnation. An agent that was just started
+    has nothing else to judge another cluster's identifier by.
+    """
+    leader, told = f.leader, f.cluster.initialize
     known = leader is not None and leader.record.incarnation == f.pg.incarnation
-    return f.mendable("initialize") and _ours(f) and known and f.pg.system_id is not None
+    foreign = told is not None and told.record.system_id != f.pg.system_id and not f.bad("initialize")
+    return (f.mendable("initialize") or foreign) and _ours(f) and known and f.pg.system_id is not None
 
 
 def _mends_term(f: Facts) -> bool:

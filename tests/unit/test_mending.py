@@ -149,6 +149,7 @@ def test_a_leader_that_never_stopped_serving_takes_its_term_up_again_whatever_sy
 def test_data_that_etcd_names_as_the_leaders_is_not_stopped_for_another_clusters_identifier():
     foreign = cluster(initialize=entry(Initialize(system_id="8")))
     assert rule(at_columbus(cluster=foreign), Lane.POSTGRES) == "leads"
+    assert rule(at_columbus(cluster=foreign), Lane.RECORDS) == "mend-initialize"
     other = replace(foreign, leader=entry(leader(DENVER), 22))
     assert isinstance(decide(Lane.POSTGRES, at_columbus(cluster=other)).effect, Fence)
 
@@ -273,6 +274,14 @@ def test_a_mended_sync_names_no_standby_that_commits_do_not_wait_for():
     mended = etcd.now("sync", Sync)
     assert isinstance(mended, Sync)
     assert (mended.leader, mended.standbys) == (COLUMBUS, ())
+
+
+def test_an_identifier_that_only_the_data_contradicts_is_written_over():
+    etcd = Etcd()
+    etcd.believed = Snapshot()
+    etcd.put("initialize", Initialize(system_id="8").encode())
+    assert etcd.apply(etcd.mend("initialize"))
+    assert etcd.now("initialize", Initialize) == Initialize(system_id="7")
 
 
 def test_a_swap_that_was_never_read_ends():
