@@ -53,6 +53,7 @@ check: setup
 
 sim: setup
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --nodes-per-site 2
 
 bench: setup
 	$(BIN)/python -m bench

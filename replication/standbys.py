@@ -9,7 +9,11 @@ returns when both have happened:
 * a commit of ours was seen waiting (`wait_event = SyncRep`), or a CHECKPOINT was requested, on a connection
   opened after the reload was complete, and is done: the checkpointer reads its configuration before it begins;
 * every walsender shows the place in the list that the new names give it. Names that are new come first: thus
-  the place of every older name changes whenever the list grows, and cannot be mistaken for its old one.
+  the place of every older name changes whenever the list grows, and cannot be mistaken for its old one. That holds
+  for a walsender that has read the list as it was: this is looked at before anything is added.
+
+Names are only added here. Whoever is waited for already may be on the way into step by a write that nobody knows of
+yet: only `Node.wait_for` takes names away, once it was written that they are out of step.
 
 Every commit that returned unwaited lies before the position that `begin_waiting` returns: a standby that has
 flushed up to there, and is waited for since, lacks no commit that anybody was told of.
@@ -86,7 +90,7 @@ async def waited_for(session: Session, *, timeout: float = STATEMENT_S) -> tuple
 
 
 async def begin_waiting(node: Node, names: Sequence[str], *, deadline: float = 30.0) -> int:
-    """Have the commits of `node`, a primary, wait for every standby of `names`.
+    """Have the commits of `node`, a primary, wait for every standby of `names` too.
 
     Returns, when waiting has really begun, the position before which all unwaited commits lie. Raises
     NodeError after `deadline` seconds; then it may begin at any moment.
@@ -95,6 +99,9 @@ async def begin_waiting(node: Node, names: Sequence[str], *, deadline: float = 3
         async with asyncio.timeout(deadline):
             async with aclosing(await node.session()) as session:
                 known = await waited_for(session)
+                await until(
+                    lambda: _in_their_places(session, known), "walsenders read old names", deadline=deadline
+                )
             order = new_first(known, names)
             await node.wait_for(order, deadline=deadline)
             async with aclosing(await node.session()) as session:
@@ -154,8 +161,8 @@ async def drop_slot(session: Session, name: str, *, timeout: float = STATEMENT_S
 
 
 def new_first(known: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
-    """`names` in an order that shows, place by place, who has read it (see above)."""
-    return (*(n for n in names if n not in known), *(n for n in known if n in names))
+    """All of them, in an order that shows, place by place, who has read it (see above)."""
+    return (*(n for n in names if n not in known), *known)
 
 
 async def _prove_that_commits_wait(node: Node, witness: Session, deadline: float) -> None:

@@ -56,7 +56,7 @@ SETTINGS = """
 [site]
 name = "{site}"
 cluster = "{cluster}"
-node = "{site}-a"
+node = "{node}"
 environment = "lab"
 state_dir = "{home}/state"
 secrets_dir = "{folder}/secrets"
@@ -484,6 +484,7 @@ def render(
         config.write_text(
             SETTINGS.format(
                 site=site,
+                node=f"{site}-a",
                 cluster=cluster,
                 home=home,
                 data=home / data,

@@ -191,6 +191,7 @@ class Agent:
             leader_absent_since=memory.leader_absent_since,
             peers=dict(self._neighbours.peers),
             follow_failed_since=memory.follow_failed_since,
+            join_after=memory.join_after,
             repairs=memory.repairs,
             swap_phase_since=memory.swap_phase_since,
             swap_ended_at=memory.swap_ended_at,

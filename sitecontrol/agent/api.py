@@ -22,6 +22,7 @@ from sitecontrol.leadership.audit import Act
 from sitecontrol.leadership.facts import PgState
 from sitecontrol.leadership.swapping import nobody_leads, obstacles
 from sitecontrol.leadership.transactions import Transaction, Writer
+from sitecontrol.leadership.turns import target_in
 from sitecontrol.records import BadRecord, Deed, Desired, HistoryEntry, Maintenance, Phase, Swap
 from sitecontrol.settings import Name
 
@@ -322,10 +323,6 @@ class AgentApi:
         )
 
     def _node_for(self, name: str) -> str | None:
-        """A node by its name, or the best node of a site: one in step before one that is not."""
+        """A node by its name, or the best node of a site."""
         facts = self._state.facts
-        if name in facts.site_of:
-            return name
-        in_step = {s.node for s in facts.sync.standbys} if facts.sync else set()
-        nodes = [node for node, site in facts.site_of.items() if site == name]
-        return min(nodes, key=lambda node: node not in in_step, default=None)
+        return name if name in facts.site_of else target_in(facts, name)

@@ -1,8 +1,9 @@
 """What the agent remembers between two looks: since when something has been so. Pure bookkeeping on the clock."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sitecontrol.leadership.facts import PgFacts, PgState
+from sitecontrol.leadership.steps import pause_before_join
 from sitecontrol.records import Phase
 from sitecontrol.view import Snapshot
 
@@ -23,6 +24,18 @@ class Memory:
     swap_phase_since: float | None = None
     swap_ended_at: float = 0.0
     lead_since: float | None = None
+    failed_joins: dict[str, tuple[int, float]] = field(
+        default_factory=dict
+    )  # standby -> in a row, the last at
+
+    @property
+    def join_after(self) -> dict[str, float]:
+        """Until when each standby that failed to come into step stays out."""
+        return {node: at + pause_before_join(n) for node, (n, at) in self.failed_joins.items()}
+
+    def note_failed_join(self, node: str, now: float) -> None:
+        before, _ = self.failed_joins.get(node, (0, now))
+        self.failed_joins[node] = (before + 1, now)
 
     def look(self, now: float, cluster: Snapshot, pg: PgFacts, node: str, lease: int = 0) -> None:
         self._look_at_leader(now, cluster, lease)
@@ -31,6 +44,8 @@ class Memory:
 
     def _look_at_leader(self, now: float, cluster: Snapshot, lease: int) -> None:
         leads = cluster.leader is not None and lease != 0 and cluster.leader.lease == lease
+        in_step = {s.node for s in cluster.sync.record.standbys} if cluster.sync else set()
+        self.failed_joins = {n: tried for n, tried in self.failed_joins.items() if leads and n not in in_step}
         if not leads:
             self.lead_since = None
         elif self.lead_since is None:

@@ -235,9 +235,9 @@ class OwnPostgres:
         """Have commits wait for these only; whoever waits for others now returns as if it had been waited for."""
         await self._node.wait_for(names)
 
-    async def bring_in(self, name: str, beside: tuple[str, ...], *, within: float) -> int:
+    async def bring_in(self, name: str, *, within: float) -> int:
         """Have commits wait for `name` too; return a position, taken once they really do, that it has flushed."""
-        position = await standbys.begin_waiting(self._node, (*beside, name), deadline=within)
+        position = await standbys.begin_waiting(self._node, (name,), deadline=within)
         async with aclosing(await self._node.session()) as session:
             await standbys.wait_flushed(session, name, position, deadline=within)
         return position

@@ -101,6 +101,9 @@ async def _run(
     def repaired() -> None:
         memory.repairs += 1
 
+    def join_failed(standby: str) -> None:
+        memory.note_failed_join(standby, clock.now())
+
     async def connect_monitor(name: str) -> Session:
         known = settings.node(name)
         if known is None:
@@ -129,7 +132,7 @@ async def _run(
             others_with_data=lambda: other_with_data(settings, node),
             clock=clock,
         ),
-        steps=Steps(postgres, row, scribe.writer, scribe.write),
+        steps=Steps(postgres, row, scribe.writer, scribe.write, join_failed),
         row=row,
         look=monitor.poll,
         repaired=repaired,

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from replication.errors import ReplicationError
 from sitecontrol.agent.own_postgres import OwnPostgres
 from sitecontrol.agent.row import Row
 from sitecontrol.leadership.effects import Join, Leave
@@ -23,11 +24,14 @@ class Steps:
         row: Row,
         writer: Callable[[Facts], Writer],
         write: Callable[[Transaction], Awaitable[int]],
+        join_failed: Callable[[str], None],
     ) -> None:
+        """`join_failed` is told which standby was waited for in vain."""
         self._postgres = postgres
         self._row = row
         self._writer = writer
         self._write = write
+        self._join_failed = join_failed
 
     async def leave(self, facts: Facts, effect: Leave) -> None:
         """Etcd first; then the row; then the names. `sync` is written even if it says so already, because an
@@ -45,8 +49,11 @@ class Steps:
         if member is None or member.record.incarnation is None:
             return
         already = tuple(s for s in self._in_sync(facts) if s.node != effect.node)
-        beside = tuple(s.node for s in already)
-        position = await self._postgres.bring_in(effect.node, beside, within=JOIN_WITHIN)
+        try:
+            position = await self._postgres.bring_in(effect.node, within=JOIN_WITHIN)
+        except ReplicationError:
+            self._join_failed(effect.node)
+            raise
         joined = InStep(
             node=effect.node,
             incarnation=member.record.incarnation,

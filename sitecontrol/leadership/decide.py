@@ -37,7 +37,16 @@ from sitecontrol.leadership.effects import (
 )
 from sitecontrol.leadership.facts import Facts, PgState
 from sitecontrol.leadership.slots import keeping
-from sitecontrol.leadership.steps import expected_remote, joinable, leaving, strangers, unawaited
+from sitecontrol.leadership.steps import (
+    expected_remote,
+    follows_unnoted,
+    joinable,
+    joinables,
+    leaving,
+    strangers,
+    unawaited,
+)
+from sitecontrol.leadership.turns import not_our_turn
 from sitecontrol.records import Phase
 
 FOLLOW_PATIENCE = 5.0  # seconds that a standby may run without streaming before it is repaired
@@ -47,6 +56,7 @@ STALL_PATIENCE = (
     5.0  # seconds that a disk may take no WAL: short stalls are common, and the swap costs one as well
 )
 CLAIM = "Nobody leads and we hold every acknowledged message: take the lead in the next term."
+AWAIT_TURN = "await-turn"
 CHECKPOINT_AFTER = 2.0  # seconds after a promotion
 START_TRIES = 2  # starts as a standby that may fail before the data directory is repaired
 AFTER_GIVING_UP = 3.0  # seconds that a node which gave the lead up leaves it to others
@@ -141,6 +151,19 @@ def _settled(f: Facts) -> bool:
     )
 
 
+def _in_step_of_older_term(f: Facts) -> bool:
+    """Whoever leads has not written `sync` yet. Should it be lost before, we may be the one who leads on, and what we
+    had taken of its new timeline meanwhile would be nobody's history.
+    """
+    sync, leader = f.sync, f.leader
+    return (
+        sync is not None
+        and leader is not None
+        and f.our_place_in_step is not None
+        and (sync.leader, sync.term) != (leader.record.node, leader.record.term)
+    )
+
+
 def _restart_in_place(f: Facts) -> bool:
     return f.down_for < f.settings.restart_within or not f.other_in_step
 
@@ -185,18 +208,6 @@ def _canary_holds_back(f: Facts) -> bool:
         and (f.canary_fresh or (f.unreplayed_for > f.settings.canary_every and arrived))
         and f.released_by is None
         and absent < f.settings.canary_wait
-    )
-
-
-def _follows_unnoted(f: Facts) -> bool:
-    """The old leader could come back into step, but the swap's record has yet to say that it follows: whichever of the
-    two is written first overtakes the other, and coming into step is the longer one.
-    """
-    swap = f.swap
-    return (
-        swap is not None
-        and f.in_phase(Phase.HANDED, Phase.OPENED)
-        and joinable(f) == swap.from_node != f.node
     )
 
 
@@ -439,7 +450,11 @@ POSTGRES: Sequence[Row] = (
     Row(
         "await-leader",
         "Another node leads but has not opened yet: keep what we hold until it has.",
-        lambda f: _led_by_other(f) and f.pg.state is PgState.STOPPED and f.pg.was_primary and not _settled(f),
+        lambda f: (
+            _led_by_other(f)
+            and f.pg.state is PgState.STOPPED
+            and ((f.pg.was_primary and not _settled(f)) or _in_step_of_older_term(f))
+        ),
     ),
     Row(
         "clone-after-rewind",
@@ -470,6 +485,17 @@ POSTGRES: Sequence[Row] = (
         "Another node leads: start as its standby.",
         lambda f: _led_by_other(f) and f.pg.state is PgState.STOPPED,
         lambda f: StartStandby(leader=_leader_name(f)),
+    ),
+    Row(
+        "await-narrow",
+        "Another node was given the lead and has yet to write that it alone is complete: take nothing from it until"
+        " then, for we may have to lead after it.",
+        lambda f: (
+            _led_by_other(f)
+            and f.pg.state is PgState.STANDBY
+            and f.pg.follows != _leader_name(f)
+            and _in_step_of_older_term(f)
+        ),
     ),
     Row(
         "re-point",
@@ -574,6 +600,12 @@ POSTGRES: Sequence[Row] = (
         lambda f: f.may_lead and mending.stray(f),
     ),
     Row(
+        AWAIT_TURN,
+        "Nobody leads and we hold every acknowledged message, but another who does comes first: one of the lost"
+        " leader's site, or one that has received more. It has a moment.",
+        lambda f: f.may_lead and not_our_turn(f),
+    ),
+    Row(
         "claim",
         CLAIM,
         lambda f: f.may_lead and f.pg.state in (PgState.PRIMARY, PgState.STANDBY, PgState.STOPPED),
@@ -635,13 +667,19 @@ STEP: Sequence[Row] = (
     Row(
         "swap-first",
         "A swap holds requests, or is about to note that the old leader streams: nothing joins meanwhile.",
-        lambda f: f.in_phase(Phase.HELD) or _follows_unnoted(f),
+        lambda f: f.in_phase(Phase.HELD) or follows_unnoted(f),
     ),
     Row(
         "join",
-        "A standby streams and has nearly caught up: bring it into step.",
+        "A standby streams and has nearly caught up: bring it into step; first one of another site, if none is.",
         lambda f: joinable(f) is not None,
         lambda f: Join(node=joinable(f) or ""),
+    ),
+    Row(
+        "join-later",
+        "A standby could come into step, but failed to a moment ago while commits waited for it: it waits, longer"
+        " each time.",
+        lambda f: bool(joinables(f)),
     ),
     Row("in-step", "Every standby that streams is in step.", lambda _: True),
 )

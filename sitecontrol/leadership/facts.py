@@ -118,6 +118,7 @@ class Facts:
     leader_absent_since: float | None = None  # when we first saw that nobody leads
     peers: dict[str, Peer] = field(default_factory=dict)
     follow_failed_since: float | None = None  # we run as a standby of the leader and nothing streams, since
+    join_after: Mapping[str, float] = field(default_factory=dict)  # standbys that failed to join: until when
     repairs: int = 0  # rewinds and clones tried since we last followed well
     swap_phase_since: float | None = None  # when we first saw the swap in its present phase
     swap_ended_at: float = 0.0  # when the last swap's record disappeared

@@ -20,6 +20,7 @@ from sitecontrol.leadership.effects import AskForSwap, Effect
 from sitecontrol.leadership.facts import Facts
 from sitecontrol.leadership.observed import HEALTH_SWAP, Picture, Word, votes
 from sitecontrol.leadership.swapping import RowParts, obstacles
+from sitecontrol.leadership.turns import target_in
 
 ASK = "Two places or more see the live site unfit and the other one fit, long enough: ask for a planned swap."
 HOUR = 3_600.0
@@ -46,8 +47,8 @@ def agreed_for(f: Facts) -> float:
 
 def target(f: Facts) -> str | None:
     """The node that production would move to: one that could take over, if there is any."""
-    nodes = sorted(node for node, site in f.site_of.items() if site == target_site(f))
-    return min(nodes, key=lambda node: len(obstacles(f, node, planned=False)), default=None)
+    site = target_site(f)
+    return None if site is None else target_in(f, site, planned=False)
 
 
 def _ages(f: Facts) -> list[float]:

@@ -1,7 +1,7 @@
 """Who should leave step and who may come into it: pure questions for the `step` lane (failover rules 2 and 3)."""
 
 from sitecontrol.leadership.facts import Facts, StandbyFacts
-from sitecontrol.records import Role
+from sitecontrol.records import Phase, Role
 
 RESTART_GRACE = 1.0  # seconds after our PostgreSQL started in which its standbys may still be reconnecting
 SILENT_AFTER = 0.7  # seconds without a flush, while there is something to flush
@@ -9,6 +9,7 @@ SILENT_LOOKS = 4  # and as many looks: a stall of our own must not throw a stand
 ETCD_HEARD_AFTER = (
     0.5  # seconds into that silence at which etcd was still heard: so it is not we who hear nothing
 )
+LONGEST_JOIN_PAUSE = 60.0
 JOIN_LAG_BYTES = 2 * 1024 * 1024  # a standby further behind catches up first
 
 
@@ -59,21 +60,45 @@ def expected_remote(f: Facts) -> tuple[str, ...]:
     return tuple(sorted(n for n in f.pg.names if n in in_sync and f.site_of.get(n, f.site) != f.site))
 
 
-def joinable(f: Facts) -> str | None:
-    """A standby that streams, is known by our file and by its member record, and has nearly caught up."""
+def joinables(f: Facts) -> tuple[str, ...]:
+    """Standbys that stream, are known by our file and by their member records, and have nearly caught up."""
     in_sync = {s.node for s in f.sync.standbys} if f.sync else set()
-    for standby in f.pg.standbys:
-        member = f.member(standby.name)
-        if (
-            standby.name not in in_sync
-            and standby.name in f.site_of
-            and [s.name for s in f.pg.standbys].count(standby.name) == 1  # two would flush for one another
-            and standby.streaming
-            and member is not None
-            and member.record.role
-            is Role.STANDBY  # a record from before it was rewound would be refused later
-            and member.record.incarnation is not None
-            and f.pg.received_lsn - standby.flush_lsn < JOIN_LAG_BYTES
-        ):
-            return standby.name
-    return None
+    return tuple(
+        standby.name
+        for standby in f.pg.standbys
+        if standby.name not in in_sync
+        and standby.name in f.site_of
+        and [s.name for s in f.pg.standbys].count(standby.name) == 1  # two would flush for one another
+        and standby.streaming
+        and (member := f.member(standby.name)) is not None
+        # A record from before it was rewound would be refused later.
+        and member.record.role is Role.STANDBY
+        and member.record.incarnation is not None
+        and f.pg.received_lsn - standby.flush_lsn < JOIN_LAG_BYTES
+    )
+
+
+def joinable(f: Facts) -> str | None:
+    """Whom to bring in next. While no other site has every commit, one that is elsewhere comes first. One that failed
+    waits for its time (`pause_before_join`): commits wait in vain at each try.
+    """
+    ready = [node for node in joinables(f) if f.join_after.get(node, f.now) <= f.now]
+    return min(ready, key=lambda node: (f.site_of[node] == f.site, node), default=None)
+
+
+def follows_unnoted(f: Facts) -> bool:
+    """The old leader could come back into step, but the swap's record has yet to say that it follows: whichever of the
+    two is written first overtakes the other, and coming into step is the longer one.
+    """
+    swap = f.swap
+    return (
+        swap is not None
+        and f.in_phase(Phase.HANDED, Phase.OPENED)
+        and swap.from_node != f.node
+        and swap.from_node in joinables(f)
+    )
+
+
+def pause_before_join(failures: int) -> float:
+    """Seconds after so many tries in a row that failed: 1, 2, 4, up to a minute."""
+    return float(min(2.0 ** min(failures - 1, 10), LONGEST_JOIN_PAUSE))

@@ -21,6 +21,7 @@ from typing import TypeAlias
 from replication.configuration import Value, wal_sender_timeout
 from replication.errors import NodeError
 from sitecontrol.leadership.steps import SILENT_AFTER
+from sitecontrol.leadership.turns import TURN
 from sitecontrol.settings import (
     Carrier,
     DispatcherSettings,
@@ -224,6 +225,14 @@ RELATIONS: tuple[Relation, ...] = (
         weight=Weight.FUNCTION,
         takes=lambda s: (("2 x round_trip", 2 * s["failover.round_trip"]),),
         fits=lambda _: (("a standby's silence", SILENT_AFTER),),
+        cures=("failover.round_trip",),
+    ),
+    Relation(
+        name="turn-outlasts-claim",
+        sentence="When nobody leads, the standby whose turn it is has taken the lead before the next one runs.",
+        weight=Weight.FUNCTION,
+        takes=lambda s: (("2 x round_trip", 2 * s["failover.round_trip"]), ("look", LOOK_EVERY)),
+        fits=lambda _: (("a turn", TURN),),
         cures=("failover.round_trip",),
     ),
     Relation(

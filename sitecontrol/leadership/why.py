@@ -13,11 +13,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sitecontrol.leadership.decide import Decision, Lane, decide
+from sitecontrol.leadership.decide import AWAIT_TURN, Decision, Lane, decide
 from sitecontrol.leadership.effects import Claim
 from sitecontrol.leadership.facts import Facts, LeaseFacts, PgFacts, PgState
 from sitecontrol.leadership.swapping import REPLAY_LAG_BYTES, obstacles
 from sitecontrol.leadership.timing import LOOK_EVERY
+from sitecontrol.leadership.turns import before_us
 from sitecontrol.records import InStep, Role
 
 ETCD_LOOKS_EVERY = 0.5  # seconds; how often etcd ends leases that have run out
@@ -64,6 +65,7 @@ class Prospect:
     could_lead: bool | None  # None: not known from here
     rule: str | None = None  # the row of the table that its agent would take
     sentence: str = ""
+    turn: int = 0  # how many would go first
     obstacles: tuple[str, ...] = ()  # what keeps it from leading
     notes: tuple[str, ...] = ()  # what does not, and is good to know
 
@@ -114,8 +116,7 @@ def outlook(f: Facts, loss: Loss) -> Outlook:
     quorum = _quorum(f, loss)
     barred = _barred_for_all(f, quorum)
     could = [p for p in prospects if p.could_lead and not barred]
-    home = f.site_of.get(f.leader.record.node) if f.leader else f.site
-    could.sort(key=lambda p: p.site != home)  # a node of the same site is nearer to the dispatchers
+    could.sort(key=lambda p: p.turn)
     return Outlook(
         loss=loss,
         would_lead=tuple(p.node for p in could),
@@ -149,6 +150,7 @@ def _prospect(f: Facts, node: str, loss: Loss) -> Prospect:
         could_lead=could,
         rule=decision.rule,
         sentence=decision.sentence,
+        turn=len(before_us(then)),
         obstacles=() if could else _obstacles(then, decision),
         notes=_notes(f, node),
     )
@@ -217,7 +219,7 @@ def _unknown(f: Facts, node: str) -> str:
 
 def _could(decision: Decision, then: Facts) -> bool | None:
     """None: it would begin with finding out what it holds."""
-    if isinstance(decision.effect, Claim):
+    if isinstance(decision.effect, Claim) or decision.rule == AWAIT_TURN:
         return True
     if decision.effect is not None and then.our_place_in_step is not None:
         return None

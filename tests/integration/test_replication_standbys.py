@@ -15,6 +15,7 @@ import pytest
 
 from replication import standbys
 from replication.configuration import Primary, Standby
+from replication.errors import NodeError
 from replication.node import Node
 from replication.polling import until
 from replication.session import CommitUnknown, Session
@@ -198,7 +199,7 @@ async def test_a_flush_position_that_does_not_come_is_an_error_in_time(a: Node, 
 async def test_names_that_are_new_come_first_so_that_every_older_place_changes() -> None:
     assert standbys.new_first(("a", "b"), ("b", "c", "a")) == ("c", "a", "b")
     assert standbys.new_first((), ("b",)) == ("b",)
-    assert standbys.new_first(("a", "b"), ("b",)) == ("b",)
+    assert standbys.new_first(("a", "b"), ("b",)) == ("a", "b")
 
 
 # -- rule 3: waiting begins later than it seems
@@ -266,6 +267,30 @@ async def test_waiting_has_begun_only_when_every_walsender_knows_the_new_names(
 
 
 # -- rules 5 and 6: a wait that was cut short
+
+
+async def test_a_walsender_that_missed_that_another_left_is_not_taken_for_one_that_knows_the_new_names(
+    a: Node, nodes: Nodes, session: Session
+) -> None:
+    """Its place in the list from before that is the one that it has in the new list."""
+    await nodes.standby("b", of=a)
+    await a.wait_for(("gone", "b"))
+
+    async def has_second_place() -> bool:
+        return [s.place for s in await standbys.streaming(session)] == [2]
+
+    await until(has_second_place, "the walsender did not read the names", deadline=SOON)
+    (walsender,) = await standbys.streaming(session)
+    os.kill(walsender.pid, signal.SIGSTOP)
+    try:
+        await a.wait_for(("b",))
+        with pytest.raises(NodeError, match="commits do not wait for c"):
+            await standbys.begin_waiting(a, ["c"], deadline=1.0)
+        assert await standbys.waited_for(session) == ("b",)
+    finally:
+        os.kill(walsender.pid, signal.SIGCONT)
+    await standbys.begin_waiting(a, ["c"], deadline=SOON)
+    assert await standbys.waited_for(session) == ("c", "b")
 
 
 async def test_a_commit_whose_wait_was_cancelled_returns_as_if_done_and_is_visible(

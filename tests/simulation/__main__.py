@@ -8,6 +8,7 @@ import structlog
 
 from sitecontrol.profiles import Profile
 from tests.simulation.run import run, shrink
+from tests.simulation.several import run_several
 
 
 @click.command()
@@ -22,11 +23,15 @@ from tests.simulation.run import run, shrink
     show_default=True,
     help="Whose defaults [failover] has.",
 )
-def main(*, seeds: int, first: int, replay: int | None, keep_going: bool, profile: str) -> None:
+@click.option("--nodes-per-site", type=click.IntRange(1, 2), default=1, show_default=True)
+def main(
+    *, seeds: int, first: int, replay: int | None, keep_going: bool, profile: str, nodes_per_site: int
+) -> None:
     """Run the simulation; exit code 1 when an invariant did not hold."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    once = run if nodes_per_site == 1 else run_several
     if replay is not None:
-        outcome = run(replay, profile=Profile(profile))
+        outcome = once(replay, profile=Profile(profile))
         click.echo("\n".join(outcome.log))
         click.echo(
             f"{outcome.acknowledged} acknowledged, {outcome.terms} terms, longest gap {outcome.longest_gap:.2f} s"
@@ -34,14 +39,14 @@ def main(*, seeds: int, first: int, replay: int | None, keep_going: bool, profil
         raise SystemExit(outcome.violation is not None)
     began, bad, messages, terms = time.monotonic(), [], 0, 0
     for seed in range(first, first + seeds):
-        outcome = run(seed, profile=Profile(profile))
+        outcome = once(seed, profile=Profile(profile))
         messages, terms = messages + outcome.acknowledged, terms + outcome.terms
         if outcome.violation is None:
             continue
         bad.append(seed)
         click.echo(f"seed {seed}: {outcome.violation}")
         if not keep_going:
-            smallest = shrink(outcome, profile=Profile(profile))
+            smallest = shrink(outcome, profile=Profile(profile), again=once)
             click.echo("\n".join(smallest.log[-120:]))
             click.echo("\n".join(["the faults that are needed:", *map(str, smallest.faults)]))
             break

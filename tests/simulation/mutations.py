@@ -106,17 +106,17 @@ def _names_first() -> AbstractContextManager[Any]:
 
 
 def _joins_without_flush() -> AbstractContextManager[Any]:
-    async def bring_in(self: Any, name: str, beside: tuple[str, ...], *, within: float) -> int:
+    async def bring_in(self: Any, name: str, *, within: float) -> int:
         del within
-        self.database.set_names((*beside, name))
+        self.database.add_name(name)
         return len(self.database.disk.wal)
 
     return patch.object(ModelPostgres, "bring_in", bring_in)
 
 
 def _joins_before_waiting() -> AbstractContextManager[Any]:
-    async def bring_in(self: Any, name: str, beside: tuple[str, ...], *, within: float) -> int:
-        self.database.set_names((*beside, name))
+    async def bring_in(self: Any, name: str, *, within: float) -> int:
+        self.database.add_name(name)
         server = self.database.server
         position = len(server.disk.wal)
         await self.world.scheduler.until(lambda: server.flushed.get(name, 0) >= position, within=within)

@@ -183,12 +183,15 @@ class SimulatedNode:
         def repaired() -> None:
             memory.repairs += 1
 
+        def join_failed(standby: str) -> None:
+            memory.note_failed_join(standby, clock.now())
+
         self.executor = Executor(
             etcd=cast("Any", etcd),
             scribe=scribe,
             postgres=postgres,
             bootstrapper=cast("Any", None),  # the cluster is there when the simulation begins
-            steps=Steps(postgres, row, scribe.writer, scribe.write),
+            steps=Steps(postgres, row, scribe.writer, scribe.write, join_failed),
             row=row,
             look=self.monitor.poll,
             repaired=repaired,

@@ -228,6 +228,11 @@ class Database:
         delay = self.world.rng.choice((0.0, 0.05, 0.3, 0.8))
         self.world.scheduler.spawn(self._begin_waiting(server, server.reload, delay), self.owner)
 
+    def add_name(self, name: str) -> None:
+        """Whoever is waited for already stays."""
+        known = self.server.names if self.server is not None else ()
+        self.set_names((name, *(n for n in known if n != name)))
+
     async def _begin_waiting(self, server: Server, reload: int, delay: float) -> None:
         await self.world.scheduler.wait(delay)
         if server.reload == reload:
@@ -409,6 +414,7 @@ def database_poll(database: Database, server: Server) -> dict[str, Any]:
             [
                 {"name": slot_of(name), "lsn": len(disk.wal), "lost": False}
                 for name in database.world.databases
+                if name != database.node
             ]
         ),
     }
@@ -518,10 +524,10 @@ class ModelPostgres:
         self.database.set_names(names)
         await self._take_time(0.01, 0.05)
 
-    async def bring_in(self, name: str, beside: tuple[str, ...], *, within: float) -> int:
+    async def bring_in(self, name: str, *, within: float) -> int:
         database = self.database
         server = database.server
-        database.set_names((*beside, name))
+        database.add_name(name)
         if server is None or not await self.world.scheduler.until(
             lambda: name in server.waits_for and database.server is server, within=within
         ):

@@ -554,7 +554,13 @@ def run(
     return Run(seed, faults, kinds=kinds, profile=profile).go()
 
 
-def shrink(outcome: Outcome, tries: int = 200, *, profile: Profile = Profile.LAB) -> Outcome:
+def shrink(
+    outcome: Outcome,
+    tries: int = 200,
+    *,
+    profile: Profile = Profile.LAB,
+    again: Callable[..., Outcome] = run,
+) -> Outcome:
     """The same violation with as few faults as can be found, by leaving out one after the other."""
     best = outcome
     assert best.violation is not None
@@ -564,8 +570,8 @@ def shrink(outcome: Outcome, tries: int = 200, *, profile: Profile = Profile.LAB
         for fault in best.faults:
             fewer = tuple(f for f in best.faults if f is not fault)
             tries -= 1
-            again = run(outcome.seed, fewer, profile=profile)
-            if again.violation is not None and again.violation.invariant == best.violation.invariant:
-                best, progress = again, True
+            shorter = again(outcome.seed, fewer, profile=profile)
+            if shorter.violation is not None and shorter.violation.invariant == best.violation.invariant:
+                best, progress = shorter, True
                 break
     return best

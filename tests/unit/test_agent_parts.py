@@ -245,7 +245,7 @@ async def test_a_standby_leaves_in_etcd_before_the_row_and_before_the_names():
         order.append("etcd")
         return 1
 
-    steps = Steps(Postgres(), Row(), lambda _: writer(), write)
+    steps = Steps(Postgres(), Row(), lambda _: writer(), write, pytest.fail)
     await steps.leave(at_columbus(), Leave(nodes=(DENVER,), reason="test"))
     assert order == ["etcd", f"row hides {(DENVER,)}", "names ()"]
 
@@ -258,7 +258,7 @@ async def test_names_are_never_cleared_when_etcd_gives_no_answer():
     async def write(_: Transaction) -> int:
         raise TimeoutError
 
-    steps = Steps(Postgres(), Postgres(), lambda _: writer(), write)
+    steps = Steps(Postgres(), Postgres(), lambda _: writer(), write, pytest.fail)
     with pytest.raises(TimeoutError):
         await steps.leave(at_columbus(), Leave(nodes=(DENVER,), reason="test"))
 
@@ -267,8 +267,8 @@ async def test_a_standby_joins_in_etcd_only_after_it_flushed_past_a_position_tak
     order: list[str] = []
 
     class Postgres:
-        async def bring_in(self, node, beside, *, within):
-            order.append(f"{node} is waited for and flushed, beside {beside}")
+        async def bring_in(self, node, *, within):
+            order.append(f"{node} is waited for and flushed")
             return 4_711
 
     written: list[Transaction] = []
@@ -279,10 +279,10 @@ async def test_a_standby_joins_in_etcd_only_after_it_flushed_past_a_position_tak
         return len(written)
 
     alone = cluster(sync=entry(Sync(term=3, leader=COLUMBUS, leader_incarnation="x")))
-    steps = Steps(Postgres(), object(), lambda _: writer(), write)
+    steps = Steps(Postgres(), object(), lambda _: writer(), write, pytest.fail)
 
     await steps.join(at_columbus(cluster=alone), Join(node=DENVER))
-    assert order == [f"{DENVER} is waited for and flushed, beside ()", "etcd"]
+    assert order == [f"{DENVER} is waited for and flushed", "etcd"]
     assert Sync.decode(written[0].writes[0].value).standbys[0].lsn == 4_711
 
 

@@ -92,6 +92,7 @@ BREAKS = {
     "call-crosses-line": {"profile": "cross-country", "round_trip": 0.6},
     "canaries-fit": {"canary_every": 0.4},
     "standby-outlasts-line": {"profile": "cross-country", "round_trip": 0.4},
+    "turn-outlasts-claim": {"profile": "cross-country", "round_trip": 0.46},
     "reclaim-before-standby": {"canary_wait": 3.0},
     "swap-within-hold": {"swap_deadline": 9.0},
     "shutdown-outlasts-receiver": {"swap_deadline": 4.0},
