@@ -1,7 +1,10 @@
 """The records that Hotsite keeps in etcd, and their strict encoding.
 
-A value read from etcd is hostile until it was decoded here: unknown fields, wrong types and oversized values
-raise `BadRecord`, and nobody acts on a record that does not decode. Addresses are never taken from a record.
+A value read from etcd is hostile until it was decoded here: wrong types, values out of bounds and oversized ones raise
+`BadRecord`, and nobody acts on a record that does not decode. Addresses are never taken from a record.
+
+Two versions of the program run side by side while a system is upgraded (docs/adr/0011): a field that is not known is
+ignored, and lost when the record is written anew; a record with a `format` above ours is refused (`NewerRecord`).
 """
 
 from enum import StrEnum
@@ -12,6 +15,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 from sitecontrol.settings_types import Name
 
 MAX_RECORD_BYTES = 64_000
+FORMAT = 1  # raised when a record means something that an older program must not miss
 MAX_REASON = 300  # characters that are told of what is wrong with a value
 MAX_TERM = 9_999_999_999  # as many digits as a key of the history has
 
@@ -30,6 +34,16 @@ class BadRecord(ValueError):
     """A value in etcd is not what it should be; it is ignored and an alarm is raised."""
 
 
+class NewerRecord(BadRecord):
+    """A record of a later version of this program, which must not be acted on, nor written over, by this one."""
+
+
+class _Formatted(BaseModel):
+    """What tells an older program that it must not read the rest. Absent: 1."""
+
+    format: int = 1
+
+
 class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
 
@@ -41,12 +55,21 @@ class Record(BaseModel):
         if len(value) > MAX_RECORD_BYTES:
             raise BadRecord(f"{cls.__name__}: {len(value)} bytes, at most {MAX_RECORD_BYTES} are taken")
         try:
-            return cls.model_validate_json(value, strict=True)
+            told = _Formatted.model_validate_json(value, strict=True).format
+            if told > FORMAT:
+                raise NewerRecord(
+                    f"{cls.__name__}: format {told}, and this program reads {FORMAT} at most: a later version wrote it."
+                    " Upgrade this node"
+                )
+            record = cls.model_validate_json(value, strict=True, extra="ignore")
         except ValidationError as error:
             found = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(str(part) for part in found["loc"])
             said = f"{cls.__name__}: {where}: {found['msg']}" if where else f"{cls.__name__}: {found['msg']}"
             raise BadRecord(said[:MAX_REASON]) from error
+        if not record.model_fields_set:
+            raise BadRecord(f"{cls.__name__}: it has none of the fields of one")
+        return record
 
 
 class Leader(Record):

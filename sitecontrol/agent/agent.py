@@ -238,7 +238,7 @@ class Agent:
 
     def _bad_own_record(self) -> int | None:
         bad = self._view.snapshot.bad.get(f"members/{self._node}")
-        return bad.mod_revision if bad is not None else None
+        return bad.mod_revision if bad is not None and not bad.newer else None
 
     def _describe(self) -> tuple[Member, int]:
         facts, state = self.state.facts, self.state

@@ -173,6 +173,11 @@ class Facts:
         """What stands under this key in etcd is not believed (`sitecontrol.belief`)."""
         return name in self.cluster.bad
 
+    def mendable(self, name: str) -> bool:
+        """It is not believed, and not because a later version of this program wrote it."""
+        bad = self.cluster.bad.get(name)
+        return bad is not None and not bad.newer
+
     @property
     def lead(self) -> bool:
         """Etcd names *us*: by our lease, never by our name."""

@@ -375,10 +375,9 @@ class Writer:
         """
         names = dict.fromkeys((name, *REASONED_FROM))
         compares = tuple(self._at(each, self._seen_at(each)) for each in names)
-        bad = self.cluster.bad[name]
-        act = Act(
-            what=Deed.MENDED, by=f"agent {self.node}", at=at, about=name, reason=f"{name} {bad.why}"[:500]
-        )
+        bad = self.cluster.bad.get(name)
+        why = bad.why if bad is not None else "contradicts what the leader holds"
+        act = Act(what=Deed.MENDED, by=f"agent {self.node}", at=at, about=name, reason=f"{name} {why}"[:500])
         mended = Transaction(compares=compares, writes=(self._mended(name, system_id, waited_for),))
         return self._told(mended, act, term=self.term)
 
