@@ -13,7 +13,8 @@ import psutil
 from sitecontrol.cli import SITECTL
 from sitecontrol.lab import ownership, ports
 from sitecontrol.lab.control import read_lab
-from sitecontrol.lab.ports import SITES, SPAN
+from sitecontrol.lab.installation import HOMES
+from sitecontrol.lab.ports import SPAN
 from tests.ports import FIRST
 
 FIRST_BASE = 17_100
@@ -53,4 +54,4 @@ def sitectl(
 def left_of(folder: Path) -> list[psutil.Process]:
     """What still runs of the lab in a folder."""
     lab = read_lab(folder).lab
-    return ownership.processes_of([lab.id], [lab.installation.data_dir(site) for site in SITES])
+    return ownership.processes_of([lab.id], [lab.installation.data_dir(home) for home in HOMES])
