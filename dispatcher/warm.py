@@ -104,7 +104,7 @@ class Slot:
                 self._on_change(self)
                 await self._lost.wait()
                 if self.unreachable:
-                    await self._nap(uniform(CALLED_BACKOFF_S / 2, CALLED_BACKOFF_S))
+                    await self._nap(uniform(CALLED_BACKOFF_S / 2, CALLED_BACKOFF_S))  # noqa: S311 # spreads load
         finally:
             if self.connection is not None:
                 await self.connection.aclose()

@@ -12,8 +12,13 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 from sitecontrol.settings import Name
 
 MAX_RECORD_BYTES = 64_000
+MAX_REASON = 300  # characters that are told of what is wrong with a value
+MAX_TERM = 9_999_999_999  # as many digits as a key of the history has
 
-Lsn = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Lsn = Count
+Timeline = Annotated[int, Field(ge=1, le=2**32 - 1)]
+TermNumber = Annotated[int, Field(ge=1, le=MAX_TERM)]
 Text = Annotated[str, StringConstraints(max_length=500)]
 ShortText = Annotated[str, StringConstraints(max_length=40)]
 SettingName = Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,40}$")]
@@ -26,7 +31,7 @@ class BadRecord(ValueError):
 
 
 class Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
 
     def encode(self) -> bytes:
         return self.model_dump_json(exclude_none=True).encode()
@@ -36,11 +41,12 @@ class Record(BaseModel):
         if len(value) > MAX_RECORD_BYTES:
             raise BadRecord(f"{cls.__name__}: {len(value)} bytes, at most {MAX_RECORD_BYTES} are taken")
         try:
-            return cls.model_validate_json(value)
+            return cls.model_validate_json(value, strict=True)
         except ValidationError as error:
-            raise BadRecord(
-                f"{cls.__name__}: {error.errors(include_url=False, include_input=False)}"
-            ) from error
+            found = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(part) for part in found["loc"])
+            said = f"{cls.__name__}: {where}: {found['msg']}" if where else f"{cls.__name__}: {found['msg']}"
+            raise BadRecord(said[:MAX_REASON]) from error
 
 
 class Leader(Record):
@@ -49,13 +55,13 @@ class Leader(Record):
     node: Name
     incarnation: Identity
     site: Name
-    term: Annotated[int, Field(ge=1)]
+    term: TermNumber
 
 
 class Term(Record):
     """The last term granted."""
 
-    term: Annotated[int, Field(ge=1)]
+    term: TermNumber
     released_by: Name | None = None  # its leader gave it up by itself, with its PostgreSQL ended
 
 
@@ -70,18 +76,18 @@ class InStep(Record):
 
     node: Name
     incarnation: Identity
-    timeline: Annotated[int, Field(ge=1)]
+    timeline: Timeline
     lsn: Lsn  # it must have at least this
 
 
 class Sync(Record):
     """Who holds every acknowledged commit: the leader and these standbys."""
 
-    term: Annotated[int, Field(ge=1)]
+    term: TermNumber
     leader: Name
     leader_incarnation: Identity
     standbys: tuple[InStep, ...] = ()
-    serial: int = 0  # grows when the record is rewritten unchanged, to settle an earlier unknown write
+    serial: Count = 0  # grows when the record is rewritten unchanged, to settle an earlier unknown write
 
 
 class Role(StrEnum):
@@ -98,8 +104,8 @@ class Member(Record):
     site: Name
     role: Role
     incarnation: Identity | None = None
-    term: int = 0
-    timeline: int = 0
+    term: Count = 0
+    timeline: Count = 0
     received_lsn: Lsn = 0
     replayed_lsn: Lsn = 0
     ready: bool = False  # could take over now
@@ -117,10 +123,10 @@ class DispatcherRecord(Record):
     site: Name
     ready: bool
     reasons: tuple[Text, ...] = ()
-    links_up: int = 0
-    links: int = 0
+    links_up: Count = 0
+    links: Count = 0
     held_for: Identity | None = None  # the swap for which it has stopped claiming and holds requests
-    unanswered: int = 0  # submits without an answer
+    unanswered: Count = 0  # submits without an answer
 
 
 class Phase(StrEnum):
@@ -156,7 +162,7 @@ class Swap(Record):
     by: Text
     reason: Text = ""
     phase: Phase
-    term: Annotated[int, Field(ge=1)]  # the term in which it was asked for
+    term: TermNumber  # the term in which it was asked for
     requested_at: AwareDatetime
     times: tuple[PhaseTime, ...] = ()
     note: Text = ""
@@ -190,7 +196,7 @@ class Desired(Record):
 class HistoryEntry(Record):
     """How a term began (history/<term>), or how a swap that moved nothing ended (history/<term>-<id>)."""
 
-    term: int
+    term: TermNumber
     node: Name
     site: Name
     at: AwareDatetime
@@ -215,6 +221,7 @@ class Deed(StrEnum):
     RESUMED = "resumed"
     MAINTENANCE_BEGUN = "maintenance begun"
     MAINTENANCE_ENDED = "maintenance ended"
+    MENDED = "record mended"
 
 
 class AuditEntry(Record):

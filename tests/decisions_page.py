@@ -40,6 +40,7 @@ WHAT = {
     Lane.STEP: "which standbys are in step",
     Lane.SWAP: "the planned swap",
     Lane.HEALTH: "whether to ask for a swap because the live site is unfit",
+    Lane.RECORDS: "what stands in etcd and is not believed",
     Lane.UPKEEP: "upkeep",
 }
 # How our PostgreSQL stands when the effect is done. What is not named leaves it as it is.
@@ -58,7 +59,7 @@ LEADS, OTHER, NOBODY, NOTHING = "we lead", "another node leads", "nobody leads",
 HEAD = """\
 # The decisions
 
-What every agent does, in every situation: one table in five lanes, `sitecontrol/leadership/decide.py`. Each lane is
+What every agent does, in every situation: one table in six lanes, `sitecontrol/leadership/decide.py`. Each lane is
 read from the top, and the first row that holds is taken. A row without an effect is a decision too: to hold still.
 
 This page is made from the table (`python -m tests.decisions_page > docs/decisions.md`), and a test compares them. Why
@@ -167,6 +168,7 @@ CHANGES: tuple[Callable[[Facts], Facts], ...] = (
     _both(_cluster(desired=entry(Desired(paused=True))), _pg(canary_at=90.0)),
     _cluster(term=entry(Term(term=3, released_by=COLUMBUS))),
     _cluster(members={COLUMBUS: entry(member(COLUMBUS), OUR_LEASE)}),
+    _cluster(members={COLUMBUS: entry(member(COLUMBUS, incarnation="disk-other"), THEIR_LEASE)}),
     _both(_cluster(members={}), _pg(down_since=90.0)),
     _swap(Phase.HELD),
     _both(_swap(Phase.HELD), _pg(clean_shutdown_lsn=2_000)),

@@ -50,8 +50,8 @@ def _of_the_cluster(scene: Scene) -> list[Item]:
             _item(WARN, "this place is blind", "It reaches nothing outside itself; its vote does not count.")
         )
     found += [
-        _item(WARN, f"a bad record in etcd: {key}", why[:300])
-        for key, why in sorted(scene.snapshot.bad.items())
+        _item(WARN, f"a bad record in etcd: {key}", bad.why)
+        for key, bad in sorted(scene.snapshot.bad.items())
     ]
     return found
 

@@ -5,6 +5,7 @@ effect that ended) and otherwise ten times a second: notify for speed, poll for 
 """
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import metadata
 
@@ -19,6 +20,7 @@ from sitecontrol.agent.monitor import Monitor
 from sitecontrol.agent.neighbours import Neighbours
 from sitecontrol.agent.publisher import Publisher
 from sitecontrol.agent.state import AgentState
+from sitecontrol.belief import newly_bad
 from sitecontrol.clock import Clock
 from sitecontrol.etcd.api import Etcd
 from sitecontrol.leadership.alike import told
@@ -32,7 +34,7 @@ from sitecontrol.records import Member
 from sitecontrol.settings import Settings
 from sitecontrol.traffic.api import Move
 from sitecontrol.traffic.mover import Mover
-from sitecontrol.view import ClusterView
+from sitecontrol.view import Bad, ClusterView
 
 log = structlog.get_logger()
 
@@ -66,9 +68,12 @@ class Agent:
         self._wake = wake
         self._health = Watch()
         self._differences: tuple[str, ...] = ()  # as they were last told
+        self._bad: Mapping[str, Bad] = {}  # what of etcd is not believed, as it was last told
         self._lanes = Lanes(executor.execute, wake.set, clock)
         self._executor = executor
-        self._publisher = Publisher(etcd, f"{settings.prefix}members/{node}", self._describe, clock)
+        self._publisher = Publisher(
+            etcd, f"{settings.prefix}members/{node}", self._describe, self._bad_own_record, clock
+        )
         self.state = AgentState(
             prefix=settings.prefix,
             facts=self._facts(),
@@ -121,6 +126,7 @@ class Agent:
         facts = self._look_at_places(self._facts())
         self.state.facts = facts
         self._tell_of_differences()
+        self._tell_of_bad_records(facts)
         self._executor.fencing.look(is_open=facts.open)
         for lane in Lane:
             decision = decide(lane, facts)
@@ -148,6 +154,11 @@ class Agent:
                 log.warning(
                     "settings_differ", differences=list(found), cure="make [failover] alike at all sites"
                 )
+
+    def _tell_of_bad_records(self, facts: Facts) -> None:
+        for key, bad in newly_bad(self._bad, facts.cluster.bad).items():
+            log.warning("bad_record", key=key, why=bad.why, revision=bad.mod_revision)
+        self._bad = facts.cluster.bad
 
     def _look_at_places(self, facts: Facts) -> Facts:
         self._health = look_at_places(
@@ -191,6 +202,10 @@ class Agent:
             etcd_leader_place=self._neighbours.etcd_leader_place,
             places=tuple(p.name for p in settings.place),
         )
+
+    def _bad_own_record(self) -> int | None:
+        bad = self._view.snapshot.bad.get(f"members/{self._node}")
+        return bad.mod_revision if bad is not None else None
 
     def _describe(self) -> tuple[Member, int]:
         facts, state = self.state.facts, self.state

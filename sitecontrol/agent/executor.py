@@ -35,6 +35,7 @@ from sitecontrol.leadership.effects import (
     Join,
     KeepWal,
     Leave,
+    Mend,
     MoveEtcdLeader,
     Narrow,
     Open,
@@ -150,6 +151,7 @@ class Executor:
             RollBack: self._roll_back,
             Finish: self._finish,
             AskForSwap: self._ask_for_swap,
+            Mend: self._mend,
             MoveEtcdLeader: self._move_etcd_leader,
             Checkpoint: self._checkpoint,
             KeepWal: self._keep_wal,
@@ -321,6 +323,16 @@ class Executor:
         )
         await self._scribe.write(self._scribe.writer(facts).ask(swap, effect.places))
         log.warning("swap_asked_for_by_health", id=swap.id, to=swap.to_node, reason=swap.reason)
+
+    async def _mend(self, effect: Mend, facts: Facts) -> None:
+        transaction = self._scribe.writer(facts).mend(
+            effect.name,
+            system_id=facts.pg.system_id or "",
+            waited_for=effect.waited_for,
+            at=self._clock.wall(),
+        )
+        await self._scribe.write(transaction)
+        log.warning("record_mended", key=effect.name, why=facts.cluster.bad[effect.name].why)
 
     async def _checkpoint(self, _: Checkpoint, facts: Facts) -> None:
         await self._row.checkpoint()

@@ -45,6 +45,9 @@ class AgentCollector(Collector):
         yield self._traffic()
         yield self._one("hotsite_settings_differ", "Settings of [failover] that are other at another node.",
                         len(state.settings_differ))  # fmt: skip
+        yield self._one(
+            "hotsite_bad_records", "Records in etcd that are not believed.", len(facts.cluster.bad)
+        )
         fencing = GaugeMetricFamily(
             "hotsite_fencing_seconds",
             "When the last fencing reached a step, from the end of the last proof that we led.",

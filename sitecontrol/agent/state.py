@@ -63,6 +63,7 @@ class AgentState:
             reasons.append("etcd was not read yet")
         elif not f.etcd_here and not self.serving:
             reasons.append("etcd is not reached")
+        reasons.extend(self._name_taken())
         decision = self.decisions.get(Lane.POSTGRES)
         sentence = decision.sentence if decision else "nothing was decided yet"
         if f.pg.state is PgState.STANDBY:
@@ -81,6 +82,15 @@ class AgentState:
         if f.follow_failed_since is not None:
             reasons.append("the leader cannot be followed")
         return reasons
+
+    def _name_taken(self) -> list[str]:
+        other = self.facts.name_taken_by
+        if other is None:
+            return []
+        disk = other.record.incarnation or "none yet"
+        who = f"site {other.record.site}, data directory {disk}, lease {other.lease:x}"
+        cure = "stop it, or give this node a name of its own (site.node)"
+        return [f"another agent uses the name {self.facts.node} ({who}): {cure}"]
 
     @property
     def settings_differ(self) -> tuple[str, ...]:
@@ -140,7 +150,7 @@ class AgentState:
             ],
             "quarantine": self._quarantine(),
             "settings_differ": list(self.settings_differ),
-            "bad_records": dict(f.cluster.bad),
+            "bad_records": {name: bad.why for name, bad in f.cluster.bad.items()},
         }
 
     @property

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from sitecontrol.leadership import health, swapping
+from sitecontrol.leadership import health, mending, swapping
 from sitecontrol.leadership.effects import (
     Bootstrap,
     Checkpoint,
@@ -67,6 +67,7 @@ class Lane(Enum):
     STEP = "step"  # which standbys are in step
     SWAP = "swap"  # the planned swap's record
     HEALTH = "health"  # whether to ask for a swap because the live site is unfit
+    RECORDS = "records"  # what stands in etcd and is not believed
     UPKEEP = "upkeep"
 
 
@@ -115,7 +116,8 @@ def _leader_name(f: Facts) -> str:
 
 
 def _foreign(f: Facts) -> bool:
-    return _foreign_id(f) and not f.pg.unfinished
+    led_here = f.lead and f.leader is not None and f.leader.record.incarnation == f.pg.incarnation
+    return _foreign_id(f) and not f.pg.unfinished and not led_here
 
 
 def _foreign_id(f: Facts) -> bool:
@@ -256,7 +258,26 @@ POSTGRES: Sequence[Row] = (
         "The data directory belongs to another cluster: move it away or correct replication.data_dir.",
         _foreign,
     ),
+    Row(
+        "name-taken-runs",
+        "Another agent uses this node's name, with another data directory: stop ours, or its word would count for"
+        " our PostgreSQL.",
+        lambda f: f.name_taken_by is not None and _running(f),
+        lambda _: Fence(reason="another agent uses this node's name"),
+    ),
+    Row(
+        "name-taken",
+        "Another agent uses this node's name, with another data directory: stay out. Stop that agent, or give this"
+        " one a name of its own (site.node).",
+        lambda f: f.name_taken_by is not None,
+    ),
     # -- the first start of all ---------------------------------------------------------------------------
+    Row(
+        "records-unread",
+        "`initialize` or `term` is not believed (`bad_records` names it), and nothing else tells what it was: an"
+        " operator has to write it as it was.",
+        lambda f: not _initialized(f) and (f.bad("initialize") or f.bad("term")),
+    ),
     Row(
         "data-without-records",
         "There is data, but etcd knows of no cluster: etcd lost its data, or this is the wrong etcd. An operator"
@@ -273,6 +294,7 @@ POSTGRES: Sequence[Row] = (
         lambda f: (
             (f.cluster.initialize is None or _reserved_by_us(f))
             and f.cluster.term is None
+            and not f.cluster.bad
             and f.lease_safe
             and (
                 f.preferred
@@ -526,8 +548,19 @@ POSTGRES: Sequence[Row] = (
     Row(
         "reclaim",
         "etcd has lost our lease, but we never stopped serving and nobody else led: take the same term up again.",
-        lambda f: f.pg.state is PgState.PRIMARY and f.recorded_leader and f.open and f.released_by is None,
+        lambda f: (
+            f.pg.state is PgState.PRIMARY
+            and (f.recorded_leader or f.bad("sync"))
+            and f.open
+            and f.released_by is None
+        ),
         lambda _: Reclaim(),
+    ),
+    Row(
+        "in-step-unknown",
+        "Nobody leads, and `sync` is not believed (`bad_records` names it): who holds every acknowledged message is"
+        " not known. Hold until it is written as it was.",
+        mending.in_step_unknown,
     ),
     Row(
         "barred-primary",
@@ -561,6 +594,12 @@ POSTGRES: Sequence[Row] = (
         ),
     ),
     Row(
+        "stray-leader",
+        "`leader` holds something that is no leader (`bad_records` names it): whoever led has a moment to write it"
+        " anew.",
+        lambda f: f.may_lead and mending.stray(f),
+    ),
+    Row(
         AWAIT_TURN,
         "Nobody leads and we hold every acknowledged message, but another who does comes first: one of the lost"
         " leader's site, or one that has received more. It has a moment.",
@@ -580,6 +619,17 @@ POSTGRES: Sequence[Row] = (
 )
 
 STEP: Sequence[Row] = (
+    Row(
+        "mend-sync",
+        "`sync` is not what was written: write anew which standbys that our commits wait for are in step.",
+        mending.mends_sync,
+        mending.mend_sync,
+    ),
+    Row(
+        "awaits-mending",
+        "A record that who is in step rests on is not believed: nothing changes until it is written over.",
+        lambda f: any(f.bad(name) for name in ("leader", "term", "sync", "swap")),
+    ),
     Row(
         "not-ours",
         "Only an open leader with etcd at hand changes who is in step.",
@@ -667,12 +717,14 @@ UPKEEP: Sequence[Row] = (
 
 SWAP: Sequence[Row] = tuple(Row(*row) for row in swapping.ROWS)
 HEALTH: Sequence[Row] = tuple(Row(*row) for row in health.ROWS)
+RECORDS: Sequence[Row] = tuple(Row(*row) for row in mending.ROWS)
 
 TABLE: dict[Lane, Sequence[Row]] = {
     Lane.POSTGRES: POSTGRES,
     Lane.STEP: STEP,
     Lane.SWAP: SWAP,
     Lane.HEALTH: HEALTH,
+    Lane.RECORDS: RECORDS,
     Lane.UPKEEP: UPKEEP,
 }
 

@@ -162,6 +162,17 @@ class AskForSwap(Effect):
     evidence: dict[str, str]
 
 
+# -- lane "records" ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mend(Effect):
+    """Write a record over that is not believed, if it is still the very one that was seen."""
+
+    name: str
+    waited_for: tuple[str, ...] = ()  # the standbys of which alone `sync` may speak
+
+
 # -- lane "upkeep" -------------------------------------------------------------------------------------------
 
 

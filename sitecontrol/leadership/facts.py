@@ -136,8 +136,9 @@ class Facts:
 
     @property
     def paused(self) -> bool:
-        """An operator has switched automatic swaps off."""
-        return self.cluster.desired is not None and self.cluster.desired.record.paused
+        """An operator has switched automatic swaps off, or perhaps: what people want was never read, and is bad now."""
+        desired = self.cluster.desired
+        return desired.record.paused if desired is not None else self.bad("desired")
 
     def maintenance(self, site: str) -> Maintenance | None:
         """The work that is announced at a site. One that we saw begin lasts by our own clock, too: a wall clock that
@@ -167,6 +168,10 @@ class Facts:
     @property
     def term(self) -> int:
         return self.cluster.term.record.term if self.cluster.term else 0
+
+    def bad(self, name: str) -> bool:
+        """What stands under this key in etcd is not believed (`sitecontrol.belief`)."""
+        return name in self.cluster.bad
 
     @property
     def lead(self) -> bool:
@@ -280,6 +285,18 @@ class Facts:
 
     def member(self, node: str) -> Entry[Member] | None:
         return self.cluster.members.get(node)
+
+    @property
+    def name_taken_by(self) -> Entry[Member] | None:
+        """The record that another agent keeps under our name, as one with a copied configuration does. Not our own from
+        before our lease was lost, which tells of this very data directory; and whom `sync` names gives way to nobody.
+        """
+        told = self.member(self.node)
+        if told is None or told.lease == self.lease.id or self.lead:
+            return None
+        ours = self.pg.incarnation is not None and told.record.incarnation == self.pg.incarnation
+        known = self.recorded_leader or self.our_place_in_step is not None
+        return None if ours or known else told
 
     def standby(self, node: str) -> StandbyFacts | None:
         return next((s for s in self.pg.standbys if s.name == node), None)

@@ -68,6 +68,7 @@ def joinables(f: Facts) -> tuple[str, ...]:
         for standby in f.pg.standbys
         if standby.name not in in_sync
         and standby.name in f.site_of
+        and [s.name for s in f.pg.standbys].count(standby.name) == 1  # two would flush for one another
         and standby.streaming
         and (member := f.member(standby.name)) is not None
         # A record from before it was rewound would be refused later.

@@ -9,7 +9,7 @@ What is kept for people is told in the audit log by the same transaction (`_told
 must still be free.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -54,15 +54,32 @@ class Writer:
     incarnation: str
     lease: int
 
-    def _unchanged(self) -> tuple[Compare, ...]:
-        """Nothing that was reasoned from has changed; an absent key (revision 0) must still be absent."""
-        entries: Mapping[str, Entry[Record] | None] = {
-            name: getattr(self.cluster, name) for name in REASONED_FROM
-        }
+    def _unchanged(self, *, seen: Iterable[str] = ()) -> tuple[Compare, ...]:
+        """Nothing that was reasoned from has changed; an absent key (revision 0) must still be absent. In the place of
+        what is not believed stands what was: such a transaction changes nothing, but for keys that it has `seen` to be
+        bad, and must find just so.
+        """
         return tuple(
-            Compare(key=self.prefix + name, target=Target.MOD_REVISION, to=entry.mod_revision if entry else 0)
-            for name, entry in entries.items()
+            self._at(name, self._seen_at(name) if name in seen else self._believed_at(name))
+            for name in REASONED_FROM
         )
+
+    def _at(self, name: str, revision: int) -> Compare:
+        return Compare(key=self.prefix + name, target=Target.MOD_REVISION, to=revision)
+
+    def _believed_at(self, name: str) -> int:
+        entry: Entry[Record] | None = getattr(self.cluster, name)
+        return entry.mod_revision if entry else 0
+
+    def _seen_at(self, name: str) -> int:
+        """The revision of what stands there, believed or not."""
+        bad = self.cluster.bad.get(name)
+        return bad.mod_revision if bad is not None else self._believed_at(name)
+
+    @property
+    def _stray(self) -> tuple[str, ...]:
+        """`leader`, where nobody is believed to lead: whoever takes the lead writes over what stands there."""
+        return ("leader",) if self.cluster.leader is None else ()
 
     def _put(self, name: str, record: Record, lease: int = 0) -> Put:
         return Put(key=self.prefix + name, value=record.encode(), lease=lease)
@@ -73,8 +90,8 @@ class Writer:
     def _history(self, entry: HistoryEntry, suffix: str = "") -> Put:
         return self._put(f"history/{entry.term:010d}{suffix}", entry)
 
-    def _transaction(self, *writes: Put | Delete) -> Transaction:
-        return Transaction(compares=self._unchanged(), writes=writes)
+    def _transaction(self, *writes: Put | Delete, seen: Iterable[str] = ()) -> Transaction:
+        return Transaction(compares=self._unchanged(seen=seen), writes=writes)
 
     def _told(self, transaction: Transaction, act: Act, *, term: int) -> Transaction:
         """The same, and told in the audit log. What is applied late finds its number taken, or is the next entry."""
@@ -139,7 +156,9 @@ class Writer:
     # -- the lead -------------------------------------------------------------------------------------------
 
     def claim(self, kind: str, evidence: Mapping[str, str], at: datetime) -> Transaction:
-        """Take the next term. `_unchanged` demands that `leader` is absent, as it was when this was decided."""
+        """Take the next term. `_unchanged` demands that `leader` is absent or holds the same stray value as
+        when this was decided.
+        """
         term = self.term + 1
         entry = HistoryEntry.model_validate(
             {
@@ -160,12 +179,17 @@ class Writer:
             self._put("leader", self._leader(term), self.lease),
             self._put("term", Term(term=term)),
             self._history(entry),
+            seen=(*self._stray, "swap"),  # whoever leads then ends it
         )
         return self._told(taken, act, term=term)
 
     def reclaim(self) -> Transaction:
-        """The same term again, with our new lease; `leader` must be absent and `sync` unchanged."""
-        return self._transaction(self._put("leader", self._leader(self.term), self.lease))
+        """The same term again, with our new lease; `leader` must be absent and `sync` unchanged (or the same bad
+        value: a leader that never stopped serving needs no word of it).
+        """
+        return self._transaction(
+            self._put("leader", self._leader(self.term), self.lease), seen=(*self._stray, "sync", "swap")
+        )
 
     def give_up(self) -> Transaction:
         return self._transaction(
@@ -302,12 +326,44 @@ class Writer:
 
     def want(self, desired: Desired, act: Act) -> Transaction:
         """In place of what was wanted so far; only that is compared, whoever leads."""
-        known = self.cluster.desired
-        unchanged = Compare(
-            key=self.prefix + "desired", target=Target.MOD_REVISION, to=known.mod_revision if known else 0
-        )
+        unchanged = self._at("desired", self._seen_at("desired"))
         wanted = Transaction(compares=(unchanged,), writes=(self._put("desired", desired),))
         return self._told(wanted, act, term=self.term)
+
+    # -- what is not believed ------------------------------------------------------------------------------------
+
+    def mend(self, name: str, *, system_id: str, waited_for: Collection[str], at: datetime) -> Transaction:
+        """Write what is believed over what stands there, if all that `mending` reasons from is as it was seen.
+
+        `waited_for`: the standbys that our commits wait for, of which alone `sync` may speak.
+        """
+        names = dict.fromkeys((name, *REASONED_FROM))
+        compares = tuple(self._at(each, self._seen_at(each)) for each in names)
+        bad = self.cluster.bad[name]
+        act = Act(
+            what=Deed.MENDED, by=f"agent {self.node}", at=at, about=name, reason=f"{name} {bad.why}"[:500]
+        )
+        mended = Transaction(compares=compares, writes=(self._mended(name, system_id, waited_for),))
+        return self._told(mended, act, term=self.term)
+
+    def _mended(self, name: str, system_id: str, waited_for: Collection[str]) -> Put | Delete:
+        entry: Entry[Record] | None = getattr(self.cluster, name)
+        if name == "sync":
+            return self._put(name, self._known_in_step(waited_for))
+        if name == "initialize":
+            return self._put(name, Initialize(system_id=system_id))
+        if entry is None:
+            return self._delete(name)
+        return self._put(name, entry.record, self.lease if name == "leader" else 0)
+
+    def _known_in_step(self, waited_for: Collection[str]) -> Sync:
+        """What is believed, of this term and of standbys that are waited for. Fewer are always true."""
+        known = self.cluster.sync.record if self.cluster.sync else None
+        alone = self._alone(self.term)
+        if known is None or (known.term, known.leader) != (alone.term, alone.leader):
+            return alone
+        staying = tuple(standby for standby in known.standbys if standby.node in waited_for)
+        return alone.model_copy(update={"standbys": staying, "serial": known.serial + 1})
 
     # -- parts -------------------------------------------------------------------------------------------------
 

@@ -77,7 +77,8 @@ class Scene:
 
     async def name_leader(self) -> None:
         leader = Leader(node=NODE, incarnation="i", site="columbus", term=TERM)
-        await self.etcd.put(self.settings.prefix + "leader", leader.encode())
+        lease = await self.etcd.grant(600)
+        await self.etcd.put(self.settings.prefix + "leader", leader.encode(), lease=lease)
         await eventually(self.ready)
 
     async def ready(self) -> bool:

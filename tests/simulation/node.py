@@ -216,6 +216,7 @@ class SimulatedNode:
             cast("Any", etcd),
             f"/hotsite/sim/members/{database.node}",
             self.agent._describe,
+            self.agent._bad_own_record,
             clock,
         )
 

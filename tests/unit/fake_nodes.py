@@ -139,7 +139,8 @@ class FakeSites:
         site = self.settings.site_of(node)
         assert site is not None
         record = Leader(node=node, incarnation="i", site=site, term=term)
-        await self.etcd.put(self.settings.prefix + "leader", record.encode())
+        lease = await self.etcd.grant(600)
+        await self.etcd.put(self.settings.prefix + "leader", record.encode(), lease=lease)
 
     async def unname_leader(self) -> None:
         """Its key is gone, as when its lease has run out."""

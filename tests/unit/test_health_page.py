@@ -16,7 +16,7 @@ from healthcheck.noc.panels import PANELS, overview, places
 from healthcheck.noc.render import TITLES, Renderer
 from healthcheck.noc.scene import Scene
 from sitecontrol.records import Phase
-from sitecontrol.view import Snapshot
+from sitecontrol.view import Bad, Snapshot
 from tests.unit.health_scenes import HISTORY, Stage, past, report_of_agent, settings_of, snapshot_of
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{7*7}}"
@@ -181,7 +181,8 @@ def test_one_site_is_worth_attention() -> None:
 
 
 def test_a_bad_record_in_etcd_is_shown_and_not_believed() -> None:
-    snapshot = Snapshot(**{**snapshot_of().__dict__, "bad": {"members/denver-a": HOSTILE}})
+    bad = {"members/denver-a": Bad(why=HOSTILE, mod_revision=1, lease=0)}
+    snapshot = Snapshot(**{**snapshot_of().__dict__, "bad": bad})
     scene = Stage(snapshot=snapshot).scene()
     assert any("members/denver-a" in i["what"] for i in attention(scene)["items"])
     assert "<script" not in rendered(scene)["attention"]

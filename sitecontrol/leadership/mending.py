@@ -1,0 +1,97 @@
+"""Who writes over what is not believed in etcd, and when: the `records` lane, and a row of `step`. Pure.
+
+Each record has one owner, its leader, who writes what is believed in the place of the bad value; nobody else does, but
+for `term`: while nobody leads whoever may lead next has to. What a mend writes never says more than what is known:
+
+* `sync` names only standbys that our commits wait for at this moment. So it can bring back none that has just left
+  step, even if we never saw our own word of that. It is written in the lane of those who leave and come in, beside
+  neither.
+* `leader` under our own lease, which is still safe.
+* a bad `swap` that we never read otherwise ends: before its hand-over nothing has moved, and after it nothing needs it.
+* a bad `desired` that we never read otherwise stays, and counts as a pause: a person has to say it again.
+"""
+
+from collections.abc import Callable
+
+from sitecontrol.leadership.effects import Effect, Mend
+from sitecontrol.leadership.facts import Facts, PgState
+
+RowParts = tuple[str, str, Callable[[Facts], bool], Callable[[Facts], Effect | None]]
+
+STRAY_PATIENCE = 3.0  # seconds in which whoever led may write `leader` over, before another takes the lead
+
+
+def _ours(f: Facts) -> bool:
+    return f.lead and f.etcd_here and f.lease_safe
+
+
+def mends_sync(f: Facts) -> bool:
+    return f.bad("sync") and _ours(f)
+
+
+def mend_sync(f: Facts) -> Effect:
+    return Mend(name="sync", waited_for=f.pg.names if f.pg.state is PgState.PRIMARY else ())
+
+
+def _mends_initialize(f: Facts) -> bool:
+    """The data is the cluster's: etcd names us as the leader with this very incarnation."""
+    leader = f.leader
+    known = leader is not None and leader.record.incarnation == f.pg.incarnation
+    return f.bad("initialize") and _ours(f) and known and f.pg.system_id is not None
+
+
+def _mends_term(f: Facts) -> bool:
+    next_one = f.leader is None and f.may_lead and f.etcd_here and f.lease_safe
+    return f.bad("term") and f.cluster.term is not None and (_ours(f) or next_one)
+
+
+def stray(f: Facts) -> bool:
+    """`leader` holds something that is no leader, and whoever led may still write it over."""
+    waited = 0.0 if f.leader_absent_since is None else f.now - f.leader_absent_since
+    return f.bad("leader") and f.leader is None and waited < STRAY_PATIENCE
+
+
+def in_step_unknown(f: Facts) -> bool:
+    """Nobody leads, and `sync` as it stands is not believed: nobody knows who holds everything."""
+    return f.leader is None and f.bad("sync")
+
+
+ROWS: tuple[RowParts, ...] = (
+    (
+        "mend-leader",
+        "`leader` was overwritten, but our lease lives and nobody else leads: write it anew.",
+        lambda f: f.bad("leader") and _ours(f),
+        lambda _: Mend(name="leader"),
+    ),
+    (
+        "mend-term",
+        "`term` does not say what the leader's record and the history say: write the last term granted.",
+        _mends_term,
+        lambda _: Mend(name="term"),
+    ),
+    (
+        "mend-initialize",
+        "`initialize` does not name our cluster, and we lead it: write its identifier anew.",
+        _mends_initialize,
+        lambda _: Mend(name="initialize"),
+    ),
+    (
+        "mend-swap",
+        "`swap` does not decode: write the swap in progress anew, or end it if none was known.",
+        lambda f: f.bad("swap") and _ours(f),
+        lambda _: Mend(name="swap"),
+    ),
+    (
+        "mend-desired",
+        "`desired` does not decode: write anew what people wanted.",
+        lambda f: f.bad("desired") and f.cluster.desired is not None and _ours(f),
+        lambda _: Mend(name="desired"),
+    ),
+    (
+        "bad-records",
+        "Something in etcd is not believed (`bad_records` names it), and it is not ours to write over.",
+        lambda f: bool(f.cluster.bad),
+        lambda _: None,
+    ),
+    ("believed", "Everything in etcd is believed.", lambda _: True, lambda _: None),
+)
