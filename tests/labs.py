@@ -14,7 +14,8 @@ import psutil
 from sitecontrol.cli import SITECTL
 from sitecontrol.lab import ownership, ports
 from sitecontrol.lab.control import read_lab
-from sitecontrol.lab.ports import SITES, SPAN
+from sitecontrol.lab.installation import HOMES
+from sitecontrol.lab.ports import SPAN
 from tests import schemas
 from tests.ports import FIRST
 
@@ -58,4 +59,4 @@ def sitectl(
 def left_of(folder: Path) -> list[psutil.Process]:
     """What still runs of the lab in a folder."""
     lab = read_lab(folder).lab
-    return ownership.processes_of([lab.id], [lab.installation.data_dir(site) for site in SITES])
+    return ownership.processes_of([lab.id], [lab.installation.data_dir(home) for home in HOMES])

@@ -17,6 +17,7 @@ from sitecontrol.lab.ports import (
     LOWEST_BASE,
     MAX_CARRIERS,
     MAX_DISPATCHERS,
+    MAX_NODES,
 )
 from sitecontrol.leadership.proof import complaints, prove
 from sitecontrol.leadership.timing import DEFAULT_CALL_TIMEOUT, seconds_of
@@ -30,6 +31,7 @@ class LabSection(Section):
     base_port: Annotated[int, Field(ge=LOWEST_BASE, le=HIGHEST_BASE)] = DEFAULT_BASE  # the first of 100
     wan_ms: Annotated[float, Field(ge=0, le=10_000)] = 35.0  # round trip between the places
     dispatchers: Annotated[int, Field(ge=1, le=MAX_DISPATCHERS)] = 2  # per site
+    nodes_per_site: Annotated[int, Field(ge=1, le=MAX_NODES)] = 1  # PostgreSQLs with an agent
     simulators: Annotated[int, Field(ge=1, le=MAX_CARRIERS)] = 2  # carriers, unless [[carrier]] names some
     restart: bool = True  # what dies is started again
 
