@@ -16,6 +16,8 @@ from sitecontrol.agent.steps import Steps
 from sitecontrol.leadership import decide
 from sitecontrol.leadership.facts import Facts
 from sitecontrol.leadership.transactions import Writer
+from sitecontrol.snapshot import Snapshot
+from tests.simulation import etcd, node
 from tests.simulation.faults import ANY, Fault, Kind, schedule
 from tests.simulation.postgres import Database, ModelPostgres
 
@@ -91,8 +93,19 @@ def _without_row(name: str) -> AbstractContextManager[Any]:
     return patch.dict(decide.TABLE, {decide.Lane.POSTGRES: rows})
 
 
-def _compares_nothing() -> AbstractContextManager[Any]:
-    return patch.object(Writer, "_unchanged", lambda _, **__: ())
+@contextmanager
+def _compares_nothing() -> Iterator[None]:
+    """Nor is what was applied late judged: most of it contradicts the newer records, and would be written over."""
+
+    def whatever_stands_there(_: Snapshot, found: Snapshot) -> Snapshot:
+        return found
+
+    with (
+        patch.object(Writer, "_unchanged", lambda _, **__: ()),
+        patch.object(node, "believe", whatever_stands_there),
+        patch.object(etcd, "believe", whatever_stands_there),
+    ):
+        yield
 
 
 def _names_first() -> AbstractContextManager[Any]:
