@@ -110,7 +110,8 @@ async def test_the_picture_is_followed():
         now = sites.clock.wall()
         for node, wall in (("columbus-a", now + HOUR), ("denver-a", now)):
             record = Member(node=node, site=node[:-2], role=Role.STANDBY, wall=wall)
-            await sites.etcd.put(f"{sites.settings.prefix}members/{node}", record.encode())
+            lease = await sites.etcd.grant(600)
+            await sites.etcd.put(f"{sites.settings.prefix}members/{node}", record.encode(), lease=lease)
         seen = Observation(place="witness", at=now, blind=False)
         await sites.etcd.put(f"{sites.settings.prefix}observations/witness", seen.encode())
         await eventually(lambda: not clocks.agree("columbus-a"))
