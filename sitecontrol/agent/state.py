@@ -29,6 +29,9 @@ class AgentState:
     fencing_ms: dict[str, float] = field(default_factory=dict)  # step -> when the last fencing reached it
     traffic: Mapping[str, Progress] = field(default_factory=dict)  # adapter -> how far it is
     set_aside: Callable[[], Sequence[SetAside]] = tuple  # the files of rows that this node alone held
+    work: Callable[[], str | None] = lambda: None  # what is being done with PostgreSQL: an effect's name
+    begin: Callable[[Decision], bool] = lambda _: False  # what an operator asked for; False: the lane is busy
+    hurry: Callable[[], None] = lambda: None  # what was to be waited for is tried now
 
     @property
     def serving(self) -> bool:
@@ -121,6 +124,7 @@ class AgentState:
                 "streaming": f.pg.upstream,
                 "names": list(f.pg.names),
                 "incarnation": f.pg.incarnation,
+                "slots": [slot.name for slot in f.pg.slots],
                 "standbys": [
                     {
                         "name": s.name,
@@ -140,6 +144,7 @@ class AgentState:
             "swap": f.swap.model_dump(mode="json") if f.swap else None,
             "decision": self._decision(Lane.POSTGRES),
             "decisions": {lane.value: self._decision(lane) for lane in self.decisions},
+            "work": self.work(),
             "ready": not self.reasons,
             "reasons": self.reasons,
             "health": self._health(),
@@ -150,6 +155,7 @@ class AgentState:
             ],
             "quarantine": self._quarantine(),
             "settings_differ": list(self.settings_differ),
+            "if_lost": why.brief(f),
             "bad_records": {name: bad.why for name, bad in f.cluster.bad.items()},
         }
 
@@ -205,6 +211,7 @@ class AgentState:
                 for site in sorted(set(f.site_of.values()))
                 if (window := f.maintenance(site)) is not None
             ],
+            "retired": sorted(f.retired),
             "health": self._health(),
             "settings_differ": list(self.settings_differ),
             "told_by": f.node,

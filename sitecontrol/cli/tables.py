@@ -85,9 +85,11 @@ STATUS = (
 
 
 def unheard(cluster: Mapping[str, Any], configured: Mapping[str, str]) -> dict[str, str]:
-    """The nodes (with their sites) that are configured, by the agent or by our own settings, and have no record."""
+    """The nodes (with their sites) that are configured, by the agent or by our own settings, and have no record. One
+    that counts as gone for good is not missed.
+    """
     known = dict(configured) | {node["node"]: node["site"] for node in cluster.get("nodes", [])}
-    heard = {member["node"] for member in cluster.get("members", [])}
+    heard = {member["node"] for member in cluster.get("members", [])} | set(cluster.get("retired", ()))
     return {node: site for node, site in known.items() if node not in heard}
 
 

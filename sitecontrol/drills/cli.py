@@ -63,7 +63,13 @@ def list_drills(options: Globals) -> None:
     "--rate", type=click.FloatRange(1, 5_000), default=DEFAULT_RATE, show_default=True, help="Texts/s."
 )
 @click.option("--seed", type=int, help="Fixes what is random: the moment of the fault, the numbers texted.")
-@click.option("--repeat", type=click.IntRange(1, 1_000), default=1, show_default=True)
+@click.option(
+    "--repeat",
+    type=click.IntRange(1, 1_000),
+    default=1,
+    show_default=True,
+    help="How often each drill is run.",
+)
 @click.option("--quick", is_flag=True, help="What lasts a minute lasts 15 s; the JSON says so.")
 @click.option("--in-swap", is_flag=True, help="Strike while a planned swap holds requests.")
 @click.option(

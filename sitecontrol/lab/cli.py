@@ -268,7 +268,9 @@ async def _heal(options: Globals) -> None:
     show_default=True,
     help="How many are told of the outage.",
 )
-@click.option("--base-port", type=BasePort(), default=DEFAULT_BASE, show_default=True)
+@click.option(
+    "--base-port", type=BasePort(), default=DEFAULT_BASE, show_default=True, help="First of 100 ports."
+)
 @with_globals
 def demo(options: Globals, *, keep: bool, customers: int, base_port: int) -> None:
     """Both sites, real traffic, the live site killed in the middle, nothing lost: and the proof."""

@@ -24,6 +24,8 @@ from sitecontrol.records import InStep, Role
 ETCD_LOOKS_EVERY = 0.5  # seconds; how often etcd ends leases that have run out
 JUST_AFTER = 0.01
 
+BRIEF = ("what", "sentence", "would_lead", "typical_s", "worst_s", "lost", "in_the_way")
+
 STATES = {Role.STANDBY: PgState.STANDBY, Role.STOPPED: PgState.STOPPED, Role.STARTING: PgState.ABSENT}
 
 
@@ -401,6 +403,12 @@ def document(f: Facts) -> dict[str, Any]:
         },
         "etcd_leader": f.etcd_leader_place,
     }
+
+
+def brief(f: Facts) -> dict[str, Any]:
+    """As `GET /status` tells it: the loss of the whole live site, in short."""
+    told = _told(f, outlook(f, site_loss(f)))
+    return {name: told[name] for name in BRIEF}
 
 
 def _told(f: Facts, seen: Outlook) -> dict[str, Any]:

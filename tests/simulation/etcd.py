@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from sitecontrol.belief import believe
 from sitecontrol.etcd.api import (
     Compare,
     Delete,
@@ -85,8 +86,9 @@ class EtcdCluster:
         self.down: set[str] = set()
         self.leader: str | None = "witness"
         self.sick = 0.0  # how likely a call meets a fault
-        self.snapshot = Snapshot()
-        self._shown = 1  # the revision of `snapshot`
+        self.read = Snapshot()  # everything as it stands there
+        self.snapshot = Snapshot()  # what is believed of it by somebody who has seen it all
+        self._shown = 1  # the revision of both
         self._electing = False
         self.late = 0  # calls that were applied after their caller had given them up
         self.changed = Bell(scheduler)
@@ -145,9 +147,10 @@ class EtcdCluster:
         for event in self.store.since(self._shown):
             name = event.kv.key.removeprefix(PREFIX)
             deleted = event.kind is EventKind.DELETE
-            self.snapshot = remove(self.snapshot, name) if deleted else put(self.snapshot, name, event.kv)
+            self.read = remove(self.read, name) if deleted else put(self.read, name, event.kv)
+            self.read = told(self.read, revision=event.kv.mod_revision)
         self._shown = self.store.revision
-        self.snapshot = told(self.snapshot, revision=self._shown)
+        self.snapshot = told(believe(self.snapshot, self.read), read_at=0.0)
         self.looks += 1
         self.changed.ring()
 

@@ -28,6 +28,7 @@ class Kind(Enum):
     PROMOTION_FAILS = "promotion-fails"
     CLOCK_JUMPS = "clock-jumps"  # the wall clock, an hour
     ETCD_LEADER = "etcd-leader"  # moves: every lease begins anew
+    GARBAGE = "garbage"  # somebody overwrites a record, and in the end the operator has it as it was
     WRONG_DISK = (
         "wrong-disk"  # a site is lost, and returns with an older copy (only where a scenario says so)
     )

@@ -14,6 +14,7 @@ from sitecontrol.agent.neighbours import Neighbours
 from sitecontrol.agent.publisher import Publisher
 from sitecontrol.agent.row import Row
 from sitecontrol.agent.steps import Steps
+from sitecontrol.belief import believe
 from sitecontrol.leadership.decide import Decision, Lane
 from sitecontrol.leadership.effects import Effect, Fence
 from sitecontrol.leadership.facts import Facts, Peer
@@ -44,11 +45,11 @@ class SeenCluster:
     async def follow(self) -> None:
         cluster, wait = self._cluster, self._scheduler.wait
         while True:
-            coming = cluster.snapshot if self._reached else None
+            coming = cluster.read if self._reached else None
             await wait(cluster.rng.uniform(*WAY))
             if coming is not None and self._reached and coming.revision >= self.snapshot.revision:
                 self._show(coming)
-            if coming is cluster.snapshot:
+            if coming is cluster.read:
                 await wait(HEARD_EVERY, cluster.changed)
 
     @property
@@ -57,10 +58,11 @@ class SeenCluster:
 
     async def refresh(self, client: EtcdClient) -> None:
         await client.get_prefix("/hotsite/sim/")
-        self._show(self._cluster.snapshot)
+        self._show(self._cluster.read)
 
-    def _show(self, snapshot: Snapshot) -> None:
-        self.snapshot = told(snapshot, serial=snapshot.revision, read_at=self._clock.now())
+    def _show(self, read: Snapshot) -> None:
+        believed = believe(self.snapshot, read)
+        self.snapshot = told(believed, serial=read.revision, read_at=self._clock.now())
 
 
 class SimulatedScribe(Scribe):

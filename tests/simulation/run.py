@@ -7,9 +7,21 @@ from typing import Any
 
 from sitecontrol.etcd.api import Put
 from sitecontrol.leadership import audit
+from sitecontrol.leadership.audit import Act
 from sitecontrol.leadership.transactions import Writer
 from sitecontrol.profiles import Profile
-from sitecontrol.records import DispatcherRecord, Initialize, InStep, Leader, Phase, Swap, Sync, Term
+from sitecontrol.records import (
+    Deed,
+    Desired,
+    DispatcherRecord,
+    Initialize,
+    InStep,
+    Leader,
+    Phase,
+    Swap,
+    Sync,
+    Term,
+)
 from sitecontrol.settings import Settings
 from tests.simulation.clients import Acknowledged, Dispatcher, Ledger
 from tests.simulation.etcd import PLACES, PREFIX, EtcdCluster, Network
@@ -22,6 +34,10 @@ from tests.simulation.scheduler import Scheduler, SimulatedClock, Task
 CONVERGES_WITHIN = 60.0
 QUIET = 2.0  # seconds that all has to be well
 NODE_OF = {"columbus": "columbus-a", "denver": "denver-a"}
+OVERWRITTEN = (
+    *("initialize", "term", "leader", "sync", "swap", "desired"),
+    *(f"members/{node}" for node in NODE_OF.values()),
+)
 
 
 class Violation(AssertionError):
@@ -258,6 +274,8 @@ class Run:
             case Kind.CLOCK_JUMPS if site is not None:
                 site.clock.wall_error = self.rng.choice((-3600.0, 3600.0))
                 return lambda: setattr(site.clock, "wall_error", 0.0)
+            case Kind.GARBAGE:
+                return self._overwrite()
             case Kind.ETCD_LEADER:
                 self.cluster.move_leader(fault.where)
         return lambda: None
@@ -354,6 +372,36 @@ class Run:
         asked = writer.request(swap)
         self.cluster.store.txn(asked.compares, asked.writes, read_on_failure=False)
 
+    def _overwrite(self) -> Callable[[], None]:
+        """A record becomes garbage, or a leader who is none. What nobody could write over, an operator does in the end,
+        as it was before, and says again what people want.
+        """
+        name = self.rng.choice(OVERWRITTEN)
+        node = self.rng.choice(tuple(NODE_OF.values()))
+        forged = Leader(node=node, incarnation="forged", site="denver", term=self.rng.randint(1, 9))
+        value = forged.encode() if name == "leader" and self.rng.random() < 0.5 else b"garbage"
+        self.say(f"OVERWRITES {name} with {value!r}")
+        self._put_value(name, value)
+        return lambda: self._restore(name)
+
+    def _restore(self, name: str) -> None:
+        believed = self.cluster.snapshot
+        if name not in believed.bad:
+            return
+        self.say(f"RESTORES   {name}")
+        if name == "desired":
+            writer = Writer(
+                prefix=PREFIX, cluster=believed, node="operator", site="", incarnation="", lease=0
+            )
+            act = Act(what=Deed.RESUMED, by="op", at=SimulatedClock(self.scheduler).wall())
+            resumed = writer.want(Desired(), act)
+            self.cluster.store.txn(resumed.compares, resumed.writes, read_on_failure=False)
+        elif name in ("initialize", "term", "sync"):
+            self._put_value(name, getattr(believed, name).record.encode())
+
+    def _put_value(self, name: str, value: bytes) -> None:
+        self.cluster.store.txn((), (Put(key=PREFIX + name, value=value),), read_on_failure=False)
+
     def _mend_all(self) -> None:
         self.say("FAULTS END")
         self.network.mend_all()
@@ -443,6 +491,8 @@ class Run:
     def _well(self) -> str | None:
         """What is still missing, or None: both sites in step, nothing under way."""
         picture = self.cluster.snapshot
+        if picture.bad:
+            return f"not believed: {', '.join(picture.bad)}"
         if picture.leader is None:
             return "nobody leads"
         if picture.swap is not None:
