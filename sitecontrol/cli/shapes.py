@@ -55,6 +55,7 @@ class Health(Shape):
     told: str
     live_site: str | None
     target_site: str | None
+    target_node: str | None
     agreed_for_s: float | None
     unfit_for_s: float
     votes: list[Vote]

@@ -30,6 +30,13 @@ class LabPostgres(Shape):
     socket_dir: str
 
 
+class LabNode(Shape):
+    name: str
+    log: str
+    agent: Told
+    postgres: LabPostgres
+
+
 class LabPlace(Shape):
     """The witness has the first two only."""
 
@@ -39,6 +46,7 @@ class LabPlace(Shape):
     dispatchers: list[Named] = []
     agent: Told | None = None
     postgres: LabPostgres | None = None
+    nodes: list[LabNode] = []
 
 
 class LabCarrier(Shape):
