@@ -14,6 +14,7 @@ from sitecontrol.records import Phase, Role
 from sitecontrol.traffic.moving import Progress
 
 REPLAY_PATIENCE = 2.0  # seconds that a standby may replay nothing before it is no stand-in
+BAD_RECORDS_TOLD = 50
 FLUSH_PATIENCE = 1.0  # seconds that a disk may take no WAL before it is said
 
 
@@ -100,6 +101,12 @@ class AgentState:
         """Where other nodes run with other settings of [failover] than we do: an alarm, but no reason to do nothing."""
         return differences_from_us(self.facts)
 
+    @property
+    def bad_records(self) -> dict[str, str]:
+        """What in etcd is not believed, and why: an alarm. Anybody may write any number of keys: not all are told."""
+        bad = self.facts.cluster.bad
+        return {name: bad[name].why for name in sorted(bad)[:BAD_RECORDS_TOLD]}
+
     def status(self) -> dict[str, Any]:
         """`GET /status` (docs/interfaces.md)."""
         f = self.facts
@@ -156,7 +163,7 @@ class AgentState:
             "quarantine": self._quarantine(),
             "settings_differ": list(self.settings_differ),
             "if_lost": why.brief(f),
-            "bad_records": {name: bad.why for name, bad in f.cluster.bad.items()},
+            "bad_records": self.bad_records,
         }
 
     @property
@@ -214,6 +221,7 @@ class AgentState:
             "retired": sorted(f.retired),
             "health": self._health(),
             "settings_differ": list(self.settings_differ),
+            "bad_records": self.bad_records,
             "told_by": f.node,
             "decision": self._decision(Lane.POSTGRES),
             "etcd_reached": f.etcd_here,

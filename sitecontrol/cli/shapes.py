@@ -88,6 +88,7 @@ class Cluster(Shape):
     retired: list[str]
     health: Health
     settings_differ: list[str]
+    bad_records: dict[str, str]
     told_by: str
     decision: Ruling | None
     etcd_reached: bool

@@ -20,7 +20,7 @@ from tests.etcd import free_ports
 CLUSTER_KEYS = {
     "live_site", "leader", "term", "durability", "sync", "swap", "nodes", "members", "dispatchers", "paused",
     "paused_by", "paused_reason", "maintenance", "health", "told_by", "decision", "etcd_reached",
-    "settings_differ", "retired",
+    "settings_differ", "retired", "bad_records",
 }  # fmt: skip
 PHASES = ["checked", "held", "flushed", "handed", "promoted", "opened", "following", "in step"]
 

@@ -16,6 +16,8 @@ from sitecontrol.agent.steps import Steps
 from sitecontrol.leadership import decide
 from sitecontrol.leadership.facts import Facts
 from sitecontrol.leadership.transactions import Writer
+from sitecontrol.snapshot import Snapshot
+from tests.simulation import etcd, node
 from tests.simulation.faults import ANY, Fault, Kind, schedule
 from tests.simulation.postgres import Database, ModelPostgres
 
@@ -80,6 +82,11 @@ def _old_copy_then_lost(rng: random.Random) -> tuple[Fault, ...]:
     return (Fault(6.0, 0.6, Kind.WRONG_DISK, "denver"), Fault(lost, 8.0, Kind.KILL_SITE, "columbus"))
 
 
+def _overwritten(rng: random.Random) -> tuple[Fault, ...]:
+    """Somebody overwrites one record after the other, for as long as the run lasts."""
+    return schedule(rng, (*(Kind.GARBAGE,) * 6, Kind.SWAP, Kind.KILL_SITE, Kind.KILL_AGENT, Kind.CUT))
+
+
 MOVES = (Kind.SWAP, Kind.KILL_SITE, Kind.CUT, Kind.STOP_AGENT, Kind.KILL_POSTGRES, Kind.ISOLATE)
 
 
@@ -91,8 +98,23 @@ def _without_row(name: str) -> AbstractContextManager[Any]:
     return patch.dict(decide.TABLE, {decide.Lane.POSTGRES: rows})
 
 
-def _compares_nothing() -> AbstractContextManager[Any]:
-    return patch.object(Writer, "_unchanged", lambda _, **__: ())
+@contextmanager
+def _judges_nothing() -> Iterator[None]:
+    def whatever_stands_there(_: Snapshot, found: Snapshot) -> Snapshot:
+        return found
+
+    with (
+        patch.object(node, "believe", whatever_stands_there),
+        patch.object(etcd, "believe", whatever_stands_there),
+    ):
+        yield
+
+
+@contextmanager
+def _compares_nothing() -> Iterator[None]:
+    """Nor is what was applied late judged: most of it contradicts the newer records, and would be written over."""
+    with patch.object(Writer, "_unchanged", lambda _, **__: ()), _judges_nothing():
+        yield
 
 
 def _names_first() -> AbstractContextManager[Any]:
@@ -268,5 +290,12 @@ MUTATIONS = (
         rule="another node leads: stop being a primary at once",
         breaks=SAFETY | {"converges"},
         patch=lambda: _without_row("superseded"),
+    ),
+    Mutation(
+        name="whatever stands in etcd is believed",
+        rule="a bad value is named, and what was believed before stays believed until it is written over",
+        breaks=frozenset({"converges", "swap-ends"}),
+        patch=_judges_nothing,
+        scenario=_overwritten,
     ),
 )

@@ -396,8 +396,8 @@ class Run:
             act = Act(what=Deed.RESUMED, by="op", at=SimulatedClock(self.scheduler).wall())
             resumed = writer.want(Desired(), act)
             self.cluster.store.txn(resumed.compares, resumed.writes, read_on_failure=False)
-        elif name in ("initialize", "term", "sync"):
-            self._put_value(name, getattr(believed, name).record.encode())
+        elif name in ("initialize", "term", "sync") and (entry := getattr(believed, name)) is not None:
+            self._put_value(name, entry.record.encode())
 
     def _put_value(self, name: str, value: bytes) -> None:
         self.cluster.store.txn((), (Put(key=PREFIX + name, value=value),), read_on_failure=False)
