@@ -71,6 +71,11 @@ def dash(value: object) -> object:
     return DASH if value is None or value == "" else value
 
 
+def sentence(words: str) -> str:
+    """With one full stop, whether it came with one or not."""
+    return f"{words.rstrip('.')}."
+
+
 def clock_time(value: str | None) -> str:
     """Of an ISO time: the time of day, UTC."""
     return DASH if not value else f"{datetime.fromisoformat(value).astimezone(UTC):%H:%M:%S}"
@@ -124,6 +129,7 @@ class Renderer:
             "number": number,
             "dash": dash,
             "clock": clock_time,
+            "sentence": sentence,
             "day": day_time,
             "place": place_name,
         }

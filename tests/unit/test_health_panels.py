@@ -149,7 +149,7 @@ def test_each_node_is_said_with_its_role_its_timeline_how_far_it_is_behind_and_w
 
 def test_a_node_out_of_step_says_what_is_in_its_way() -> None:
     agent = report_of_agent("denver-a", leads=False)
-    agent |= {"ready": False, "reasons": ["PostgreSQL does not stream from the leader"]}
+    agent |= {"ready": False, "reasons": ["PostgreSQL does not stream from the leader."]}
     agent["postgres"]["lag_bytes"] = 5 << 20
     leader = report_of_agent("columbus-a", leads=True)
     leader["postgres"]["standbys"] = []
@@ -159,7 +159,7 @@ def test_a_node_out_of_step_says_what_is_in_its_way() -> None:
         bad={"postgres/denver-a": "connection refused"},
     )
     assert table("nodes", stage)["denver-a"][3:] == ["down", "moving", "3", "5.0 MiB", "not in step"]
-    assert "PostgreSQL does not stream from the leader." in said("nodes", stage)
+    assert "PostgreSQL does not stream from the leader. " in said("nodes", stage)
 
 
 def test_each_link_is_said_by_its_word_with_its_binds() -> None:
