@@ -119,6 +119,7 @@ class ByteProxy:
         self._target = host, int(port)
         self.address = f"127.0.0.1:{free_ports(1)[0]}"
         self.fault = Spoil.NOTHING
+        self.met = 0  # how often the present fault has struck
         self._mended = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
@@ -138,7 +139,13 @@ class ByteProxy:
             connection.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
 
+    def drop(self) -> None:
+        """End every connection that stands."""
+        for connection in self._connections:
+            connection.cancel()
+
     def begin(self, fault: Spoil) -> None:
+        self.met = 0
         self._mended.clear()
         self.fault = fault
 
@@ -173,8 +180,10 @@ class ByteProxy:
     async def _requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while chunk := await reader.read(65_536):
             if self.fault is Spoil.RESET:
+                self.met += 1
                 return
             if self.fault is Spoil.HALF_OPEN:
+                self.met += 1
                 await self._mended.wait()
                 return
             writer.write(chunk)
@@ -186,6 +195,7 @@ class ByteProxy:
                 header = await reader.readexactly(FRAME_HEADER)
                 body = await reader.readexactly(int.from_bytes(header[:3]))
                 if self.fault in (Spoil.HALF_OPEN, Spoil.SLOW):
+                    self.met += 1
                     await (
                         self._mended.wait()
                     )  # what comes then is late, and answers nobody's question any more
@@ -197,6 +207,7 @@ class ByteProxy:
     def _spoilt(self, header: bytes, body: bytes) -> bytes:
         if header[3] != DATA or len(body) < MESSAGE_PREFIX:
             return header + body
+        self.met += self.fault is not Spoil.NOTHING
         match self.fault:
             case Spoil.CUT:
                 return header + body[: len(body) // 2]
