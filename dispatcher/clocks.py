@@ -22,7 +22,8 @@ import structlog
 
 from dispatcher.owned import Tasks
 from sitecontrol.clock import Clock
-from sitecontrol.settings import Name, Settings
+from sitecontrol.settings import Settings
+from sitecontrol.settings_types import Name
 from sitecontrol.view import ClusterView, Snapshot
 
 log = structlog.get_logger()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from dispatcher.leadership import LeadershipState
 from sitecontrol.records import DispatcherRecord
-from sitecontrol.settings import Name
+from sitecontrol.settings_types import Name
 
 
 @dataclass(frozen=True, kw_only=True)

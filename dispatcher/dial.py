@@ -9,7 +9,8 @@ from dispatcher.postgres_store import PostgresStore
 from dispatcher.store import Store
 from dispatcher.warm import Connection, Dial
 from replication.session import Session, Target
-from sitecontrol.settings import Name, Secrets, Settings, SettingsError
+from sitecontrol.settings import Secrets, Settings, SettingsError
+from sitecontrol.settings_types import Name
 
 ROLE = "hotsite_dispatch"
 DATABASE = "hotsite"

@@ -17,7 +17,8 @@ from dispatcher.metrics import PREFIX, Metrics
 from dispatcher.observed import Observed
 from dispatcher.smpp.link import Link
 from sitecontrol.clock import Clock
-from sitecontrol.settings import Carrier, Name, Settings
+from sitecontrol.settings import Carrier, Settings
+from sitecontrol.settings_types import Name
 from sitecontrol.view import Snapshot
 
 

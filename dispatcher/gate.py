@@ -19,7 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sitecontrol.records import Leader, Phase, Swap
-from sitecontrol.settings import Egress, Name
+from sitecontrol.settings import Egress
+from sitecontrol.settings_types import Name
 from sitecontrol.view import Snapshot
 
 MOVING = frozenset({Phase.HELD, Phase.FLUSHED, Phase.HANDED, Phase.PROMOTED})

@@ -32,7 +32,8 @@ from dispatcher.warm import Connection, Dial, Lane, Loan, WarmNode
 from replication.errors import CommitUnknown
 from sitecontrol.clock import Clock
 from sitecontrol.records import Leader
-from sitecontrol.settings import Name, Settings
+from sitecontrol.settings import Settings
+from sitecontrol.settings_types import Name
 from sitecontrol.view import ClusterView, Snapshot
 
 __all__ = ["Lane", "Leadership", "LeadershipState", "Unavailable"]

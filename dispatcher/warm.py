@@ -29,7 +29,7 @@ from tenacity.wait import wait_random_exponential
 
 from dispatcher.owned import nap
 from dispatcher.store import Store
-from sitecontrol.settings import Name
+from sitecontrol.settings_types import Name
 
 log = structlog.get_logger()
 

@@ -63,4 +63,5 @@ def _sign(snapshot: Snapshot) -> tuple[object, ...]:
         snapshot.leader.create_revision if snapshot.leader else None,
         (swap.id, swap.phase) if swap else None,
         snapshot.sync.mod_revision if snapshot.sync else None,
+        snapshot.log_end.number,  # how long a failover took is written once it is over
     )

@@ -83,6 +83,30 @@ class DecisionReport(Report):
     sentence: Maybe[Line] = None
 
 
+class TrafficReport(Report):
+    adapter: Line
+    state: Maybe[Line] = None  # idle, moving, ok, failed
+    reason: Maybe[Line] = None
+
+
+class QuarantineReport(Report):
+    files: Maybe[Count] = None
+    rows: Maybe[Count] = None
+    alarm: Maybe[Line] = None
+
+
+class LossReport(Report):
+    """If the live site died now."""
+
+    what: Maybe[Line] = None
+    sentence: Line
+    would_lead: Some[Line] = ()
+    typical_s: Maybe[Seconds] = None
+    worst_s: Maybe[Seconds] = None
+    lost: Maybe[Line] = None
+    in_the_way: Some[Line] = ()
+
+
 class AgentReport(Report):
     node: Maybe[Line] = None
     role: Maybe[Line] = None
@@ -96,6 +120,11 @@ class AgentReport(Report):
     decision: Maybe[DecisionReport] = None
     ready: Maybe[bool] = None
     reasons: Some[Line] = ()
+    etcd_reached: Maybe[bool] = None
+    traffic: Some[TrafficReport] = ()
+    quarantine: Maybe[QuarantineReport] = None
+    settings_differ: Some[Line] = ()
+    if_lost: Maybe[LossReport] = None
 
 
 class LinkReport(Report):

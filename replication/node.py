@@ -17,19 +17,19 @@ Deadlines are in seconds. Errors are NodeError and its kinds; each operation can
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
 
-from replication import configuration, timelines
-from replication.binaries import Binaries
+from replication import timelines
 from replication.changes import Changes
-from replication.configuration import Primary, Role, Standby, Value
+from replication.configuration import Primary, Role, Standby
+from replication.configured import PRIVATE_PORT, NodeSettings, Rendered, check
 from replication.control import ClusterState, ControlData
-from replication.directory import DataDirectory, write
+from replication.directory import DataDirectory
 from replication.errors import NeedsClone, NodeError
 from replication.polling import until
 from replication.postmaster import Log, Postmaster, StopMode
@@ -40,40 +40,19 @@ from replication.tools import Tools
 
 log = structlog.get_logger()
 
-SOCKET_PATH_MAX = 107  # bytes, Linux
 STATEMENT_S = 5.0  # for statements that only look
 CLEAN = frozenset({ClusterState.SHUT_DOWN, ClusterState.SHUT_DOWN_IN_RECOVERY})
 SIZES_S = 30.0  # for the sizes of databases, whose files are all looked at
 MB = 1_000_000
 ROOM_FOR_WAL = 200 * MB  # what is written while a copy is taken
-SIGNAL_FILES = ("standby.signal", "recovery.signal")
-PRIVATE_FOLDER = (
-    "alone"  # in the socket's folder; with the port below no longer than the ordinary socket's path
-)
-PRIVATE_PORT = 1  # there is no port: it only names the socket
-
-
-@dataclass(frozen=True, kw_only=True)
-class NodeSettings:
-    name: str  # as which its upstream knows it: the application_name of its walreceiver
-    binaries: Binaries
-    data_dir: Path  # its parent must be writable and on the same file system
-    config_dir: (
-        Path  # rendered files, the log, records about the data directory; outside of the data directory
-    )
-    socket_dir: Path
-    host: str  # listen_addresses
-    port: int
-    run_as: str | None = None  # the system user, when we are root
-    parameters: Mapping[str, Value] = field(default_factory=dict)
-    superuser: str = "hotsite_agent"
 
 
 class Node:
     def __init__(self, settings: NodeSettings) -> None:
-        _check(settings)
+        check(settings)
         self.settings = settings
         self.account = Account.named(settings.run_as)
+        self._rendered = Rendered(settings, self.account)
         self.directory = DataDirectory(settings.data_dir, settings.config_dir)
         self._tools = Tools(binaries=settings.binaries, account=self.account, folder=settings.config_dir)
         self._log = Log(settings.config_dir / "postgres.log")
@@ -200,8 +179,8 @@ class Node:
                 f"timeline {own.timeline} cannot be rewound to timeline {timeline}: pg_rewind would not see"
                 " where they parted"
             )
-        self._render(Primary(), cluster_name="rewinding")
-        self._set_signal(standby=False)  # pg_rewind may have to run crash recovery first
+        self._rendered.render(Primary(), cluster_name="rewinding")
+        self._rendered.set_signal(standby=False)  # pg_rewind may have to run crash recovery first
         rewound = own.state not in CLEAN or await self._can_rewind(source, timeline, own, deadline)
         if rewound:
             self.directory.mark_unusable("pg_rewind did not end")
@@ -209,7 +188,7 @@ class Node:
                 rewound = await self._rewind(source, deadline=deadline)
             except NodeError as error:
                 raise NeedsClone(str(error)) from error
-        self._set_signal(standby=True)
+        self._rendered.set_signal(standby=True)
         if rewound:
             self.directory.new_incarnation(await self.control_data())
         self.directory.unmark()
@@ -219,7 +198,7 @@ class Node:
         return await self._tools.rewind(
             self.settings.data_dir,
             source,
-            config_file=self._config("postgresql.conf"),
+            config_file=self._rendered.config("postgresql.conf"),
             deadline=deadline,
             only_look=only_look,
         )
@@ -246,11 +225,11 @@ class Node:
             raise NeedsClone
         await self._must_be_stopped()
         self._check_role(Primary(), await self.control_data())
-        folder = self._private_folder()
+        folder = self._rendered.private_folder()
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         self.account.make_folder(folder)
-        self._render(Primary(), cluster_name="private", private=True)
-        self._set_signal(standby=False)
+        self._rendered.render(Primary(), cluster_name="private", private=True)
+        self._rendered.set_signal(standby=False)
         self._remove_stale_locks()
         postmaster = self._spawn()
         try:
@@ -292,8 +271,8 @@ class Node:
         control = await self.control_data()
         self._check_role(role, control)
         self.directory.incarnation(control)  # notices a directory that was exchanged while it stood still
-        self._render(role, cluster_name=cluster_name)
-        self._set_signal(standby=isinstance(role, Standby))
+        self._rendered.render(role, cluster_name=cluster_name)
+        self._rendered.set_signal(standby=isinstance(role, Standby))
         if isinstance(role, Standby):
             await asyncio.to_thread(self._forget_slots)
         self._remove_stale_locks()
@@ -329,11 +308,11 @@ class Node:
                 # Not waited for in the server: that looks only every 0.1 s.
                 await session.read("select pg_promote(wait => false)", timeout=deadline)
                 await until(lambda: _out_of_recovery(session), "the promotion did not end", deadline=deadline)
-        self._write_role(Primary())
+        self._rendered.write_role(Primary())
 
     def follow(self, role: Standby) -> None:
         """Have a running standby follow another upstream, without a restart. It turns there by itself."""
-        self._write_role(role)
+        self._rendered.write_role(role)
         self._signal_reload()
 
     async def wait_for(self, names: tuple[str, ...], *, deadline: float = 5.0) -> None:
@@ -341,7 +320,7 @@ class Node:
 
         Returns when the postmaster has read it. Commits wait a little later: use `standbys.begin_waiting`.
         """
-        self._write_role(Primary(waits_for=names))
+        self._rendered.write_role(Primary(waits_for=names))
         self._signal_reload()
         # A connection shows what the postmaster knew when it was opened, or what it was told itself since, and
         # it may be told before others. The next one is accepted only after all processes have been told.
@@ -349,9 +328,6 @@ class Node:
         await (await self.session()).aclose()
 
     # -- inside
-
-    def _config(self, name: str) -> Path:
-        return self.settings.config_dir / name
 
     def _spawn(self) -> Postmaster:
         settings = self.settings
@@ -361,43 +337,13 @@ class Node:
             ("hba_file", "pg_hba.conf"),
             ("ident_file", "pg_ident.conf"),
         ):
-            command += ["-c", f"{setting}={self._config(file)}"]
+            command += ["-c", f"{setting}={self._rendered.config(file)}"]
         output = self._log.open()
         try:
             child = self.account.popen(command, stdout=output, stderr=output, cwd=settings.config_dir)
         finally:
             os.close(output)
         return Postmaster(child.pid, settings.data_dir, child)
-
-    def _render(self, role: Role, *, cluster_name: str, private: bool = False) -> None:
-        settings = self.settings
-        system_users = [self.account.name, Account.ours()]
-        files = {
-            "postgresql.conf": configuration.postgresql_conf(
-                listen=settings.host,
-                port=PRIVATE_PORT if private else settings.port,
-                socket_dir=str(self._private_folder() if private else settings.socket_dir),
-                cluster_name=cluster_name,
-                parameters=settings.parameters,
-                major=settings.binaries.major,
-                private=private,
-            ),
-            "pg_hba.conf": configuration.pg_hba_conf(settings.superuser),
-            "pg_ident.conf": configuration.pg_ident_conf(settings.superuser, system_users),
-        }
-        for name, text in files.items():
-            write(self._config(name), text, owner=self.account.owner)
-        # Its settings would win over ours, and it may come from another node.
-        write(settings.data_dir / "postgresql.auto.conf", "", owner=self.account.owner)
-        self._write_role(role)
-
-    def _write_role(self, role: Role) -> None:
-        passfile = self._config("upstream.pass")
-        if isinstance(role, Standby) and role.upstream is not None:
-            line = configuration.passfile_line(role.upstream)
-            write(passfile, line, owner=self.account.owner)
-        text = configuration.role_conf(role, name=self.settings.name, passfile=str(passfile))
-        write(self._config("role.conf"), text, owner=self.account.owner)
 
     def _signal_reload(self) -> None:
         if (postmaster := self.find_running()) is None:
@@ -406,10 +352,9 @@ class Node:
 
     async def _has_read_role(self) -> bool:
         async with aclosing(await self.session()) as session:
-            return await session.read(UNREAD, str(self._config("role.conf")), timeout=STATEMENT_S) == []
-
-    def _private_folder(self) -> Path:
-        return self.settings.socket_dir / PRIVATE_FOLDER
+            return (
+                await session.read(UNREAD, str(self._rendered.config("role.conf")), timeout=STATEMENT_S) == []
+            )
 
     def _runs_privately(self) -> bool:
         """Whether an agent that was killed left a server that it had opened for itself."""
@@ -417,7 +362,7 @@ class Node:
             lines = (self.settings.data_dir / "postmaster.pid").read_text().splitlines()
         except OSError:
             return False
-        return len(lines) > 4 and lines[4] == str(self._private_folder())  # the folder of its socket
+        return len(lines) > 4 and lines[4] == str(self._rendered.private_folder())  # the folder of its socket
 
     def _check_role(self, role: Role, control: ControlData) -> None:
         copied = (self.settings.data_dir / "backup_label").exists()
@@ -426,12 +371,6 @@ class Node:
                 "this directory was a standby: start it as one and promote it, or two histories would share"
                 f" timeline {control.timeline}"
             )
-
-    def _set_signal(self, *, standby: bool) -> None:
-        for name in SIGNAL_FILES:
-            (self.settings.data_dir / name).unlink(missing_ok=True)
-        if standby:
-            write(self.settings.data_dir / "standby.signal", "", owner=self.account.owner)
 
     def _forget_slots(self) -> None:
         """On a standby nobody moves them, and they would keep its WAL for ever. Nothing runs; what lies here may be
@@ -483,21 +422,6 @@ UNREAD = """
     select 1 from pg_file_settings f join pg_settings s using (name)
     where f.sourcefile = $1 and f.setting is distinct from s.setting
 """
-
-
-def _check(settings: NodeSettings) -> None:
-    for name in (f".s.PGSQL.{settings.port}", f"{PRIVATE_FOLDER}/.s.PGSQL.{PRIVATE_PORT}"):
-        socket = str(settings.socket_dir / name)
-        if len(socket.encode()) > SOCKET_PATH_MAX:
-            raise NodeError(f"replication.socket_dir: {socket} is too long: at most {SOCKET_PATH_MAX} bytes")
-    if os.path.ismount(settings.data_dir):
-        raise NodeError(
-            f"replication.data_dir: {settings.data_dir} is a mount point, and a clone could not take its place;"
-            f' use a folder inside of it: "{settings.data_dir / "data"}"'
-        )
-    if settings.config_dir.is_relative_to(settings.data_dir):
-        raise NodeError("the configuration must not lie inside the data directory: a clone would replace it")
-    configuration.check_parameters(settings.parameters)
 
 
 async def _out_of_recovery(session: Session) -> bool:

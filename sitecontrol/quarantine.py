@@ -22,6 +22,7 @@ from replication.directory import sync_folder
 
 SUFFIX = ".jsonl"
 SETTLED = "settled"
+BY = ".by"  # beside a settled file: who settled it
 
 
 class Header(BaseModel):
@@ -64,6 +65,7 @@ class SetAside:
     path: Path
     header: Header
     settled: bool
+    settled_by: str | None = None
 
     @property
     def name(self) -> str:
@@ -129,15 +131,24 @@ def read(path: Path) -> SetAside:
             header = Header.model_validate_json(next(lines, ""))
     except (OSError, UnicodeDecodeError, ValidationError) as error:
         raise NotReadable(f"{path} is no file of set-aside rows: {error}") from error
-    return SetAside(path=path, header=header, settled=path.parent.name == SETTLED)
+    settled = path.parent.name == SETTLED
+    return SetAside(path=path, header=header, settled=settled, settled_by=_who(path) if settled else None)
 
 
-def settle(file: SetAside) -> SetAside:
+def _who(path: Path) -> str | None:
+    try:
+        return path.with_suffix(BY).read_text(encoding="utf-8")[:100] or None
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def settle(file: SetAside, by: str) -> SetAside:
     """An operator has dealt with it: it is kept, and raises no alarm any more."""
     if file.settled:
         return file
     folder = file.path.parent / SETTLED
     folder.mkdir(mode=0o700, exist_ok=True)
+    (folder / file.name).with_suffix(BY).write_text(by, encoding="utf-8")
     path = file.path.rename(folder / file.name)
     sync_folder(folder)
     sync_folder(folder.parent)

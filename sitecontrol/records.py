@@ -1,7 +1,10 @@
 """The records that Hotsite keeps in etcd, and their strict encoding.
 
-A value read from etcd is hostile until it was decoded here: unknown fields, wrong types and oversized values
-raise `BadRecord`, and nobody acts on a record that does not decode. Addresses are never taken from a record.
+A value read from etcd is hostile until it was decoded here: wrong types, values out of bounds and oversized ones raise
+`BadRecord`, and nobody acts on a record that does not decode. Addresses are never taken from a record.
+
+Two versions of the program run side by side while a system is upgraded (docs/adr/0011): a field that is not known is
+ignored, and lost when the record is written anew; a record with a `format` above ours is refused (`NewerRecord`).
 """
 
 from enum import StrEnum
@@ -9,9 +12,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from sitecontrol.settings import Name
+from sitecontrol.settings_types import Name
 
 MAX_RECORD_BYTES = 64_000
+FORMAT = 1  # raised when a record means something that an older program must not miss
 MAX_REASON = 300  # characters that are told of what is wrong with a value
 MAX_TERM = 9_999_999_999  # as many digits as a key of the history has
 
@@ -30,6 +34,16 @@ class BadRecord(ValueError):
     """A value in etcd is not what it should be; it is ignored and an alarm is raised."""
 
 
+class NewerRecord(BadRecord):
+    """A record of a later version of this program, which must not be acted on, nor written over, by this one."""
+
+
+class _Formatted(BaseModel):
+    """What tells an older program that it must not read the rest. Absent: 1."""
+
+    format: int = 1
+
+
 class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
 
@@ -41,12 +55,21 @@ class Record(BaseModel):
         if len(value) > MAX_RECORD_BYTES:
             raise BadRecord(f"{cls.__name__}: {len(value)} bytes, at most {MAX_RECORD_BYTES} are taken")
         try:
-            return cls.model_validate_json(value, strict=True)
+            told = _Formatted.model_validate_json(value, strict=True).format
+            if told > FORMAT:
+                raise NewerRecord(
+                    f"{cls.__name__}: format {told}, and this program reads {FORMAT} at most: a later version wrote it."
+                    " Upgrade this node"
+                )
+            record = cls.model_validate_json(value, strict=True, extra="ignore")
         except ValidationError as error:
             found = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(str(part) for part in found["loc"])
             said = f"{cls.__name__}: {where}: {found['msg']}" if where else f"{cls.__name__}: {found['msg']}"
             raise BadRecord(said[:MAX_REASON]) from error
+        if not record.model_fields_set:
+            raise BadRecord(f"{cls.__name__}: it has none of the fields of one")
+        return record
 
 
 class Leader(Record):
@@ -189,6 +212,8 @@ class Desired(Record):
     maintenance: Annotated[tuple[Maintenance, ...], Field(max_length=16)] | None = (
         None  # at most one for a site
     )
+    # Gone for good, by an operator's word, until their agents are heard again.
+    retired: Annotated[tuple[Name, ...], Field(max_length=64)] | None = None
     # A person has looked at what health did up to this revision of etcd: it counts for no limit any more.
     acknowledged_revision: Annotated[int, Field(ge=0)] | None = None
 
@@ -213,6 +238,9 @@ class Deed(StrEnum):
 
     BOOTSTRAP = "bootstrap"
     FAILOVER = "failover"
+    FAILOVER_DONE = "failover done"
+    GAVE_UP = "lead given up"
+    FENCED = "fenced"
     SWAP_ASKED = "swap asked for"
     SWAP_HANDED = "swap handed over"
     SWAP_DONE = "swap done"
@@ -221,11 +249,20 @@ class Deed(StrEnum):
     RESUMED = "resumed"
     MAINTENANCE_BEGUN = "maintenance begun"
     MAINTENANCE_ENDED = "maintenance ended"
+    RECLONE = "reclone asked for"
+    REJOIN = "rejoin asked for"
+    REMOVED = "node removed"
+    RETURNED = "removed node returned"
+    SET_ASIDE = "rows set aside"
+    SETTLED = "set-aside rows settled"
+    SETTINGS = "settings changed"
     MENDED = "record mended"
 
 
 class AuditEntry(Record):
-    """One thing that was done (audit/<number>). Written once, by the transaction that did it."""
+    """One thing that was done (audit/<number>). Written once: by the transaction that did it, or as soon as that was
+    possible; then `at` is before that of the entries around it.
+    """
 
     number: Annotated[int, Field(ge=1)]
     previous: Digest | None = None  # of the entry before it; null: there is none
@@ -238,6 +275,7 @@ class AuditEntry(Record):
     reason: Text = ""
     term: int
     seals: dict[str, Digest] = {}  # the records that were written with it: key -> digest of the value
+    evidence: dict[str, Text] | None = None  # of what has no entry in the history
 
 
 class AuditHead(Record):

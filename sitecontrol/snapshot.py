@@ -17,6 +17,7 @@ from sitecontrol.records import (
     Initialize,
     Leader,
     Member,
+    NewerRecord,
     Observation,
     Record,
     Swap,
@@ -44,6 +45,7 @@ class Bad:
     why: str
     mod_revision: int
     lease: int
+    newer: bool = False  # of a later version of this program: not ours to write over
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +127,8 @@ def put(snapshot: Snapshot, name: str, kv: KeyValue) -> Snapshot:
             lease=kv.lease,
         )
     except BadRecord as error:
-        bad = Bad(why=str(error), mod_revision=kv.mod_revision, lease=kv.lease)
+        newer = isinstance(error, NewerRecord)
+        bad = Bad(why=str(error), mod_revision=kv.mod_revision, lease=kv.lease, newer=newer)
         return replace(snapshot, bad={**snapshot.bad, name: bad})
     change: dict[str, Any] = {name: entry}
     if name not in SINGLE:

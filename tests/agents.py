@@ -27,6 +27,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -373,8 +374,12 @@ class Pair:
             )
         for site in SITES:
             record = {"name": f"{site}-1", "site": site, "ready": True, "links": 1, "links_up": 1}
-            async with self.keys() as etcd:
-                await etcd.put(f"{self.prefix}dispatchers/{site}-1", json.dumps(record).encode())
+            await self.until(partial(self._tell, f"dispatchers/{site}-1", record), f"{site}-1 is told of")
+
+    async def _tell(self, name: str, record: dict[str, Any]) -> bool:
+        async with self.keys() as etcd:
+            await etcd.put(self.prefix + name, json.dumps(record).encode())
+        return True
 
     @asynccontextmanager
     async def keys(self) -> AsyncIterator[GrpcEtcd]:

@@ -3,6 +3,7 @@
 Their ports lie below those of other tests' servers; each worker of a parallel run has a stretch of its own.
 """
 
+import json
 import os
 import subprocess
 from collections.abc import Mapping
@@ -13,7 +14,9 @@ import psutil
 from sitecontrol.cli import SITECTL
 from sitecontrol.lab import ownership, ports
 from sitecontrol.lab.control import read_lab
-from sitecontrol.lab.ports import SITES, SPAN
+from sitecontrol.lab.installation import HOMES
+from sitecontrol.lab.ports import SPAN
+from tests import schemas
 from tests.ports import FIRST
 
 FIRST_BASE = 17_100
@@ -40,7 +43,7 @@ def environment(**more: str) -> dict[str, str]:
 def sitectl(
     *words: str, folder: Path, env: Mapping[str, str] | None = None
 ) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
+    done = subprocess.run(
         [*SITECTL, *words, "--dir", str(folder)],
         capture_output=True,
         text=True,
@@ -48,9 +51,12 @@ def sitectl(
         env=env or environment(),
         check=False,
     )
+    if "--json" in words and done.stdout:
+        schemas.check(words, json.loads(done.stdout))
+    return done
 
 
 def left_of(folder: Path) -> list[psutil.Process]:
     """What still runs of the lab in a folder."""
     lab = read_lab(folder).lab
-    return ownership.processes_of([lab.id], [lab.installation.data_dir(site) for site in SITES])
+    return ownership.processes_of([lab.id], [lab.installation.data_dir(home) for home in HOMES])

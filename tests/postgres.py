@@ -35,7 +35,8 @@ import pytest
 from replication import binaries, standbys
 from replication.binaries import Binaries
 from replication.configuration import Primary, Standby
-from replication.node import Node, NodeSettings
+from replication.configured import NodeSettings
+from replication.node import Node
 from replication.session import Target
 from tests.ports import free_port
 

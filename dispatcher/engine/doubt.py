@@ -28,7 +28,8 @@ from dispatcher.model import OpenClaim
 from dispatcher.owned import Tasks
 from dispatcher.store import Store
 from sitecontrol.clock import Clock
-from sitecontrol.settings import DispatcherSettings, Name
+from sitecontrol.settings import DispatcherSettings
+from sitecontrol.settings_types import Name
 
 log = structlog.get_logger()
 

@@ -19,7 +19,8 @@ from dispatcher.metrics import Metrics
 from dispatcher.owned import Tasks, together
 from dispatcher.smpp.link import Link
 from sitecontrol.clock import Clock
-from sitecontrol.settings import Carrier, Name, Settings
+from sitecontrol.settings import Carrier, Settings
+from sitecontrol.settings_types import Name
 
 log = structlog.get_logger()
 

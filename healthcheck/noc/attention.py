@@ -7,6 +7,7 @@ its `parent`, a whole place that is not reached.
 from typing import Any
 
 from healthcheck.board import Row
+from healthcheck.noc.operations import alarms
 from healthcheck.noc.scene import Scene, place_name
 from healthcheck.picture import Durability, LiveState
 from healthcheck.targets import What
@@ -45,6 +46,7 @@ def _of_the_cluster(scene: Scene) -> list[Item]:
         desired = scene.snapshot.desired.record
         detail = f"By {desired.paused_by or 'somebody'}: {desired.paused_reason or 'no reason given'}"
         found.append(_item(WARN, "automatic swaps are paused", detail))
+    found += [_item(WARN, what, detail, since) for what, detail, since in alarms(scene)]
     if scene.own.blind:
         found.append(
             _item(WARN, "this place is blind", "It reaches nothing outside itself; its vote does not count.")

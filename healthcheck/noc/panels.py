@@ -4,21 +4,23 @@
 that a program could not read as well. Times are ISO 8601 in UTC, durations in seconds.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from healthcheck.board import Row
 from healthcheck.noc.attention import attention
+from healthcheck.noc.operations import maintenance, operations
+from healthcheck.noc.past import swaps
 from healthcheck.noc.plain import Panel, brief, iso, now, rounded
 from healthcheck.noc.scene import Scene
 from healthcheck.noc.work import links, nodes, queue
-from healthcheck.picture import heirs
+from healthcheck.picture import Heir, heirs
+from healthcheck.reports import LossReport
 from healthcheck.targets import What
 from healthcheck.traffic import FLOWS
-from sitecontrol.records import SWAP_PHASES, HistoryEntry, ReachState
+from sitecontrol.records import SWAP_PHASES, ReachState
 from sitecontrol.settings import PlaceKind
 
 LOOKS_SHOWN = 10
-SWAPS_SHOWN = 12
 
 
 def overview(scene: Scene) -> Panel:
@@ -45,15 +47,51 @@ def overview(scene: Scene) -> Panel:
         "paused": {"by": desired.paused_by, "reason": desired.paused_reason}
         if desired and desired.paused
         else None,
+        "maintenance": maintenance(scene),
         "etcd": {"answers": scene.etcd_answers, "silent_s": rounded(scene.etcd_silent_s)},
         "rates": {flow: now(scene, flow) for flow in FLOWS},
     }
 
 
 def _if_lost(scene: Scene) -> Panel:
-    """What would happen if the live site died now, by `sync`."""
+    """What would happen if the live site died now: as an agent reckons by its table, else by `sync`."""
     found = heirs(scene.settings, scene.snapshot)
+    sync = scene.snapshot.sync.record if scene.snapshot.sync else None
+    site = scene.settings.site_of(sync.leader) if sync else scene.live.site
+    told_by, told = _told_loss(scene, site)
+    return {
+        "site": site,
+        **(_as_told(told) if told else _by_sync(scene, found)),
+        "told_by": told_by,
+        "heirs": [
+            {"node": h.node, "site": h.site, "could": h.could, "reasons": list(h.reasons)} for h in found
+        ],
+    }
+
+
+def _told_loss(scene: Scene, site: str | None) -> tuple[str | None, LossReport | None]:
+    """Of an agent that hears etcd and speaks of the same site as we do: the leader's first."""
+    for node, report in scene.agents if scene.etcd_answers else ():
+        told = report.if_lost
+        if told is not None and report.etcd_reached and told.what == site:
+            return node, told
+    return None, None
+
+
+def _as_told(told: LossReport) -> Panel:
+    return {
+        "sentence": told.sentence,
+        "covered": bool(told.would_lead),
+        "typical_s": told.typical_s,
+        "worst_s": told.worst_s,
+        "lost": told.lost,
+        "in_the_way": list(told.in_the_way),
+    }
+
+
+def _by_sync(scene: Scene, found: Sequence[Heir]) -> Panel:
     heir = next((h for h in found if h.could), None)
+    in_the_way: list[str] = []
     if not scene.etcd_answers:
         sentence = "Nobody can take over while etcd does not answer."
     elif heir is not None:
@@ -61,17 +99,18 @@ def _if_lost(scene: Scene) -> Panel:
             f"{heir.node} would take over: it is in step and ready. Nothing acknowledged would be lost."
         )
     elif found:
-        sentence = f"{found[0].node} could not take over: {'; '.join(found[0].reasons)}."
+        sentence = f"{found[0].node} could not take over."
+        in_the_way = list(found[0].reasons)
     else:
         sentence = "Not known: etcd does not yet say who is in step."
-    sync = scene.snapshot.sync.record if scene.snapshot.sync else None
+    covered = heir is not None and scene.etcd_answers
     return {
-        "site": scene.settings.site_of(sync.leader) if sync else scene.live.site,
         "sentence": sentence,
-        "covered": heir is not None and scene.etcd_answers,
-        "heirs": [
-            {"node": h.node, "site": h.site, "could": h.could, "reasons": list(h.reasons)} for h in found
-        ],
+        "covered": covered,
+        "typical_s": None,
+        "worst_s": None,
+        "lost": None,
+        "in_the_way": in_the_way,
     }
 
 
@@ -173,27 +212,6 @@ def _probe(row: Row) -> Panel:
     }
 
 
-def swaps(scene: Scene) -> Panel:
-    return {"swaps": [_entry(e) for e in scene.history[:SWAPS_SHOWN]]}
-
-
-def _entry(entry: HistoryEntry) -> Panel:
-    return {
-        "term": entry.term,
-        "node": entry.node,
-        "site": entry.site,
-        "at": iso(entry.at),
-        "kind": entry.kind,
-        "by": entry.by,
-        "reason": entry.reason,
-        "evidence": dict(entry.evidence),
-        "steps": [
-            {"phase": s.phase.value, "at": s.at.isoformat(timespec="milliseconds")} for s in entry.steps
-        ],
-        "durations_ms": dict(entry.durations_ms),
-    }
-
-
 PANELS: Mapping[str, Callable[[Scene], Panel]] = {
     "overview": overview,
     "attention": attention,
@@ -201,6 +219,7 @@ PANELS: Mapping[str, Callable[[Scene], Panel]] = {
     "queue": queue,
     "nodes": nodes,
     "links": links,
+    "operations": operations,
     "swaps": swaps,
     "probes": probes,
 }

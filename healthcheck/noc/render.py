@@ -13,6 +13,7 @@ from markupsafe import Markup
 from healthcheck.noc.map import draw
 from healthcheck.noc.panels import PANELS
 from healthcheck.noc.scene import place_name
+from sitecontrol.records import SWAP_PHASES
 
 DASH = "\u2013"
 
@@ -23,7 +24,8 @@ TITLES: Mapping[str, str] = {
     "queue": "Messages",
     "nodes": "Nodes",
     "links": "Carrier links",
-    "swaps": "Last swaps",
+    "operations": "Operations",
+    "swaps": "Last changes of leader",
     "probes": "Everything that is watched",
 }
 
@@ -69,6 +71,11 @@ def dash(value: object) -> object:
     return DASH if value is None or value == "" else value
 
 
+def sentence(words: str) -> str:
+    """With one full stop, whether it came with one or not."""
+    return f"{words.rstrip('.')}."
+
+
 def clock_time(value: str | None) -> str:
     """Of an ISO time: the time of day, UTC."""
     return DASH if not value else f"{datetime.fromisoformat(value).astimezone(UTC):%H:%M:%S}"
@@ -94,6 +101,16 @@ def spark(values: Sequence[float | None], width: int, height: int, ceiling: floa
     return [" ".join(points) for points in lines if points]
 
 
+def bar(parts: Sequence[float], width: float) -> list[tuple[float, float]]:
+    """Where each part of a stacked bar begins and how wide it is, each at least visible."""
+    whole = sum(parts)
+    if whole <= 0:
+        return []
+    least = min(2.0, width / len(parts))
+    wide = [least + (width - least * len(parts)) * part / whole for part in parts]
+    return [(round(sum(wide[:n]), 1), round(w, 1)) for n, w in enumerate(wide)]
+
+
 class Renderer:
     """`panel` gives the inner HTML of one panel, `page` the whole page."""
 
@@ -112,10 +129,11 @@ class Renderer:
             "number": number,
             "dash": dash,
             "clock": clock_time,
+            "sentence": sentence,
             "day": day_time,
             "place": place_name,
         }
-        self._environment.globals |= {"spark": spark, "draw_map": draw, "max": max, "sum": sum}
+        self._environment.globals |= {"spark": spark, "draw_map": draw, "bar": bar, "phases": SWAP_PHASES}
         self._panels = {name: self._environment.get_template(f"panels/{name}.html.j2") for name in PANELS}
         self._page = self._environment.get_template("page.html.j2")
 

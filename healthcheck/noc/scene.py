@@ -41,6 +41,13 @@ class Scene:
         raw = self._report(f"{What.DISPATCHER}/{name}")
         return tolerant(DispatcherReport, raw) if raw is not None else None
 
+    @property
+    def agents(self) -> list[tuple[str, AgentReport]]:
+        """Those that are heard, with their nodes: the leader's first."""
+        nodes = [node.name for place in self.settings.place for node in place.nodes]
+        nodes.sort(key=lambda node: node != self.live.node)
+        return [(node, report) for node in nodes if (report := self.agent(node)) is not None]
+
     def _report(self, target: str) -> Mapping[str, object] | None:
         row = self.row(target)
         raw = row.last.evidence.get("report") if row and row.last and row.last.ok else None

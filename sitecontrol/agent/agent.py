@@ -12,6 +12,7 @@ from importlib import metadata
 import structlog
 
 from sitecontrol import quarantine
+from sitecontrol.agent.chronicle import Chronicle
 from sitecontrol.agent.executor import Executor
 from sitecontrol.agent.keeper import Keeper
 from sitecontrol.agent.lanes import Lanes
@@ -24,7 +25,7 @@ from sitecontrol.belief import newly_bad
 from sitecontrol.clock import Clock
 from sitecontrol.etcd.api import Etcd
 from sitecontrol.leadership.alike import told
-from sitecontrol.leadership.decide import Lane, decide
+from sitecontrol.leadership.decide import Decision, Lane, decide
 from sitecontrol.leadership.facts import Facts
 from sitecontrol.leadership.observed import Watch
 from sitecontrol.leadership.observed import look as look_at_places
@@ -55,6 +56,7 @@ class Agent:
         memory: Memory,
         mover: Mover,
         wake: asyncio.Event,
+        chronicle: Chronicle | None = None,
     ) -> None:
         self._settings = settings
         self._node = node
@@ -66,6 +68,7 @@ class Agent:
         self._memory = memory
         self._mover = mover
         self._wake = wake
+        self._chronicle = chronicle  # None: nothing is told afterwards
         self._health = Watch()
         self._differences: tuple[str, ...] = ()  # as they were last told
         self._bad: Mapping[str, Bad] = {}  # what of etcd is not believed, as it was last told
@@ -80,6 +83,9 @@ class Agent:
             version=metadata.version("hotsite"),
             fencing_ms=executor.fencing.last_ms,
             traffic=mover.told,
+            work=self._work,
+            begin=self._begin,
+            hurry=self._hurry,
             set_aside=lambda: quarantine.found(quarantine.folder_in(settings.site.state_dir)),
         )
 
@@ -95,6 +101,11 @@ class Agent:
                     ("neighbours", self._neighbours.run(lambda: self.state.facts)),
                     ("publisher", self._publisher.run()),
                     ("loop", self._loop()),
+                    *(
+                        (("chronicle", self._chronicle.run(lambda: self.state.facts)),)
+                        if self._chronicle
+                        else ()
+                    ),
                 ):
                     tasks.create_task(task, name=name)
         finally:
@@ -128,6 +139,8 @@ class Agent:
         self._tell_of_differences()
         self._tell_of_bad_records(facts)
         self._executor.fencing.look(is_open=facts.open)
+        if self._chronicle is not None:
+            self._chronicle.look(facts)
         for lane in Lane:
             decision = decide(lane, facts)
             before = self.state.decisions.get(lane)
@@ -136,10 +149,30 @@ class Agent:
                 log.debug("rule", lane=lane.value, rule=decision.rule, sentence=decision.sentence)
             self.state.decisions[lane] = decision
             started = self._lanes.offer(decision, facts)
+            if started and self._chronicle is not None:
+                self._chronicle.began(decision, facts)
             if changed or started:
                 past = self.state.past.get(lane, ())
                 self.state.past[lane] = remember(past, decision, facts, started=started)
         self._mover.look(self._move(facts) if self.state.serving else None)
+
+    def _work(self) -> str | None:
+        effect = self._lanes.busy_with(Lane.POSTGRES)
+        return type(effect).__name__ if effect else None
+
+    def _begin(self, decision: Decision) -> bool:
+        """What an operator asked for and the table would not do by itself."""
+        facts, lane = self.state.facts, decision.lane
+        started = self._lanes.offer(decision, facts)
+        if started:
+            self.state.past[lane] = remember(self.state.past.get(lane, ()), decision, facts, started=True)
+        return started
+
+    def _hurry(self) -> None:
+        """What was tried in vain is tried again now, and what was to be waited for has been."""
+        self._lanes.forget_failures(Lane.POSTGRES)
+        self._memory.hurry()
+        self._wake.set()
 
     def _move(self, facts: Facts) -> Move:
         began = facts.cluster.history.get(f"{facts.term:010d}")
@@ -205,7 +238,7 @@ class Agent:
 
     def _bad_own_record(self) -> int | None:
         bad = self._view.snapshot.bad.get(f"members/{self._node}")
-        return bad.mod_revision if bad is not None else None
+        return bad.mod_revision if bad is not None and not bad.newer else None
 
     def _describe(self) -> tuple[Member, int]:
         facts, state = self.state.facts, self.state

@@ -15,6 +15,8 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from sitecontrol.agent.node_api import NodeApi
+from sitecontrol.agent.problems import problem
 from sitecontrol.agent.state import AgentState
 from sitecontrol.etcd.api import Etcd, EtcdError
 from sitecontrol.leadership import audit
@@ -24,7 +26,7 @@ from sitecontrol.leadership.swapping import nobody_leads, obstacles
 from sitecontrol.leadership.transactions import Transaction, Writer
 from sitecontrol.leadership.turns import target_in
 from sitecontrol.records import BadRecord, Deed, Desired, HistoryEntry, Maintenance, Phase, Swap
-from sitecontrol.settings import Name
+from sitecontrol.settings_types import Name
 
 log = structlog.get_logger()
 
@@ -70,12 +72,6 @@ class MaintenanceEnd(BaseModel):
     by: Line = "operator"
 
 
-def problem(status: int, title: str, detail: str, **more: Any) -> web.Response:
-    """RFC 9457."""
-    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
-    return web.json_response(body, status=status, content_type="application/problem+json")
-
-
 @web.middleware
 async def told_as_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """What aiohttp refuses by itself (no such path, another method, too much) is told as all else is."""
@@ -119,6 +115,8 @@ class AgentApi:
         app.router.add_post("/resume", self.operator(self.resume))
         app.router.add_post("/maintenance/begin", self.operator(self.begin_maintenance))
         app.router.add_post("/maintenance/end", self.operator(self.end_maintenance))
+        for path, act in NodeApi(self._state, self).acts.items():
+            app.router.add_post(path, self.operator(act))
         return app
 
     # -- health ----------------------------------------------------------------------------------------------
@@ -234,8 +232,8 @@ class AgentApi:
             term=leader.record.term,
             requested_at=facts.wall,
         )
-        transaction = self._writer().request(swap, source=_source(request))
-        if not await self._write(transaction):
+        transaction = self.writer().request(swap, source=_source(request))
+        if not await self.write(transaction):
             detail = "The cluster changed meanwhile; look at /cluster and ask again."
             return problem(409, "The swap is refused", detail, **document)
         log.info("swap_requested", id=swap.id, to=node, by=asked.by, reason=asked.reason)
@@ -297,21 +295,21 @@ class AgentApi:
     async def _want(self, change: dict[str, Any], act: Act) -> web.Response:
         known = self._state.facts.cluster.desired
         desired = (known.record if known else Desired()).model_copy(update=change)
-        if not await self._write(self._writer().want(desired, act)):
+        if not await self.write(self.writer().want(desired, act)):
             return problem(409, "Somebody else changed this meanwhile", "Look at /cluster and ask again.")
         log.info("desired_changed", **desired.model_dump(mode="json", include=set(change)))
         return web.json_response(desired.model_dump(mode="json"))
 
     # -- parts ---------------------------------------------------------------------------------------------------
 
-    async def _write(self, transaction: Transaction) -> bool:
+    async def write(self, transaction: Transaction) -> bool:
         """False: something that it was reasoned from has changed. Raises EtcdError."""
         result = await self._etcd.txn(transaction.compares, transaction.writes)
         if result.succeeded and transaction.audited is not None:
             log.info("audited", **transaction.audited.model_dump())
         return result.succeeded
 
-    def _writer(self) -> Writer:
+    def writer(self) -> Writer:
         facts = self._state.facts
         return Writer(
             prefix=self._state.prefix,

@@ -332,7 +332,7 @@ class Executor:
             at=self._clock.wall(),
         )
         await self._scribe.write(transaction)
-        log.warning("record_mended", key=effect.name, why=facts.cluster.bad[effect.name].why)
+        log.warning("record_mended", key=effect.name)
 
     async def _checkpoint(self, _: Checkpoint, facts: Facts) -> None:
         await self._row.checkpoint()

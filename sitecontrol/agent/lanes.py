@@ -95,6 +95,11 @@ class Lanes:
                 self._ended[lane] = (effect, self._clock.now())
             self._done()
 
+    def forget_failures(self, lane: Lane) -> None:
+        """The next try of the lane waits for nothing."""
+        self._failures.pop(lane, None)
+        self._ended.pop(lane, None)
+
     async def stop(self) -> None:
         tasks = [task for _, task in self._running.values()]
         for task in tasks:

@@ -1,5 +1,6 @@
 """What the agent remembers between two looks: since when something has been so. Pure bookkeeping on the clock."""
 
+import math
 from dataclasses import dataclass, field
 
 from sitecontrol.leadership.facts import PgFacts, PgState
@@ -41,6 +42,12 @@ class Memory:
         self._look_at_leader(now, cluster, lease)
         self._look_at_following(now, cluster, pg, node)
         self._look_at_swap(now, cluster)
+
+    def hurry(self) -> None:
+        """An operator says that the leader has been waited for long enough, and that repairs may begin anew."""
+        self.repairs = 0
+        if self.follow_failed_since is not None:
+            self.follow_failed_since = -math.inf
 
     def _look_at_leader(self, now: float, cluster: Snapshot, lease: int) -> None:
         leads = cluster.leader is not None and lease != 0 and cluster.leader.lease == lease

@@ -16,10 +16,11 @@ import structlog
 from replication import standbys
 from replication.binaries import find
 from replication.configuration import Primary, Standby
+from replication.configured import NodeSettings
 from replication.control import ClusterState, ControlData
 from replication.directory import sync_folder
 from replication.errors import NeedsClone, NodeError, NotReady
-from replication.node import Node, NodeSettings
+from replication.node import Node
 from replication.postmaster import StopMode
 from replication.session import Session, Target
 from sitecontrol import quarantine

@@ -13,9 +13,11 @@ from prometheus_client import CollectorRegistry
 
 from replication.errors import DataDirectoryInUse, ToolsMissing
 from replication.session import Session, Target
+from sitecontrol import quarantine
 from sitecontrol.agent.agent import Agent
 from sitecontrol.agent.api import AgentApi
 from sitecontrol.agent.bootstrap import Bootstrapper
+from sitecontrol.agent.chronicle import Chronicle
 from sitecontrol.agent.executor import Executor, Scribe
 from sitecontrol.agent.keeper import Keeper
 from sitecontrol.agent.memory import Memory
@@ -152,6 +154,13 @@ async def _run(
         memory=memory,
         mover=mover,
         wake=wake,
+        chronicle=Chronicle(
+            scribe=scribe,
+            etcd=etcd,
+            settings=settings,
+            clock=clock,
+            files=lambda: quarantine.found(quarantine.folder_in(state_dir)),
+        ),
     )
     registry = CollectorRegistry()
     registry.register(AgentCollector(agent.state))

@@ -14,6 +14,7 @@ from sitecontrol.records import Phase, Role
 from sitecontrol.traffic.moving import Progress
 
 REPLAY_PATIENCE = 2.0  # seconds that a standby may replay nothing before it is no stand-in
+BAD_RECORDS_TOLD = 50
 FLUSH_PATIENCE = 1.0  # seconds that a disk may take no WAL before it is said
 
 
@@ -29,6 +30,9 @@ class AgentState:
     fencing_ms: dict[str, float] = field(default_factory=dict)  # step -> when the last fencing reached it
     traffic: Mapping[str, Progress] = field(default_factory=dict)  # adapter -> how far it is
     set_aside: Callable[[], Sequence[SetAside]] = tuple  # the files of rows that this node alone held
+    work: Callable[[], str | None] = lambda: None  # what is being done with PostgreSQL: an effect's name
+    begin: Callable[[Decision], bool] = lambda _: False  # what an operator asked for; False: the lane is busy
+    hurry: Callable[[], None] = lambda: None  # what was to be waited for is tried now
 
     @property
     def serving(self) -> bool:
@@ -97,6 +101,12 @@ class AgentState:
         """Where other nodes run with other settings of [failover] than we do: an alarm, but no reason to do nothing."""
         return differences_from_us(self.facts)
 
+    @property
+    def bad_records(self) -> dict[str, str]:
+        """What in etcd is not believed, and why: an alarm. Anybody may write any number of keys: not all are told."""
+        bad = self.facts.cluster.bad
+        return {name: bad[name].why for name in sorted(bad)[:BAD_RECORDS_TOLD]}
+
     def status(self) -> dict[str, Any]:
         """`GET /status` (docs/interfaces.md)."""
         f = self.facts
@@ -121,6 +131,7 @@ class AgentState:
                 "streaming": f.pg.upstream,
                 "names": list(f.pg.names),
                 "incarnation": f.pg.incarnation,
+                "slots": [slot.name for slot in f.pg.slots],
                 "standbys": [
                     {
                         "name": s.name,
@@ -140,6 +151,7 @@ class AgentState:
             "swap": f.swap.model_dump(mode="json") if f.swap else None,
             "decision": self._decision(Lane.POSTGRES),
             "decisions": {lane.value: self._decision(lane) for lane in self.decisions},
+            "work": self.work(),
             "ready": not self.reasons,
             "reasons": self.reasons,
             "health": self._health(),
@@ -150,7 +162,8 @@ class AgentState:
             ],
             "quarantine": self._quarantine(),
             "settings_differ": list(self.settings_differ),
-            "bad_records": {name: bad.why for name, bad in f.cluster.bad.items()},
+            "if_lost": why.brief(f),
+            "bad_records": self.bad_records,
         }
 
     @property
@@ -205,8 +218,10 @@ class AgentState:
                 for site in sorted(set(f.site_of.values()))
                 if (window := f.maintenance(site)) is not None
             ],
+            "retired": sorted(f.retired),
             "health": self._health(),
             "settings_differ": list(self.settings_differ),
+            "bad_records": self.bad_records,
             "told_by": f.node,
             "decision": self._decision(Lane.POSTGRES),
             "etcd_reached": f.etcd_here,

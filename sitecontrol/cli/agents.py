@@ -8,6 +8,7 @@ another one is asked only when no connection came about, and nothing can have be
 
 import json
 import ssl
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
@@ -146,16 +147,19 @@ class Agents:
             return fallback
         raise self._unreachable()
 
-    def post(self, path: str, body: dict[str, Any], *, changes: bool = True) -> Answer:
-        """Ask the first agent that can be reached to act. What `changes` nothing is asked of the next one, too, when
-        no answer comes. Raises Unreachable, or OutcomeUnknown when it may be carried out.
+    def post(
+        self, path: str, body: dict[str, Any], *, changes: bool = True, only: str | None = None
+    ) -> Answer:
+        """Ask the first agent that can be reached to act; `only`: that of this node. What `changes` nothing is asked
+        of the next one, too, when no answer comes. Raises Unreachable, or OutcomeUnknown when it may be carried out.
         """
         secrets = Secrets.of(self.settings)
         try:
             token = secrets.get("operator-token")
         except SettingsError as error:
             raise Problem(str(error), Exit.USAGE) from error
-        for _, node in self.nodes:
+        asked = [node for _, node in self.nodes if only in (None, node.name)]
+        for node in asked:
             try:
                 answer = self._ask(node, path, body=body, token=token)
             except NotAsked:
@@ -170,15 +174,15 @@ class Agents:
             if changes:
                 told = f"the agent of {node.name} does not know the outcome ({answer.body.get('detail')})"
                 raise OutcomeUnknown(told)
-        raise self._unreachable()
+        raise self._unreachable(asked)
 
-    def _unreachable(self) -> Unreachable:
+    def _unreachable(self, nodes: Sequence[Node] | None = None) -> Unreachable:
         if self._distrusted is not None:
             return Unreachable(
                 f"{self._distrusted}; name the authority that signed it with security.ca_file in the settings",
                 Exit.UNREACHABLE,
             )
-        asked = ", ".join(node.agent for _, node in self.nodes)
+        asked = ", ".join(node.agent for node in nodes or [node for _, node in self.nodes])
         return Unreachable(
             f"no agent answers (asked {asked}): is the system running? `sitectl lab status` tells for a lab",
             Exit.UNREACHABLE,

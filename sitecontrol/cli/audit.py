@@ -23,23 +23,31 @@ AUDIT = (
 
 
 @click.command()
+@click.argument("number", required=False, type=click.IntRange(min=1))
 @click.option(
     "--verify", is_flag=True, help="Only check it: exit code 1 when anything of it was changed since."
 )
 @with_globals
-def audit(options: Globals, *, verify: bool) -> None:
-    """Changes of leader, swaps, pauses, maintenance: who or what, when, from where and why.
+def audit(options: Globals, *, number: int | None, verify: bool) -> None:
+    """What was done: who or what did it, when, from where and why. Of one entry, by its NUMBER, the evidence, too.
 
     Each entry is chained to the one before it and seals the records that it tells of. `sitectl history` has the
     evidence and each phase's duration.
     """
     log = Agents(options).get("/audit")
+    if number is not None:
+        log = {**log, "audit": [entry for entry in log["audit"] if entry["number"] == number]}
+        if not log["audit"]:
+            last = log["newest"]["number"] if log["newest"] else 0
+            raise Problem(f"{number}: no such entry; the newest one is {last}", Exit.USAGE)
     if options.as_json:
         options.emit(log)
     elif verify and not log["flaws"]:
         options.console.print(Text(verified(log)))
     elif not verify:
         options.console.print(audit_lines(log))
+        if number is not None:
+            options.console.print(evidence_lines(log["audit"][0]))
     if verify and log["flaws"]:
         raise Problem(broken(log["flaws"]), Exit.FAILED)
 
@@ -50,6 +58,13 @@ def audit_lines(log: Mapping[str, Any]) -> RenderableType:
     if log["flaws"]:
         below.append(Text(broken(log["flaws"]), "red"))
     return Group(table_of(AUDIT, rows), *below)
+
+
+def evidence_lines(entry: Mapping[str, Any]) -> RenderableType:
+    """What it was decided on, the node whose agent wrote it, and the records that it answers for."""
+    facts = {"through": entry["through"], "term": entry["term"], **(entry.get("evidence") or {})}
+    seals = [Text(f"  seals {name}") for name in entry["seals"]]
+    return Group(*(Text(f"  {name}: {said}") for name, said in facts.items()), *seals)
 
 
 def _cells(entry: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,8 +1,7 @@
-"""`status`, `swap`, `pause`, `resume`, `history`, `node list`: the cluster as operators see and move it."""
+"""`status`, `swap`, `pause`, `resume`, `history`: the cluster as operators see and move it."""
 
 import contextlib
 import getpass
-import sys
 import time
 from typing import Any
 
@@ -11,9 +10,8 @@ from rich.live import Live
 from rich.text import Text
 
 from sitecontrol.cli.agents import Agents, Answer, OutcomeUnknown, Unreachable
-from sitecontrol.cli.quarantine import quarantine
-from sitecontrol.cli.session import Exit, Globals, Problem, leave, with_globals
-from sitecontrol.cli.tables import history_lines, node_lines, status_lines, unheard
+from sitecontrol.cli.session import Exit, Globals, Problem, leave, typed, with_globals
+from sitecontrol.cli.tables import history_lines, status_lines, unheard
 from sitecontrol.records import SWAP_PHASES, Phase
 
 SWAP_TIMEOUT = 150.0  # seconds; the swap itself ends before, by the deadlines of its phases
@@ -58,7 +56,11 @@ def swap(options: Globals, *, target: str, reason: str, dry_run: bool) -> None:
     if target not in sites and target not in {node.name for _, node in agents.nodes}:
         raise Problem(f"--to {target}: no such site; there are: {', '.join(sites)}", Exit.USAGE)
     body = {"to": target, "reason": reason, "by": getpass.getuser(), "dry_run": dry_run}
-    if not dry_run and not options.yes and not _confirmed(target):
+    if (
+        not dry_run
+        and not options.yes
+        and not typed(f"Production moves to {target}. Type the site's name to go on", target)
+    ):
         raise Problem("not confirmed; nothing was changed (--yes goes on without asking)", Exit.REFUSED)
     try:
         answer = agents.post("/swap", body, changes=not dry_run)
@@ -75,17 +77,6 @@ def swap(options: Globals, *, target: str, reason: str, dry_run: bool) -> None:
             options.console.print(f"Nothing stands in the way: {answer.body['to']} could take over now.")
         return
     _follow(options, agents, str(answer.body["id"]))
-
-
-def _confirmed(target: str) -> bool:
-    typed: str | None
-    try:
-        typed = click.prompt(f"Production moves to {target}. Type the site's name to go on", err=True)
-    except click.Abort:  # Ctrl-C, or nobody there to type
-        typed = None
-    if typed is None or not sys.stdin.isatty():  # nobody has ended the prompt's line
-        click.echo(err=True)
-    return typed == target
 
 
 def _what_is_seen(agents: Agents) -> str:
@@ -215,28 +206,3 @@ def history(options: Globals, term: int | None) -> None:
         options.emit(chosen)
         return
     options.console.print(history_lines(chosen, evidence=term is not None))
-
-
-@click.group()
-def node() -> None:
-    """The PostgreSQL nodes."""
-
-
-node.add_command(quarantine)
-
-
-@node.command("list")
-@with_globals
-def node_list(options: Globals) -> None:
-    """Every configured node as its own agent tells, reached or not."""
-    agents = Agents(options)
-    rows = []
-    for site, known in agents.nodes:
-        answer = agents.get_from(known, "/status")
-        told = answer.body if answer else {}
-        rows.append({"node": known.name, "site": site, "reached": answer is not None, **told})
-    if options.as_json:
-        options.emit(rows)
-    else:
-        options.console.print(node_lines(rows))
-    leave(Exit.DONE if all(row["reached"] for row in rows) else Exit.DEGRADED)

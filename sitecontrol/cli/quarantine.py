@@ -4,8 +4,8 @@ The files lie on the node's own disk, in its `state_dir`: this is done there, wi
 sites' are shown.
 """
 
+import getpass
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from rich.text import Text
 from sitecontrol import quarantine as files
 from sitecontrol.cli.agents import DEFAULT_TIMEOUT, settings_of
 from sitecontrol.cli.replaying import DEALT_WITH, Outcome, Replay, Verdict, accounts_of, messages_of
-from sitecontrol.cli.session import Exit, Globals, Problem, leave, with_globals
+from sitecontrol.cli.session import Exit, Globals, Problem, leave, typed, with_globals
 from sitecontrol.cli.tables import outcome_lines, set_aside_lines, set_aside_rows
 from sitecontrol.lab.layout import LabDir
 from sitecontrol.quarantine import NotReadable, SetAside
@@ -87,7 +87,8 @@ def replay(options: Globals, *, name: str, account: str | None, key_file: Path |
     if not options.yes:
         if not options.as_json:
             options.console.print(outcome_lines([outcome.as_json() for outcome in planned]))
-        if not _confirmed(to_send):
+        question = f"{to_send} messages will be sent to customers. Type that number to go on"
+        if not typed(question, str(to_send)):  # nobody types it without having seen it
             raise Problem("not confirmed; nothing was sent (--yes goes on without asking)", Exit.REFUSED)
     _end(options, file, list(replaying.outcomes(messages, dry_run=False)), dry_run=False)
 
@@ -97,7 +98,7 @@ def replay(options: Globals, *, name: str, account: str | None, key_file: Path |
 @with_globals
 def settle(options: Globals, *, name: str) -> None:
     """FILE is dealt with: it is kept, and raises no alarm any more."""
-    settled = files.settle(_file(options, name))
+    settled = files.settle(_file(options, name), getpass.getuser())
     if options.as_json:
         options.emit(_as_json(settled))
     else:
@@ -109,7 +110,7 @@ def _end(options: Globals, file: SetAside, outcomes: Sequence[Outcome], *, dry_r
     verdicts = {outcome.verdict for outcome in outcomes}
     settled = file.settled
     if not dry_run and verdicts <= DEALT_WITH:
-        settled = files.settle(file).settled
+        settled = files.settle(file, getpass.getuser()).settled
     told = [outcome.as_json() for outcome in outcomes]
     if options.as_json:
         options.emit({"file": file.name, "dry_run": dry_run, "settled": settled, "messages": told})
@@ -120,20 +121,6 @@ def _end(options: Globals, file: SetAside, outcomes: Sequence[Outcome], *, dry_r
     if Verdict.NO_ANSWER in verdicts:
         leave(Exit.TIMED_OUT)
     leave(Exit.FAILED if Verdict.REFUSED in verdicts else Exit.DONE)
-
-
-def _confirmed(count: int) -> bool:
-    """By the number of messages, which nobody types without having seen it."""
-    typed: str | None
-    try:
-        typed = click.prompt(
-            f"{count} messages will be sent to customers. Type that number to go on", err=True
-        )
-    except click.Abort:  # Ctrl-C, or nobody there to type
-        typed = None
-    if typed is None or not sys.stdin.isatty():  # nobody has ended the prompt's line
-        click.echo(err=True)
-    return typed == str(count)
 
 
 def _folders(options: Globals) -> list[Path]:

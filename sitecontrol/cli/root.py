@@ -10,6 +10,8 @@ from rich.text import Text
 from sitecontrol.cli import cluster
 from sitecontrol.cli.audit import audit
 from sitecontrol.cli.maintenance import maintenance
+from sitecontrol.cli.nodes import node
+from sitecontrol.cli.schema import schema
 from sitecontrol.cli.session import Exit, Globals, Problem, global_options, with_globals
 from sitecontrol.cli.timings import timing_lines, timings
 from sitecontrol.cli.traffic import traffic
@@ -90,7 +92,8 @@ for command in (
     cluster.history,
     audit,
     why,
-    cluster.node,
+    node,
+    schema,
 ):
     sitectl.add_command(command)
 for group in (config, maintenance, traffic, lab, drill, demo):

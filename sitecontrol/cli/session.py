@@ -67,6 +67,17 @@ class Problem(click.ClickException):
         click.echo(f"sitectl: {self.message}", file=file or sys.stderr)
 
 
+def typed(question: str, expected: str) -> bool:
+    """Ask on stderr for something to be typed; Ctrl-C, or nobody there to type, is no."""
+    try:
+        answer: str | None = click.prompt(question, err=True)
+    except click.Abort:
+        answer = None
+    if answer is None or not sys.stdin.isatty():  # nobody has ended the prompt's line
+        click.echo(err=True)
+    return answer == expected
+
+
 def leave(code: Exit) -> NoReturn:
     raise click.exceptions.Exit(int(code))
 

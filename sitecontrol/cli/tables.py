@@ -85,9 +85,11 @@ STATUS = (
 
 
 def unheard(cluster: Mapping[str, Any], configured: Mapping[str, str]) -> dict[str, str]:
-    """The nodes (with their sites) that are configured, by the agent or by our own settings, and have no record."""
+    """The nodes (with their sites) that are configured, by the agent or by our own settings, and have no record. One
+    that counts as gone for good is not missed.
+    """
     known = dict(configured) | {node["node"]: node["site"] for node in cluster.get("nodes", [])}
-    heard = {member["node"] for member in cluster.get("members", [])}
+    heard = {member["node"] for member in cluster.get("members", [])} | set(cluster.get("retired", ()))
     return {node: site for node, site in known.items() if node not in heard}
 
 
@@ -116,6 +118,8 @@ def status_lines(cluster: Mapping[str, Any], configured: Mapping[str, str] | Non
             lines += [Text(f"{node}: {reason}") for reason in members[node].get("reasons", [])]
         rows.append([Text(node), *(cell if isinstance(cell, Text) else Text(cell) for cell in row)])
     lines += [Text(f"settings differ: {said}", "yellow") for said in cluster.get("settings_differ", [])]
+    bad = cluster.get("bad_records", {})
+    lines += [Text(f"not believed in etcd: {name!a}: {why!a}", "red") for name, why in bad.items()]
     decision = cluster.get("decision")
     if decision:
         lines.append(Text(f"{cluster.get('told_by')}: {decision['sentence']}", "dim"))

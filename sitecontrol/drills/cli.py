@@ -17,7 +17,7 @@ from sitecontrol.drills.series import series_of
 from sitecontrol.drills.stage import DrillFailedError
 from sitecontrol.drills.stories import DRILLS
 from sitecontrol.lab.control import LabControl
-from sitecontrol.lab.errors import LabError
+from sitecontrol.lab.errors import LabError, LabRefusedError
 from sitecontrol.lab.ports import SITES
 
 DEFAULT_RATE = 100.0
@@ -63,7 +63,13 @@ def list_drills(options: Globals) -> None:
     "--rate", type=click.FloatRange(1, 5_000), default=DEFAULT_RATE, show_default=True, help="Texts/s."
 )
 @click.option("--seed", type=int, help="Fixes what is random: the moment of the fault, the numbers texted.")
-@click.option("--repeat", type=click.IntRange(1, 1_000), default=1, show_default=True)
+@click.option(
+    "--repeat",
+    type=click.IntRange(1, 1_000),
+    default=1,
+    show_default=True,
+    help="How often each drill is run.",
+)
 @click.option("--quick", is_flag=True, help="What lasts a minute lasts 15 s; the JSON says so.")
 @click.option("--in-swap", is_flag=True, help="Strike while a planned swap holds requests.")
 @click.option(
@@ -125,6 +131,17 @@ def tell(options: Globals, outcomes: Sequence[Outcome]) -> bool:
     return all(outcome.ok for outcome in outcomes) and all(one.ok for one in series.values())
 
 
+def _refuse_unfit(nodes_per_site: int, orders: Sequence[Order]) -> None:
+    """Most stories tell what becomes of sites with one node each."""
+    unfit = dict.fromkeys(order.drill.name for order in orders if not order.drill.several_nodes)
+    if nodes_per_site > 1 and unfit:
+        able = ", ".join(name for name, known in DRILLS.items() if known.several_nodes)
+        raise LabRefusedError(
+            f"{', '.join(unfit)}: only for labs with one node in each site; with --nodes-per-site {nodes_per_site}"
+            f" use {able}"
+        )
+
+
 async def run_all(
     options: Globals, orders: Sequence[Order], report: Path | None, outcomes: list[Outcome]
 ) -> None:
@@ -132,6 +149,7 @@ async def run_all(
     console = options.console
     async with LabControl.open(options.lab) as control:
         await control.state()  # a lab that does not run will not become whole, however long one waits
+        _refuse_unfit(control.plan.lab.options.nodes_per_site, orders)
         for order in orders:
             await wait_until_whole(control, WHOLE_WITHIN)
             if (

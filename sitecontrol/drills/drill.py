@@ -32,6 +32,7 @@ class Drill:
     term: Expect = Expect.STAYS  # and nobody led in between
     nothing_refused: bool = False  # and no connection breaks, but those to what the story kills
     silent_when_cut: bool = False  # the site that is cut off acknowledges nothing, and fences
+    several_nodes: bool = False  # its story is also that of sites with two nodes
     in_swap: bool = False  # it can also strike in the middle of a planned swap
     takes: str = ""  # how long, roughly
 

@@ -1,8 +1,12 @@
 """What a failed gRPC call says of the question that was put to etcd.
 
 Only etcd's own word ("etcdserver: ...", and not all of those) means that nothing was written. Everything that
-gRPC says by itself (no connection, deadline, a broken stream, an answer too large for us) is unknown.
+gRPC says by itself (no connection, deadline, a broken stream, an answer too large for us) is unknown, and so is an
+answer that was cut off or spoilt on its way: gRPC raises whatever it stumbles over, and an empty message would decode
+as "no keys", "not succeeded", "lease gone".
 """
+
+from typing import Any
 
 import grpc
 
@@ -46,3 +50,29 @@ def meaning(error: grpc.aio.AioRpcError, endpoint: str) -> EtcdError:
     if "requested lease not found" in details:
         return LeaseLost(said)
     return EtcdRefused(said)
+
+
+class OneCluster:
+    """All answers come from the cluster that gave the first one: another one's keys and leases are not ours."""
+
+    def __init__(self) -> None:
+        self._id: int | None = None
+
+    def checked(self, answer: Any, endpoint: str) -> Any:
+        """The answer, if etcd gave it: each but MoveLeader's has a header that names the member and its cluster."""
+        header = getattr(answer, "header", None)
+        if header is None or not (header.cluster_id and header.member_id):
+            raise EtcdUnknown(f"{endpoint}: an answer without etcd's header")
+        if self._id is None:
+            self._id = header.cluster_id
+        if header.cluster_id != self._id:
+            raise EtcdUnknown(
+                f"{endpoint}: a member of etcd cluster {header.cluster_id:x}, while we speak with {self._id:x}: correct"
+                " etcd.endpoints; if etcd was made anew, start this process again"
+            )
+        return answer
+
+
+def spoilt(error: Exception, endpoint: str) -> EtcdUnknown:
+    """What gRPC raises of an answer that it cannot read."""
+    return EtcdUnknown(f"{endpoint}: an answer that cannot be read: {type(error).__name__}: {error}"[:300])

@@ -9,7 +9,7 @@ import asyncio
 
 import grpc.aio
 
-from sitecontrol.etcd.answers import meaning
+from sitecontrol.etcd.answers import meaning, spoilt
 from sitecontrol.etcd.api import EtcdUnknown
 from sitecontrol.etcd.endpoints import Endpoint, Endpoints
 from sitecontrol.etcd.hedge import first_answer
@@ -43,5 +43,9 @@ class Tokens:
             answer = await endpoint.rpc[Rpc.AUTHENTICATE](self._request, timeout=left)
         except grpc.aio.AioRpcError as error:
             raise meaning(error, endpoint.url) from error
+        except Exception as error:
+            raise spoilt(error, endpoint.url) from error
         token: str = answer.token
+        if not token:
+            raise EtcdUnknown(f"{endpoint.url}: an answer without a token")
         return token

@@ -17,7 +17,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from sitecontrol.etcd.answers import TokenRefused, meaning
+from sitecontrol.etcd.answers import OneCluster, TokenRefused, meaning, spoilt
 from sitecontrol.etcd.api import EtcdUnknown
 from sitecontrol.etcd.auth import Tokens
 from sitecontrol.etcd.endpoints import Endpoint, Endpoints
@@ -33,6 +33,7 @@ class Calls:
         self.endpoints = endpoints
         self.tokens = tokens
         self.timeout = timeout
+        self.cluster = OneCluster()
 
     async def ask(
         self, rpc: Rpc, request: Any, *, timeout: float | None = None, need_leader: bool = True
@@ -82,7 +83,10 @@ class Calls:
         if left <= 0:
             raise EtcdUnknown(f"{endpoint.url}: no time left to send {rpc.name}")
         try:
-            return await endpoint.rpc[rpc](request, timeout=left, metadata=metadata)
+            answer = await endpoint.rpc[rpc](request, timeout=left, metadata=metadata)
+            return answer if rpc is Rpc.MOVE_LEADER else self.cluster.checked(answer, endpoint.url)
+        except EtcdUnknown:
+            raise
         except grpc.aio.AioRpcError as error:
             raise meaning(error, endpoint.url) from error
         except (asyncio.CancelledError, grpc.aio.UsageError):
@@ -91,3 +95,5 @@ class Calls:
             if not self.endpoints.closed or (task is not None and task.cancelling()):
                 raise
             raise EtcdUnknown(f"{endpoint.url}: this etcd client was closed during {rpc.name}") from None
+        except Exception as error:
+            raise spoilt(error, endpoint.url) from error

@@ -14,6 +14,7 @@ from sitecontrol.etcd import members, wire
 from sitecontrol.etcd.api import (
     Compare,
     Delete,
+    EtcdUnknown,
     LeaseLost,
     MemberStatus,
     Put,
@@ -83,6 +84,8 @@ class GrpcEtcd:
 
     async def grant(self, ttl: int, *, timeout: float | None = None) -> int:
         answer = await self._calls.change(Rpc.GRANT, wire.grant_request(ttl), timeout=timeout)
+        if not answer.ID:
+            raise EtcdUnknown("an answer without the lease that was granted")
         return int(answer.ID)
 
     async def keep_alive(self, lease: int, *, timeout: float | None = None) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 import grpc.aio
 
 from sitecontrol.clock import Clock
-from sitecontrol.etcd.answers import meaning
+from sitecontrol.etcd.answers import meaning, spoilt
 from sitecontrol.etcd.api import EtcdUnknown
 from sitecontrol.etcd.endpoints import Endpoint
 from sitecontrol.etcd.wire import progress_request
@@ -77,7 +77,7 @@ async def responses(
                 continue
             if pending.cancelled():
                 raise EtcdUnknown(f"{endpoint.url}: the watch was closed")
-            response = pending.result()
+            response = _read(pending, endpoint)
             if response is grpc.aio.EOF:  # type: ignore[attr-defined]  # missing in grpc-stubs
                 raise EtcdUnknown(f"{endpoint.url}: the member ended the watch")
             pending = asyncio.create_task(call.read())
@@ -92,6 +92,15 @@ async def responses(
         call.cancel()
         if pending is not None:
             await asyncio.gather(pending, return_exceptions=True)
+
+
+def _read(pending: asyncio.Task[Any], endpoint: Endpoint) -> Any:
+    try:
+        return pending.result()
+    except grpc.aio.AioRpcError:
+        raise
+    except Exception as error:
+        raise spoilt(error, endpoint.url) from error
 
 
 async def _write(call: Any, request: Any) -> None:

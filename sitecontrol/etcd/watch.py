@@ -67,7 +67,7 @@ class Watch:
             request = watch_request(self._prefix, self._next)
             async with aclosing(responses(endpoint, request, metadata, self._clock)) as answers:
                 async for answer in answers:
-                    batch = await self._understand(answer)
+                    batch = await self._understand(self._calls.cluster.checked(answer, endpoint.url))
                     if batch is None:
                         continue
                     self._next = batch.revision + 1

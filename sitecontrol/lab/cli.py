@@ -21,7 +21,7 @@ from sitecontrol.lab.faults import FAULTS, heal, site_for
 from sitecontrol.lab.lab_file import read_lab_file
 from sitecontrol.lab.layout import LabDir
 from sitecontrol.lab.plan import ExternalCarrier, Plan
-from sitecontrol.lab.ports import DEFAULT_BASE, MAX_CARRIERS, MAX_DISPATCHERS, PLACES
+from sitecontrol.lab.ports import DEFAULT_BASE, MAX_CARRIERS, MAX_DISPATCHERS, MAX_NODES, PLACES
 from sitecontrol.lab.shutdown import bring_down
 from sitecontrol.lab.starting import start
 from sitecontrol.lab.status import is_whole, status_of, status_table
@@ -55,6 +55,9 @@ def lab() -> None:
 @click.option("--base-port", type=BasePort(), help=f"First of 100 ports. [{DEFAULT_BASE}]")
 @click.option("--wan-ms", type=Amount(0, 10_000), help="Round trip between the places. [35]")
 @click.option("--dispatchers", type=click.IntRange(1, MAX_DISPATCHERS), help="Dispatchers per site. [2]")
+@click.option(
+    "--nodes-per-site", type=click.IntRange(1, MAX_NODES), help="PostgreSQLs with an agent, per site. [1]"
+)
 @click.option("--simulators", type=click.IntRange(1, MAX_CARRIERS), help="Simulated carriers. [2]")
 @click.option(
     "--carrier",
@@ -265,7 +268,9 @@ async def _heal(options: Globals) -> None:
     show_default=True,
     help="How many are told of the outage.",
 )
-@click.option("--base-port", type=BasePort(), default=DEFAULT_BASE, show_default=True)
+@click.option(
+    "--base-port", type=BasePort(), default=DEFAULT_BASE, show_default=True, help="First of 100 ports."
+)
 @with_globals
 def demo(options: Globals, *, keep: bool, customers: int, base_port: int) -> None:
     """Both sites, real traffic, the live site killed in the middle, nothing lost: and the proof."""

@@ -17,8 +17,7 @@ from replication.session import Session, Target
 from sitecontrol.lab.errors import LabUnreachableError
 from sitecontrol.lab.layout import LabDir
 from sitecontrol.lab.pidfiles import read_pid
-from sitecontrol.lab.plan import Lab, Plan, Process
-from sitecontrol.lab.ports import SITES
+from sitecontrol.lab.plan import Lab, LabNode, Plan, Process
 from sitecontrol.lab.remains import Remains
 from sitecontrol.lab.wan_routes import Shape
 
@@ -110,12 +109,12 @@ class LabControl:
         """Make every line between two places as bad as told; `heal_lines` mends them."""
         await self._control("POST", self.plan.ports.wan, "/shape", shape.model_dump())
 
-    async def sql(self, site: str, statement: str) -> None:
-        """Run one statement on a site's PostgreSQL, as its superuser. Raises LabUnreachableError."""
-        socket_dir = self.plan.lab.installation.postgres_home(site) / "socket"
+    async def sql(self, node: LabNode, statement: str) -> None:
+        """Run one statement on a node's PostgreSQL, as its superuser. Raises LabUnreachableError."""
+        socket_dir = self.plan.lab.installation.postgres_home(node.key) / "socket"
         target = Target(
             host=str(socket_dir),
-            port=self.plan.ports.place(site).postgres,
+            port=node.postgres,
             user="hotsite_agent",
             database="hotsite",
             application_name="hotsite-lab",
@@ -127,7 +126,9 @@ class LabControl:
             finally:
                 session.terminate()
         except (ReplicationError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-            raise LabUnreachableError(f"PostgreSQL of {site} did not run {statement!r}: {error}") from error
+            raise LabUnreachableError(
+                f"PostgreSQL of {node.name} did not run {statement!r}: {error}"
+            ) from error
 
     async def _control(self, method: str, port: int, path: str, body: Json | None = None) -> Json:
         url = f"http://127.0.0.1:{port}{path}"
@@ -174,18 +175,36 @@ class LabControl:
             return False
 
     def agent_url(self, site: str) -> str:
+        """Of the site's first node."""
         return f"http://127.0.0.1:{self.plan.ports.place(site).agent}"
 
+    async def agents_of_nodes(self) -> dict[LabNode, Json]:
+        """The status of each agent that answers."""
+        nodes = self.plan.all_nodes
+        answers = await asyncio.gather(*(self.get(f"http://127.0.0.1:{node.agent}/status") for node in nodes))
+        return {node: answer for node, answer in zip(nodes, answers, strict=True) if answer is not None}
+
     async def agents(self) -> dict[str, Json]:
-        """The status of each agent that answers, by site."""
-        answers = await asyncio.gather(*(self.get(self.agent_url(site) + "/status") for site in SITES))
-        return {site: answer for site, answer in zip(SITES, answers, strict=True) if answer is not None}
+        """What a site's agents tell, by site: that of the node that is open, else of the first that answers."""
+        found: dict[str, Json] = {}
+        for node, told in (await self.agents_of_nodes()).items():
+            if node.site not in found or told.get("is_open"):
+                found[node.site] = told
+        return found
+
+    async def leading_in(self, site: str) -> LabNode:
+        """The node of a site that leads, or its first one."""
+        nodes = self.plan.nodes(site)
+        if len(nodes) == 1:
+            return nodes[0]
+        told = await self.agents_of_nodes()
+        return next((node for node in nodes if told.get(node, {}).get("leader") == node.name), nodes[0])
 
     async def cluster(self) -> Json:
         """The cluster as the agent sees it that knows best: the one that is open, then any that answers."""
-        agents = await self.agents()
-        for site in sorted(agents, key=lambda site: not agents[site].get("is_open")):
-            answer = await self.get(self.agent_url(site) + "/cluster")
+        agents = await self.agents_of_nodes()
+        for node in sorted(agents, key=lambda node: not agents[node].get("is_open")):
+            answer = await self.get(f"http://127.0.0.1:{node.agent}/cluster")
             if answer is not None and "term" in answer:
                 return answer
         return {}

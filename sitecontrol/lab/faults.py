@@ -43,14 +43,22 @@ def of_kind(control: LabControl, place: str, kind: Kind) -> list[Process]:
     return [process for process in control.plan.of_place(place) if process.kind is kind]
 
 
+def _all_postgres(control: LabControl, place: str) -> list[str]:
+    return [node.key for node in control.plan.nodes(place)]
+
+
+async def _leading_agent(control: LabControl, site: str) -> list[Process]:
+    name = f"{(await control.leading_in(site)).key}-agent"
+    return [process for process in of_kind(control, site, Kind.AGENT) if process.name == name]
+
+
 async def lose_place(control: LabControl, place: str) -> None:
     """Every process of the place at once, PostgreSQL with its backends included; they stay down."""
-    postgres = [place] if place in SITES else []
-    await control.kill(control.plan.of_place(place), postgres=postgres, hold=True)
+    await control.kill(control.plan.of_place(place), postgres=_all_postgres(control, place), hold=True)
 
 
 async def hang_place(control: LabControl, place: str) -> None:
-    await control.signal(control.plan.of_place(place), [place] if place in SITES else [], "STOP")
+    await control.signal(control.plan.of_place(place), _all_postgres(control, place), "STOP")
 
 
 async def isolate(control: LabControl, place: str) -> None:
@@ -88,19 +96,20 @@ async def lose_etcd(control: LabControl, _site: str) -> None:
 
 async def crash_postgres(control: LabControl, site: str) -> None:
     """The postmaster alone: its backends find out, or are found, by themselves."""
-    await control.kill([], postgres=[site], postmaster_only=True, hold=False)
+    node = await control.leading_in(site)
+    await control.kill([], postgres=[node.key], postmaster_only=True, hold=False)
 
 
 async def hang_postgres(control: LabControl, site: str) -> None:
-    await control.signal([], [site], "STOP")
+    await control.signal([], [(await control.leading_in(site)).key], "STOP")
 
 
 async def crash_agent(control: LabControl, site: str) -> None:
-    await control.kill(of_kind(control, site, Kind.AGENT), hold=False)
+    await control.kill(await _leading_agent(control, site), hold=False)
 
 
 async def hang_agent(control: LabControl, site: str) -> None:
-    await control.signal(of_kind(control, site, Kind.AGENT), [], "STOP")
+    await control.signal(await _leading_agent(control, site), [], "STOP")
 
 
 async def crash_dispatcher(control: LabControl, site: str) -> None:
@@ -128,18 +137,19 @@ async def hang_member(control: LabControl, place: str) -> None:
 
 
 async def pause_replay(control: LabControl, site: str) -> None:
-    await control.sql(site, "select pg_wal_replay_pause()")
+    for node in control.plan.nodes(site):
+        await control.sql(node, "select pg_wal_replay_pause()")
 
 
 async def cancel_commits(control: LabControl, site: str) -> None:
     """The other site's PostgreSQL stands still for a moment, and what waits for it meanwhile is cancelled."""
-    other = other_site(site)
-    await control.signal([], [other], "STOP")
+    others = _all_postgres(control, other_site(site))
+    await control.signal([], others, "STOP")
     try:
         await asyncio.sleep(STILL_FOR)
-        await control.sql(site, CANCEL_WAITING)
+        await control.sql(await control.leading_in(site), CANCEL_WAITING)
     finally:
-        await control.signal([], [other], "CONT")
+        await control.signal([], others, "CONT")
 
 
 ANYWHERE = frozenset({lose_place, hang_place, isolate, lose_member, hang_member, lose_etcd})
@@ -210,6 +220,6 @@ async def heal(control: LabControl) -> None:
         await control.heal_lines()
     finally:  # also when the emulator itself is down
         await control.release()
-    for site in SITES:
+    for node in control.plan.all_nodes:
         with contextlib.suppress(LabUnreachableError):  # one that is only being started replays anyway
-            await control.sql(site, RESUME_REPLAY)
+            await control.sql(node, RESUME_REPLAY)

@@ -23,6 +23,7 @@ from sitecontrol.etcd.binaries import EtcdBinary, EtcdMissing, find_etcd
 from sitecontrol.lab.errors import LabRefusedError
 from sitecontrol.lab.ports import SITES
 
+HOMES = (*SITES, *(f"{site}-b" for site in SITES))  # of the nodes that a lab may have
 SOCKET_DIR_MAX = 90  # bytes; the kernel takes 107 with the socket's own name
 
 
@@ -35,13 +36,14 @@ class Installation(BaseModel):
     etcd_from_wheel: bool
     postgres_bin: Path
     run_as: str | None  # the user of PostgreSQL, when the lab runs as root
-    postgres_root: Path  # holds a folder for each site
+    postgres_root: Path  # holds a folder for each node
 
-    def postgres_home(self, site: str) -> Path:
-        return self.postgres_root / site
+    def postgres_home(self, key: str) -> Path:
+        """Of a node, by its key (`plan.LabNode`)."""
+        return self.postgres_root / key
 
-    def data_dir(self, site: str) -> Path:
-        return self.postgres_home(site) / "data"
+    def data_dir(self, key: str) -> Path:
+        return self.postgres_home(key) / "data"
 
 
 def look(lab_dir: Path) -> Installation:
@@ -98,7 +100,7 @@ def postgres_roots(lab_dir: Path) -> tuple[Path, Path]:
 
 def _postgres_root(lab_dir: Path, user: str | None) -> Path:
     inside, elsewhere = postgres_roots(lab_dir)
-    longest = max(len(os.fsencode(inside / site / "socket")) for site in SITES)
+    longest = max(len(os.fsencode(inside / key / "socket")) for key in HOMES)
     reachable = user is None or _succeeds(user, ["test", "-x", str(lab_dir)])
     if reachable and longest <= SOCKET_DIR_MAX:
         return inside
@@ -106,13 +108,13 @@ def _postgres_root(lab_dir: Path, user: str | None) -> Path:
 
 
 def _prepare(root: Path, user: str | None) -> None:
-    """Make the root, refusing one that somebody else put there, and each site's folder."""
+    """Make the root, refusing one that somebody else put there, and each node's folder."""
     root.mkdir(mode=0o755, exist_ok=True)
     root.chmod(0o755)
     if root.is_symlink() or root.stat().st_uid != os.geteuid():
         raise LabRefusedError(f"{root} belongs to somebody else: remove it, or choose another --dir")
-    for site in SITES:
-        home = root / site
+    for key in HOMES:
+        home = root / key
         home.mkdir(mode=0o700, exist_ok=True)
         if user is not None:
             shutil.chown(home, user)

@@ -17,18 +17,12 @@ from sitecontrol.lab.ports import (
     LOWEST_BASE,
     MAX_CARRIERS,
     MAX_DISPATCHERS,
+    MAX_NODES,
 )
 from sitecontrol.leadership.proof import complaints, prove
 from sitecontrol.leadership.timing import DEFAULT_CALL_TIMEOUT, seconds_of
-from sitecontrol.settings import (
-    Address,
-    DispatcherSettings,
-    FailoverSettings,
-    Name,
-    Section,
-    SettingsError,
-    read,
-)
+from sitecontrol.settings import DispatcherSettings, FailoverSettings, Section, SettingsError, read
+from sitecontrol.settings_types import Address, Name
 
 FIXED_IN_A_LAB = ("instances", "consent")  # settings of [dispatcher] that the lab decides itself
 
@@ -37,6 +31,7 @@ class LabSection(Section):
     base_port: Annotated[int, Field(ge=LOWEST_BASE, le=HIGHEST_BASE)] = DEFAULT_BASE  # the first of 100
     wan_ms: Annotated[float, Field(ge=0, le=10_000)] = 35.0  # round trip between the places
     dispatchers: Annotated[int, Field(ge=1, le=MAX_DISPATCHERS)] = 2  # per site
+    nodes_per_site: Annotated[int, Field(ge=1, le=MAX_NODES)] = 1  # PostgreSQLs with an agent
     simulators: Annotated[int, Field(ge=1, le=MAX_CARRIERS)] = 2  # carriers, unless [[carrier]] names some
     restart: bool = True  # what dies is started again
 

@@ -21,6 +21,7 @@ from sitecontrol.lab.ports import (
     LOWEST_BASE,
     MAX_CARRIERS,
     MAX_DISPATCHERS,
+    MAX_NODES,
     PLACES,
     SITES,
     WITNESS,
@@ -67,6 +68,7 @@ class LabOptions(BaseModel):
     base_port: int = Field(default=DEFAULT_BASE, ge=LOWEST_BASE, le=HIGHEST_BASE)
     wan_ms: float = Field(default=35.0, ge=0, le=10_000)
     dispatchers: int = Field(default=2, ge=1, le=MAX_DISPATCHERS)
+    nodes_per_site: int = Field(default=1, ge=1, le=MAX_NODES)
     simulators: int = Field(default=2, ge=1, le=MAX_CARRIERS)
     carriers: tuple[ExternalCarrier, ...] = Field(
         default=(), max_length=MAX_CARRIERS
@@ -129,6 +131,18 @@ class CarrierPlace:
     simulated: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class LabNode:
+    """A PostgreSQL with its agent."""
+
+    name: str
+    site: str
+    key: str  # of its folders, settings and logs: the site's name for the first, else its own
+    suffix: str  # of its services' names
+    agent: int  # port
+    postgres: int  # port
+
+
 class Plan:
     """Names, ports and doors of one lab."""
 
@@ -157,9 +171,27 @@ class Plan:
     def sites(self) -> tuple[str, ...]:
         return SITES
 
-    @staticmethod
-    def node(site: str) -> str:
-        return f"{site}-a"
+    def nodes(self, site: str) -> tuple[LabNode, ...]:
+        """Of a site; the witness has none."""
+        if site not in SITES:
+            return ()
+        return tuple(self._node(site, index) for index in range(self.lab.options.nodes_per_site))
+
+    @property
+    def all_nodes(self) -> tuple[LabNode, ...]:
+        return tuple(node for site in SITES for node in self.nodes(site))
+
+    def _node(self, site: str, index: int) -> LabNode:
+        letter = "ab"[index]
+        agent, postgres = self.ports.node(site, index)
+        return LabNode(
+            name=f"{site}-{letter}",
+            site=site,
+            key=f"{site}-{letter}" if index else site,
+            suffix=f"-{letter}" if index else "",
+            agent=agent,
+            postgres=postgres,
+        )
 
     @staticmethod
     def etcd_member(place: str) -> str:
@@ -175,7 +207,10 @@ class Plan:
         ports = self.ports.place(place)
         offered = {"healthcheck": ports.healthcheck, "etcd": ports.etcd_client}
         if place != WITNESS:
-            offered |= {"agent": ports.agent, "postgres": ports.postgres, **dict(self.dispatchers(place))}
+            first, *others = self.nodes(place)
+            offered |= {"agent": first.agent, "postgres": first.postgres, **dict(self.dispatchers(place))}
+            for node in others:
+                offered |= {f"agent{node.suffix}": node.agent, f"postgres{node.suffix}": node.postgres}
         return offered
 
     @cached_property
@@ -245,7 +280,7 @@ class Plan:
             url=f"http://{LOOPBACK}:{self.ports.wan}",
         )
         members = [self._etcd(place) for place in PLACES]
-        agents = [self._with_config("agent", site, Kind.AGENT, "sitecontrol", "agent") for site in SITES]
+        agents = [self._agent(node) for node in self.all_nodes]
         carriers = [self._simulator(c) for c in self.carriers if c.simulated]
         dispatchers = [self._dispatcher(site, *d) for site in SITES for d in self.dispatchers(site)]
         health = [
@@ -260,9 +295,9 @@ class Plan:
     def logs(self) -> dict[str, Path]:
         """Where each process of `lab status` logs, and the supervisor: name -> file."""
         files = {name: self.directory.log(name) for name in (*(p.name for p in self.processes), "supervisor")}
-        homes = {site: self.lab.installation.data_dir(site) for site in SITES}
+        homes = {node.key: self.lab.installation.data_dir(node.key) for node in self.all_nodes}
         return files | {
-            f"{site}-postgres": home.with_name("data.conf") / "postgres.log" for site, home in homes.items()
+            f"{key}-postgres": home.with_name("data.conf") / "postgres.log" for key, home in homes.items()
         }
 
     @cached_property
@@ -277,14 +312,24 @@ class Plan:
         ports |= {c.port: f"the carrier simulator {c.name}" for c in self.carriers if c.simulated}
         return dict(sorted(ports.items()))
 
-    def _with_config(self, service: str, place: str, kind: Kind, module: str, *words: str) -> Process:
+    def _with_config(self, service: str, place: str, kind: Kind, module: str) -> Process:
         config = str(self.directory.config(place))
         return Process(
             name=f"{place}-{service}",
             place=place,
             kind=kind,
-            argv=(sys.executable, "-m", module, *words, "--config", config),
+            argv=(sys.executable, "-m", module, "--config", config),
             url=f"http://{LOOPBACK}:{self.services(place)[service]}",
+        )
+
+    def _agent(self, node: LabNode) -> Process:
+        config = str(self.directory.config(node.key))
+        return Process(
+            name=f"{node.key}-agent",
+            place=node.site,
+            kind=Kind.AGENT,
+            argv=(sys.executable, "-m", "sitecontrol", "agent", "--config", config),
+            url=f"http://{LOOPBACK}:{node.agent}",
         )
 
     def _dispatcher(self, site: str, name: str, port: int) -> Process:

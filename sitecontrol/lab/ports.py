@@ -7,7 +7,8 @@
 | +20 … +24 | witness: (free), health daemon, (free), etcd for clients, etcd for peers |
 | +25 … +28 | carrier simulators |
 | +29, +30  | control of the supervisor, control of the WAN emulator |
-| +31 … +99 | the WAN emulator's doors, one for each place and service that it reaches elsewhere |
+| +31 … +95 | the WAN emulator's doors, one for each place and service that it reaches elsewhere |
+| +96 … +99 | a second node's agent and PostgreSQL, if there is one: columbus, denver |
 
 So two labs run side by side with bases that are 100 apart.
 """
@@ -23,12 +24,13 @@ LOWEST_BASE = 1024  # below that, ports need root
 HIGHEST_BASE = 65_535 - (SPAN - 1)
 MAX_DISPATCHERS = 5  # per site
 MAX_CARRIERS = 4
+MAX_NODES = 2  # per site
 
 SITES = ("columbus", "denver")
 WITNESS = "witness"
 PLACES = (*SITES, WITNESS)
 
-_FIRST_DOOR = 31
+_FIRST_DOOR, _SECOND_NODES = 31, 96
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,13 @@ class PortPlan:
             dispatchers=dispatchers,
         )
 
+    def node(self, site: str, index: int) -> tuple[int, int]:
+        """The ports of the agent and the PostgreSQL of a site's first (0) or second (1) node."""
+        if index == 0:
+            return self.place(site).agent, self.place(site).postgres
+        first = self.base + _SECOND_NODES + 2 * SITES.index(site)
+        return first, first + 1
+
     def carrier(self, index: int) -> int:
         return self.base + 25 + index
 
@@ -72,7 +81,7 @@ class PortPlan:
 
     @property
     def doors(self) -> range:
-        return range(self.base + _FIRST_DOOR, self.base + SPAN)
+        return range(self.base + _FIRST_DOOR, self.base + _SECOND_NODES)
 
 
 def free_base(first: int, last: int) -> int:

@@ -11,10 +11,9 @@ from typing import Self
 import psutil
 
 from sitecontrol.lab import ownership
-from sitecontrol.lab.installation import postgres_roots
+from sitecontrol.lab.installation import HOMES, postgres_roots
 from sitecontrol.lab.layout import LabDir
 from sitecontrol.lab.plan import Lab
-from sitecontrol.lab.ports import SITES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +31,7 @@ class Remains:
 
     @property
     def data_dirs(self) -> list[Path]:
-        return [root / site / "data" for root in self.postgres_roots for site in SITES]
+        return [root / home / "data" for root in self.postgres_roots for home in HOMES]
 
     def processes(self) -> list[psutil.Process]:
         return ownership.processes_of(self.marks, self.data_dirs)

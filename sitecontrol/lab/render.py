@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jinja2
 
-from sitecontrol.lab.plan import Plan
+from sitecontrol.lab.plan import LabNode, Plan
 from sitecontrol.lab.ports import PLACES, SITES
 from sitecontrol.lab.wan_routes import WanConfig
 
@@ -42,10 +42,12 @@ def _templates() -> jinja2.Environment:
     return environment
 
 
-def place_settings(plan: Plan, here: str) -> str:
-    """The TOML of one place: addresses at home direct, elsewhere through the WAN emulator's doors."""
+def place_settings(plan: Plan, here: str, node: LabNode | None = None) -> str:
+    """The TOML of one place: addresses at home direct, elsewhere through the WAN emulator's doors. `node`: of a site's
+    other nodes than its first.
+    """
+    node = node or next(iter(plan.nodes(here)), None)
     installation = plan.lab.installation
-    is_site = here in SITES
     others = [place for place in PLACES if place != here]
     return (
         _templates()
@@ -54,15 +56,15 @@ def place_settings(plan: Plan, here: str) -> str:
             plan=plan,
             lab=plan.lab,
             here=here,
-            is_site=is_site,
+            node=node,
             places=PLACES,
             sites=SITES,
             ports=plan.ports.place(here),
-            state_dir=plan.directory.state(here),
+            state_dir=plan.directory.state(node.key if node else here),
             secrets_dir=plan.directory.secrets,
             etcd_endpoints=[f"http://{plan.address(here, place, 'etcd')}" for place in (here, *others)],
-            data_dir=installation.data_dir(here) if is_site else None,
-            socket_dir=installation.postgres_home(here) / "socket" if is_site else None,
+            data_dir=installation.data_dir(node.key) if node else None,
+            socket_dir=installation.postgres_home(node.key) / "socket" if node else None,
             bin_dir=installation.postgres_bin,
             run_as=installation.run_as,
         )
@@ -95,6 +97,9 @@ def write_all(plan: Plan, carrier_passwords: Mapping[str, str]) -> None:
     for place in PLACES:
         directory.state(place).mkdir(mode=0o755, exist_ok=True)
         directory.config(place).write_text(place_settings(plan, place))
+    for node in plan.all_nodes:
+        directory.state(node.key).mkdir(mode=0o755, exist_ok=True)
+        directory.config(node.key).write_text(place_settings(plan, node.site, node))
     directory.wan_config.write_text(wan_config(plan).model_dump_json(indent=1))
     directory.identity_file.write_text(plan.lab.model_dump_json(indent=1))
 

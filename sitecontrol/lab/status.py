@@ -8,7 +8,7 @@ from rich.table import Table
 from sitecontrol.lab import ownership
 from sitecontrol.lab.control import Json, LabControl
 from sitecontrol.lab.errors import LabUnreachableError
-from sitecontrol.lab.plan import Plan
+from sitecontrol.lab.plan import LabNode, Plan
 from sitecontrol.lab.ports import PLACES, SITES
 
 
@@ -73,19 +73,26 @@ def _place(plan: Plan, place: str, processes: dict[str, Json], cluster: Json) ->
         "etcd": {"pid": etcd["pid"], "client_url": etcd["url"]},
     }
     if place in SITES:
-        data_dir = plan.lab.installation.data_dir(place)
+        first, *others = [_node(plan, node, told(f"{node.key}-agent")) for node in plan.nodes(place)]
         answer |= {
             "live": cluster.get("live_site") == place,
             "dispatchers": [{"name": name, **told(name)} for name, _ in plan.dispatchers(place)],
-            "agent": told(f"{place}-agent"),
-            "postgres": {
-                "pid": ownership.postmaster_of(data_dir),
-                "port": plan.ports.place(place).postgres,
-                "data_dir": str(data_dir),
-                "socket_dir": str(plan.lab.installation.postgres_home(place) / "socket"),
-            },
+            "agent": first["agent"],
+            "postgres": first["postgres"],
+            "nodes": [first, *others],
         }
     return answer
+
+
+def _node(plan: Plan, node: LabNode, agent: Json) -> Json:
+    data_dir = plan.lab.installation.data_dir(node.key)
+    postgres = {
+        "pid": ownership.postmaster_of(data_dir),
+        "port": node.postgres,
+        "data_dir": str(data_dir),
+        "socket_dir": str(plan.lab.installation.postgres_home(node.key) / "socket"),
+    }
+    return {"name": node.name, "log": f"{node.key}-postgres", "agent": agent, "postgres": postgres}
 
 
 def status_table(status: Json) -> Table:
@@ -109,10 +116,10 @@ def status_table(status: Json) -> Table:
             str(process["restarts"]),
             (process["url"] or "").removeprefix("http://"),
         )
-    for site in SITES:
-        postgres = status["sites"][site]["postgres"]
+    for node in (node for site in SITES for node in status["sites"][site]["nodes"]):
+        postgres = node["postgres"]
         table.add_row(
-            f"{site}-postgres",
+            node["log"],
             "[green]running[/]" if postgres["pid"] else "[red]down[/]",
             str(postgres["pid"] or "-"),
             "",

@@ -57,7 +57,7 @@ class Targets(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     processes: tuple[str, ...] = ()
-    postgres: tuple[str, ...] = ()  # sites
+    postgres: tuple[str, ...] = ()  # keys of nodes
     postmaster_only: bool = False  # leave its backends to find out by themselves
     hold: bool = False  # stay down until released
     signal: Literal["KILL", "STOP", "CONT", "TERM", "INT", "QUIT"] = "KILL"
@@ -67,7 +67,8 @@ class Supervisor:
     def __init__(self, plan: Plan, *, head_start: float = HEAD_START) -> None:
         self._plan = plan
         self._head_start = head_start
-        self._data_dirs = [plan.lab.installation.data_dir(site) for site in SITES]
+        self.nodes = tuple(node.key for node in plan.all_nodes)
+        self._data_dirs = [plan.lab.installation.data_dir(node.key) for node in plan.all_nodes]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HOTSITE_")}
         environment[ownership.MARK] = plan.lab.id
         self.children = {
@@ -149,11 +150,11 @@ class Supervisor:
         for child in self.children.values():
             child.send(signal.SIGCONT)
             child.release(after=0 if child.process.kind in FIRST_WAVE else self._head_start)
-        ownership.send_to(self._postgres_pids(Targets(postgres=SITES)), signal.SIGCONT)
+        ownership.send_to(self._postgres_pids(Targets(postgres=self.nodes)), signal.SIGCONT)
         log.info("released")
 
     def _postgres_pids(self, targets: Targets) -> list[int]:
-        data_dirs = [self._plan.lab.installation.data_dir(site) for site in targets.postgres]
+        data_dirs = [self._plan.lab.installation.data_dir(key) for key in targets.postgres]
         if targets.postmaster_only:
             return [pid for data_dir in data_dirs if (pid := ownership.postmaster_of(data_dir)) is not None]
         return [process.pid for data_dir in data_dirs for process in ownership.postgres_of(data_dir)]
@@ -198,7 +199,9 @@ def control_app(supervisor: Supervisor, token: str) -> web.Application:
             targets = Targets.model_validate_json(await request.read())
         except ValidationError as error:
             raise web.HTTPBadRequest(text=f"{error}\n") from error
-        unknown = set(targets.processes) - set(supervisor.children) | set(targets.postgres) - set(SITES)
+        unknown = set(targets.processes) - set(supervisor.children) | set(targets.postgres) - set(
+            supervisor.nodes
+        )
         if unknown:
             raise web.HTTPBadRequest(text=f"nothing here is called {', '.join(sorted(unknown))}\n")
         return targets

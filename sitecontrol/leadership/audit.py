@@ -44,6 +44,7 @@ class Act:
     about: str = ""
     reason: str = ""
     source: str = ""
+    evidence: Mapping[str, str] | None = None
 
 
 def next_entry(
@@ -62,6 +63,7 @@ def next_entry(
         reason=act.reason[:500],
         term=term,
         seals=dict(seals),
+        evidence={name: value[:500] for name, value in act.evidence.items()} if act.evidence else None,
     )
 
 

@@ -43,6 +43,7 @@ from sitecontrol.leadership.steps import (
     joinable,
     joinables,
     leaving,
+    old_leader_first,
     strangers,
     unawaited,
 )
@@ -666,8 +667,13 @@ STEP: Sequence[Row] = (
     ),
     Row(
         "swap-first",
-        "A swap holds requests, or is about to note that the old leader streams: nothing joins meanwhile.",
-        lambda f: f.in_phase(Phase.HELD) or follows_unnoted(f),
+        "A swap holds requests, or is about to note that the old leader streams, or is in step: nobody else joins"
+        " meanwhile.",
+        lambda f: (
+            f.in_phase(Phase.HELD)
+            or follows_unnoted(f)
+            or (old_leader_first(f) and joinable(f) is None and bool(joinables(f)))
+        ),
     ),
     Row(
         "join",

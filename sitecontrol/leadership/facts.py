@@ -173,6 +173,11 @@ class Facts:
         """What stands under this key in etcd is not believed (`sitecontrol.belief`)."""
         return name in self.cluster.bad
 
+    def mendable(self, name: str) -> bool:
+        """It is not believed, and not because a later version of this program wrote it."""
+        bad = self.cluster.bad.get(name)
+        return bad is not None and not bad.newer
+
     @property
     def lead(self) -> bool:
         """Etcd names *us*: by our lease, never by our name."""
@@ -243,6 +248,12 @@ class Facts:
             return None
         mine = (s for s in self.sync.standbys if s.node == self.node)
         return next((s for s in mine if s.incarnation == self.pg.incarnation), None)
+
+    @property
+    def retired(self) -> frozenset[str]:
+        """Nodes that an operator counts as gone for good, and whose agents are not heard."""
+        desired = self.cluster.desired
+        return frozenset((desired.record.retired if desired else None) or ()) - self.cluster.members.keys()
 
     @property
     def recorded_leader(self) -> bool:

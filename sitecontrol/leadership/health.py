@@ -102,15 +102,17 @@ def _in_words(word: Word, reasons: tuple[str, ...]) -> str:
 
 
 def told(f: Facts) -> str:
-    """The picture in one line, for people: "2 of 3 places see columbus unfit for 4 s of 10 s: no carrier link is
-    bound". Empty while no place sees the live site unfit.
+    """The picture in one line, for people: "2 of 3 places see columbus unfit for 4 s of 10 s, and denver-a would lead:
+    no carrier link is bound". Empty while no place sees the live site unfit.
     """
     seen = picture(f)
     if seen is None or not seen.unfit:
         return ""
     reasons = next((vote.reasons for vote in seen.unfit if vote.reasons), ())
     why = f": {'; '.join(reasons)}" if reasons else ""
-    since = f" for {agreed_for(f):.0f} s of {f.settings.unfit_for:g} s" if f.health.subject else ""
+    since = ""
+    if f.health.subject:
+        since = f" for {agreed_for(f):.0f} s of {f.settings.unfit_for:g} s, and {target(f)} would lead"
     verb = "sees" if len(seen.unfit) == 1 else "see"
     return f"{len(seen.unfit)} of {len(seen.votes)} places {verb} {seen.live} unfit{since}{why}"[:300]
 
@@ -122,6 +124,7 @@ def document(f: Facts) -> dict[str, Any]:
         "told": told(f),
         "live_site": seen.live if seen else None,
         "target_site": target_site(f),
+        "target_node": target(f),
         "agreed_for_s": round(agreed_for(f), 1) if f.health.subject else None,
         "unfit_for_s": f.settings.unfit_for,
         "votes": [

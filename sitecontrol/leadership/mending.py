@@ -8,6 +8,7 @@ for `term`: while nobody leads whoever may lead next has to. What a mend writes 
   neither.
 * `leader` under our own lease, which is still safe.
 * a bad `swap` that we never read otherwise ends: before its hand-over nothing has moved, and after it nothing needs it.
+* nothing in the place of a record that a later version of this program wrote.
 * a bad `desired` that we never read otherwise stays, and counts as a pause: a person has to say it again.
 """
 
@@ -26,7 +27,7 @@ def _ours(f: Facts) -> bool:
 
 
 def mends_sync(f: Facts) -> bool:
-    return f.bad("sync") and _ours(f)
+    return f.mendable("sync") and _ours(f)
 
 
 def mend_sync(f: Facts) -> Effect:
@@ -34,15 +35,18 @@ def mend_sync(f: Facts) -> Effect:
 
 
 def _mends_initialize(f: Facts) -> bool:
-    """The data is the cluster's: etcd names us as the leader with this very incarnation."""
-    leader = f.leader
+    """The data is the cluster's: etcd names us as the leader with this very incarnation. An agent that was just started
+    has nothing else to judge another cluster's identifier by.
+    """
+    leader, told = f.leader, f.cluster.initialize
     known = leader is not None and leader.record.incarnation == f.pg.incarnation
-    return f.bad("initialize") and _ours(f) and known and f.pg.system_id is not None
+    foreign = told is not None and told.record.system_id != f.pg.system_id and not f.bad("initialize")
+    return (f.mendable("initialize") or foreign) and _ours(f) and known and f.pg.system_id is not None
 
 
 def _mends_term(f: Facts) -> bool:
     next_one = f.leader is None and f.may_lead and f.etcd_here and f.lease_safe
-    return f.bad("term") and f.cluster.term is not None and (_ours(f) or next_one)
+    return f.mendable("term") and f.cluster.term is not None and (_ours(f) or next_one)
 
 
 def stray(f: Facts) -> bool:
@@ -60,7 +64,7 @@ ROWS: tuple[RowParts, ...] = (
     (
         "mend-leader",
         "`leader` was overwritten, but our lease lives and nobody else leads: write it anew.",
-        lambda f: f.bad("leader") and _ours(f),
+        lambda f: f.mendable("leader") and _ours(f),
         lambda _: Mend(name="leader"),
     ),
     (
@@ -78,13 +82,13 @@ ROWS: tuple[RowParts, ...] = (
     (
         "mend-swap",
         "`swap` does not decode: write the swap in progress anew, or end it if none was known.",
-        lambda f: f.bad("swap") and _ours(f),
+        lambda f: f.mendable("swap") and _ours(f),
         lambda _: Mend(name="swap"),
     ),
     (
         "mend-desired",
         "`desired` does not decode: write anew what people wanted.",
-        lambda f: f.bad("desired") and f.cluster.desired is not None and _ours(f),
+        lambda f: f.mendable("desired") and f.cluster.desired is not None and _ours(f),
         lambda _: Mend(name="desired"),
     ),
     (

@@ -3,7 +3,7 @@
 A standby does not use its slot (docs/adr/0008): the leader's agent moves it along behind what the standby has on disk,
 and leaves it where it is while the standby is away. PostgreSQL caps what a slot may keep (`max_slot_wal_keep_size`);
 one that is lost by that is made anew, and its node is cloned when it returns. A server that starts as a standby has
-none: they would keep its WAL for ever.
+none: they would keep its WAL for ever. Nor is any kept for a node that an operator counts as gone for good.
 """
 
 from sitecontrol.leadership.effects import KeepWal
@@ -20,7 +20,7 @@ def slot_of(node: str) -> str:
 
 def keeping(f: Facts) -> KeepWal | None:
     """What there is to do about our slots; None: nothing."""
-    nodes = {slot_of(node): node for node in f.site_of if node != f.node}
+    nodes = {slot_of(node): node for node in f.site_of if node != f.node and node not in f.retired}
     ours = {slot.name: slot for slot in f.pg.slots if slot.name.startswith(PREFIX)}
     drop = [name for name, slot in ours.items() if slot.lost or name not in nodes]
     move = []

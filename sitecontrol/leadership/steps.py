@@ -10,6 +10,7 @@ ETCD_HEARD_AFTER = (
     0.5  # seconds into that silence at which etcd was still heard: so it is not we who hear nothing
 )
 LONGEST_JOIN_PAUSE = 60.0
+OLD_LEADER_FIRST_FOR = 3.0  # seconds, in each phase after the hand-over
 JOIN_LAG_BYTES = 2 * 1024 * 1024  # a standby further behind catches up first
 
 
@@ -83,6 +84,8 @@ def joinable(f: Facts) -> str | None:
     waits for its time (`pause_before_join`): commits wait in vain at each try.
     """
     ready = [node for node in joinables(f) if f.join_after.get(node, f.now) <= f.now]
+    if old_leader_first(f):
+        ready = [node for node in ready if f.swap and node == f.swap.from_node]
     return min(ready, key=lambda node: (f.site_of[node] == f.site, node), default=None)
 
 
@@ -97,6 +100,18 @@ def follows_unnoted(f: Facts) -> bool:
         and swap.from_node != f.node
         and swap.from_node in joinables(f)
     )
+
+
+def old_leader_first(f: Facts) -> bool:
+    """A swap was handed to us, and its record is about to be written again: when the old leader follows, and when it is
+    in step. Whoever else were on the way in then would be overtaken by that, and commits would have waited in vain. An
+    old leader that does not come is not waited for long: without the others there may be no second site.
+    """
+    swap = f.swap
+    if swap is None or swap.to_node != f.node or not f.in_phase(Phase.HANDED, Phase.OPENED, Phase.FOLLOWING):
+        return False
+    in_step = f.sync is not None and swap.from_node in {s.node for s in f.sync.standbys}
+    return in_step or (f.member(swap.from_node) is not None and f.phase_age <= OLD_LEADER_FIRST_FOR)
 
 
 def pause_before_join(failures: int) -> float:

@@ -330,6 +330,42 @@ class Writer:
         wanted = Transaction(compares=(unchanged,), writes=(self._put("desired", desired),))
         return self._told(wanted, act, term=self.term)
 
+    # -- what is told afterwards ---------------------------------------------------------------------------------
+
+    def note(self, act: Act) -> Transaction:
+        """Nothing but an entry of the log."""
+        return self._told(Transaction(compares=self._calm(), writes=()), act, term=self.term)
+
+    def timed(self, term: int, durations_ms: Mapping[str, int], at: datetime) -> Transaction | None:
+        """How long each phase of the failover to this term took. None: its entry is gone, or tells it already."""
+        key = f"{term:010d}"
+        known = self.cluster.history.get(key)
+        if known is None or known.record.node != self.node or known.record.durations_ms:
+            return None
+        entry = known.record.model_copy(update={"durations_ms": dict(durations_ms)})
+        same = Compare(key=f"{self.prefix}history/{key}", target=Target.MOD_REVISION, to=known.mod_revision)
+        timed = Transaction(compares=(*self._calm(), same), writes=(self._history(entry),))
+        took = ", ".join(f"{name} {ms} ms" for name, ms in durations_ms.items())
+        act = Act(
+            what=Deed.FAILOVER_DONE,
+            by=entry.by,
+            at=at,
+            about=f"{self.node} is open in term {term}",
+            reason=took,
+        )
+        return self._told(timed, act, term=term)
+
+    def _calm(self) -> tuple[Compare, ...]:
+        """The same leader leads, and no swap is under way: what is only told takes its number from no claim and no
+        hand-over, for whoever decides on one of these has seen all that was told before.
+        """
+        leader = self.cluster.leader
+        led = leader.mod_revision if leader else -1  # nobody: it shall not be written
+        return (
+            Compare(key=self.prefix + "leader", target=Target.MOD_REVISION, to=led),
+            Compare(key=self.prefix + "swap", target=Target.MOD_REVISION, to=0),
+        )
+
     # -- what is not believed ------------------------------------------------------------------------------------
 
     def mend(self, name: str, *, system_id: str, waited_for: Collection[str], at: datetime) -> Transaction:
@@ -339,10 +375,9 @@ class Writer:
         """
         names = dict.fromkeys((name, *REASONED_FROM))
         compares = tuple(self._at(each, self._seen_at(each)) for each in names)
-        bad = self.cluster.bad[name]
-        act = Act(
-            what=Deed.MENDED, by=f"agent {self.node}", at=at, about=name, reason=f"{name} {bad.why}"[:500]
-        )
+        bad = self.cluster.bad.get(name)
+        why = bad.why if bad is not None else "contradicts what the leader holds"
+        act = Act(what=Deed.MENDED, by=f"agent {self.node}", at=at, about=name, reason=f"{name} {why}"[:500])
         mended = Transaction(compares=compares, writes=(self._mended(name, system_id, waited_for),))
         return self._told(mended, act, term=self.term)
 

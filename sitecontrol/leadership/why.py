@@ -18,11 +18,13 @@ from sitecontrol.leadership.effects import Claim
 from sitecontrol.leadership.facts import Facts, LeaseFacts, PgFacts, PgState
 from sitecontrol.leadership.swapping import REPLAY_LAG_BYTES, obstacles
 from sitecontrol.leadership.timing import LOOK_EVERY
-from sitecontrol.leadership.turns import before_us
+from sitecontrol.leadership.turns import TURN, before_us
 from sitecontrol.records import InStep, Role
 
 ETCD_LOOKS_EVERY = 0.5  # seconds; how often etcd ends leases that have run out
 JUST_AFTER = 0.01
+
+BRIEF = ("what", "sentence", "would_lead", "typical_s", "worst_s", "lost", "in_the_way")
 
 STATES = {Role.STANDBY: PgState.STANDBY, Role.STOPPED: PgState.STOPPED, Role.STARTING: PgState.ABSENT}
 
@@ -42,6 +44,11 @@ NOTICED = Step(what="a standby notices", typical_s=0.05, worst_s=LOOK_EVERY + 0.
 CLAIMED = Step(what="it takes the lead in etcd", typical_s=0.1, worst_s=0.5)
 PROMOTED = Step(what="its PostgreSQL is promoted", typical_s=0.2, worst_s=1.0)
 OPENED = Step(what="a barrier commits and dispatchers are let in", typical_s=0.1, worst_s=0.5)
+LOST_WITH_IT = Step(
+    what="the records of the lost site's other nodes, whose turn comes first, run out",
+    typical_s=0.25,
+    worst_s=TURN,
+)
 ELECTION = Step(
     what="etcd elects a leader of its own, and every lease begins anew", typical_s=1.5, worst_s=2.0
 )
@@ -310,9 +317,12 @@ def _all_obstacles(prospects: Sequence[Prospect], loss: Loss) -> tuple[str, ...]
 
 
 def _steps(f: Facts, loss: Loss) -> tuple[Step, ...]:
-    after = (NOTICED, CLAIMED, PROMOTED, OPENED)
+    after: tuple[Step, ...] = (NOTICED, CLAIMED, PROMOTED, OPENED)
     if not loss.nodes:
         return after
+    before_them = len({s.node for s in f.sync.standbys} & loss.nodes) if f.sync else 0
+    if before_them:
+        after = (replace(LOST_WITH_IT, worst_s=TURN * before_them), *after)
     ttl, renewed = float(f.settings.lease_ttl), f.settings.renew_every
     ends = Step(
         what="the leader's lease runs out",
@@ -393,6 +403,12 @@ def document(f: Facts) -> dict[str, Any]:
         },
         "etcd_leader": f.etcd_leader_place,
     }
+
+
+def brief(f: Facts) -> dict[str, Any]:
+    """As `GET /status` tells it: the loss of the whole live site, in short."""
+    told = _told(f, outlook(f, site_loss(f)))
+    return {name: told[name] for name in BRIEF}
 
 
 def _told(f: Facts, seen: Outlook) -> dict[str, Any]:

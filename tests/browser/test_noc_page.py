@@ -16,7 +16,7 @@ from sitecontrol.clock import SystemClock
 from sitecontrol.records import Phase
 from tests.browser.chromium import Page, browser
 from tests.noc_server import serving
-from tests.unit.health_scenes import HISTORY, Stage, snapshot_of
+from tests.unit.health_scenes import HISTORY, UNDER_WORK, Stage, snapshot_of, troubled, wanted
 
 pytestmark = pytest.mark.browser
 
@@ -109,7 +109,10 @@ async def test_what_is_no_longer_live_says_so(page: Page) -> None:
 
 
 async def test_hostile_words_run_nothing(noc: Noc, page: Page) -> None:
-    noc.show(Stage(bad={"carrier/alto": HOSTILE}, silent={"link/denver-1": HOSTILE}))
+    reports = troubled()
+    reports["agent/columbus-a"]["traffic"][0]["reason"] = HOSTILE
+    reports["agent/columbus-a"]["if_lost"]["in_the_way"] = [HOSTILE]
+    noc.show(Stage(reports=reports, bad={"carrier/alto": HOSTILE}, silent={"link/denver-1": HOSTILE}))
     await page.open(noc.url)
     await page.until(LIVE)
     noc.show(Stage(bad={"carrier/": HOSTILE}))  # and again, by an event
@@ -123,7 +126,7 @@ async def test_without_javascript_everything_is_there(noc: Noc, page: Page) -> N
     await page.open(noc.url, scripts=False)
     shown: Any = await page.call("DOM.getDocument", depth=-1)
     tree = str(shown)
-    for word in ("Columbus", "two sites", "denver-a would take over", "rehearsal", "columbus-1"):
+    for word in ("Columbus", "two sites", "denver-a would lead", "rehearsal", "columbus-1"):
         assert word in tree
 
 
@@ -150,11 +153,56 @@ async def test_the_wall_needs_no_scrolling(noc: Noc, page: Page) -> None:
 
 
 async def test_no_width_scrolls_sideways(noc: Noc, page: Page) -> None:
-    noc.show(Stage(history=HISTORY, bad={"carrier/alto": "x" * 290}))
-    for width in (360, 412, 768, 1024, 1440, 2560):
-        await page.open(noc.url, width=width, height=900)
-        await page.until(LIVE)
-        assert await page.js("document.documentElement.scrollWidth <= innerWidth"), width
+    troubles = wanted(snapshot_of(in_step=False), UNDER_WORK)
+    for stage in (
+        Stage(history=HISTORY, bad={"carrier/alto": "x" * 290}),
+        Stage(history=HISTORY, snapshot=troubles, reports=troubled()),
+    ):
+        noc.show(stage)
+        for width in (360, 412, 768, 1024, 1440, 2560):
+            await page.open(noc.url, width=width, height=900)
+            await page.until(LIVE)
+            assert await page.js("document.documentElement.scrollWidth <= innerWidth"), width
+
+
+TOPS = "[...document.querySelectorAll('.panel')].map((panel) => panel.getBoundingClientRect().top)"
+
+
+async def test_a_swap_that_comes_passes_and_goes_moves_no_panel(noc: Noc, page: Page) -> None:
+    await page.open(noc.url)
+    await page.until(LIVE)
+    before = await page.js(TOPS)
+    for phase in (Phase.REQUESTED, Phase.HELD, Phase.HANDED, Phase.OPENED):
+        noc.show(Stage(history=HISTORY, snapshot=snapshot_of(swap=phase)))
+        await page.until(f"document.querySelector('.step-now')?.textContent === '{phase.value}'")
+        assert await page.js(TOPS) == before, phase
+    noc.show(Stage(history=HISTORY))
+    await page.until("document.querySelector('.swap.idle') !== null")
+    assert await page.js(TOPS) == before
+
+
+async def test_what_waits_for_an_operator_arrives_by_itself_with_word_and_shape(noc: Noc, page: Page) -> None:
+    await page.open(noc.url, width=400)
+    await page.until(LIVE)
+    panel = "document.querySelector('.panel-operations')"
+    assert "nothing" in await page.js(f"{panel}.textContent")
+    noc.show(Stage(snapshot=wanted(snapshot_of(), UNDER_WORK), reports=troubled()))
+    await page.until(f"{panel}.textContent.includes('17 rows in 2 files')")
+    told = await page.js(f"{panel}.textContent")
+    for words in ("paused", "until 14 Mar 17:09:26", "differ", "refused the update: NOTAUTH"):
+        assert words in told
+    assert await page.js(f"[...{panel}.querySelectorAll('.v')].every((v) => v.querySelector('svg use'))")
+    assert "nobody could take the lead" in await page.js(
+        "document.querySelector('.panel-overview').textContent"
+    )
+
+
+async def test_the_phases_of_past_swaps_are_seen_with_nothing_to_open(noc: Noc, page: Page) -> None:
+    await page.open(noc.url)
+    await page.until(LIVE)
+    assert await page.js("document.querySelector('.took').checkVisibility()")
+    told = await page.js("document.querySelector('.took').innerText.replace(/\\s+/g, ' ')")
+    assert told == "held 210 ms flushed 90 ms promoted 110 ms opened 40 ms in all 450 ms"
 
 
 async def test_the_keys_turn_the_theme_and_jump_to_panels(noc: Noc, page: Page) -> None:

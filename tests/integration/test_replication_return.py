@@ -13,9 +13,10 @@ import pytest
 
 from replication import position, standbys
 from replication.configuration import Primary, Standby
+from replication.configured import NodeSettings
 from replication.directory import DataDirectory
 from replication.errors import NeedsClone, NodeError
-from replication.node import Node, NodeSettings
+from replication.node import Node
 from replication.polling import until
 from replication.processes import run, working_in
 from replication.session import SessionLost, Target

@@ -198,7 +198,7 @@ async def test_the_same_rows_are_not_set_aside_twice(parted: Parted) -> None:
     await parted.setting_aside().run(parted.leading)
     await parted.setting_aside().run(parted.leading)
     assert len(parted.files()) == 1
-    quarantine.settle(parted.files()[0])
+    quarantine.settle(parted.files()[0], "anna")
     await parted.setting_aside().run(parted.leading)
     assert [file.settled for file in parted.files()] == [True]
 

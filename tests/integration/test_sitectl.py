@@ -13,13 +13,14 @@ import pytest
 
 from sitecontrol.cli import SITECTL
 from sitecontrol.cli.session import Exit
+from tests import schemas
 from tests.agents import Pair, clean_environment
 from tests.etcd import free_ports
 
 CLUSTER_KEYS = {
     "live_site", "leader", "term", "durability", "sync", "swap", "nodes", "members", "dispatchers", "paused",
     "paused_by", "paused_reason", "maintenance", "health", "told_by", "decision", "etcd_reached",
-    "settings_differ",
+    "settings_differ", "retired", "bad_records",
 }  # fmt: skip
 PHASES = ["checked", "held", "flushed", "handed", "promoted", "opened", "following", "in step"]
 
@@ -50,6 +51,8 @@ async def sitectl(*words: str, config: Path, typed: str = "") -> Said:
 
     done = await asyncio.to_thread(call)
     assert "Traceback" not in done.stderr, done.stderr
+    if "--json" in words and done.stdout:
+        schemas.check(words, json.loads(done.stdout))
     return Said(code=done.returncode, out=done.stdout, err=done.stderr)
 
 

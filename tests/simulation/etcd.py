@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from sitecontrol.belief import believe
 from sitecontrol.etcd.api import (
     Compare,
     Delete,
@@ -94,8 +95,9 @@ class EtcdCluster:
             False  # no member was left: when it returns, leases may end before anybody gets through
         )
         self.late_only = False  # every transaction is applied after its caller has given it up
-        self.snapshot = Snapshot()
-        self._shown = 1  # the revision of `snapshot`
+        self.read = Snapshot()  # everything as it stands there
+        self.snapshot = Snapshot()  # what is believed of it by somebody who has seen it all
+        self._shown = 1  # the revision of both
         self._electing = False
         self._away_until = dict.fromkeys(PLACES, 0.0)
         self._serving: dict[str, bool] = {}  # what `serves` last said, until something changes
@@ -175,9 +177,10 @@ class EtcdCluster:
         for event in self.store.since(self._shown):
             name = event.kv.key.removeprefix(PREFIX)
             deleted = event.kind is EventKind.DELETE
-            self.snapshot = remove(self.snapshot, name) if deleted else put(self.snapshot, name, event.kv)
+            self.read = remove(self.read, name) if deleted else put(self.read, name, event.kv)
+            self.read = told(self.read, revision=event.kv.mod_revision)
         self._shown = self.store.revision
-        self.snapshot = told(self.snapshot, revision=self._shown)
+        self.snapshot = told(believe(self.snapshot, self.read), read_at=0.0)
         self.looks += 1
         self.changed.ring()
 

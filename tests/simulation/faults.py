@@ -38,6 +38,7 @@ class Kind(Enum):
     PROMOTION_FAILS = "promotion-fails"
     CLOCK_JUMPS = "clock-jumps"  # the wall clock, an hour
     ETCD_LEADER = "etcd-leader"  # moves: every lease begins anew
+    GARBAGE = "garbage"  # somebody overwrites a record, and in the end the operator has it as it was
     FORGETFUL_DISK = (
         "forgetful-disk"  # a site is lost, and its disk has not kept what it had flushed (scenarios only)
     )

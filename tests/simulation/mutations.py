@@ -10,12 +10,15 @@ from typing import Any
 from unittest.mock import patch
 
 from replication.errors import CommitUnknown
+from sitecontrol import view
 from sitecontrol.agent.executor import Executor
 from sitecontrol.agent.row import Row
 from sitecontrol.agent.steps import Steps
 from sitecontrol.leadership import decide
 from sitecontrol.leadership.facts import Facts
 from sitecontrol.leadership.transactions import Writer
+from sitecontrol.snapshot import Snapshot
+from tests.simulation import etcd, views
 from tests.simulation.mutation import SAFETY, Mutation
 from tests.simulation.own_postgres import ModelPostgres
 from tests.simulation.postgres import Database
@@ -30,6 +33,7 @@ from tests.simulation.scenarios import (
     moves_and_losses,
     old_copy_then_lost,
     old_leader_returns,
+    overwritten,
     standby_loses_power,
 )
 
@@ -41,8 +45,24 @@ def _without_row(*names: str) -> AbstractContextManager[Any]:
     return patch.dict(decide.TABLE, {decide.Lane.POSTGRES: rows})
 
 
-def _compares_nothing() -> AbstractContextManager[Any]:
-    return patch.object(Writer, "_unchanged", lambda _, **__: ())
+@contextmanager
+def _judges_nothing() -> Iterator[None]:
+    def whatever_stands_there(_: Snapshot, found: Snapshot) -> Snapshot:
+        return found
+
+    with (
+        patch.object(view, "believe", whatever_stands_there),
+        patch.object(views, "believe", whatever_stands_there),
+        patch.object(etcd, "believe", whatever_stands_there),
+    ):
+        yield
+
+
+@contextmanager
+def _compares_nothing() -> Iterator[None]:
+    """Nor is what was applied late judged: most of it contradicts the newer records, and would be written over."""
+    with patch.object(Writer, "_unchanged", lambda _, **__: ()), _judges_nothing():
+        yield
 
 
 def _names_first() -> AbstractContextManager[Any]:
@@ -334,5 +354,12 @@ MUTATIONS = (
         rule="another node leads: stop being a primary at once",
         breaks=SAFETY | {"converges"},
         patch=lambda: _without_row("superseded"),
+    ),
+    Mutation(
+        name="whatever stands in etcd is believed",
+        rule="a bad value is named, and what was believed before stays believed until it is written over",
+        breaks=frozenset({"converges", "swap-ends"}),
+        patch=_judges_nothing,
+        scenario=overwritten,
     ),
 )

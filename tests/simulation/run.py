@@ -248,6 +248,8 @@ class Run:
     def _well(self) -> str | None:
         """What is still missing, or None: both sites in step, nothing under way."""
         picture = self.cluster.snapshot
+        if picture.bad:
+            return f"not believed: {', '.join(picture.bad)}"
         if picture.leader is None:
             return "nobody leads"
         if picture.swap is not None:

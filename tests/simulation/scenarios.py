@@ -117,3 +117,8 @@ def old_leader_returns(rng: random.Random) -> tuple[Fault, ...]:
     """The live site is lost and returns, just as the one that took over is lost."""
     back = round(8.9 + rng.uniform(0.0, 1.0), 2)
     return (Fault(5.0, 4.0, Kind.KILL_SITE, "columbus"), Fault(back, 6.0, Kind.KILL_SITE, "denver"))
+
+
+def overwritten(rng: random.Random) -> tuple[Fault, ...]:
+    """Somebody overwrites one record after the other, for as long as the run lasts."""
+    return schedule(rng, (*(Kind.GARBAGE,) * 6, Kind.SWAP, Kind.KILL_SITE, Kind.KILL_AGENT, Kind.CUT))

@@ -3,9 +3,10 @@
 import random
 from collections.abc import Callable, Mapping
 
+from sitecontrol.etcd.api import Put
 from sitecontrol.leadership.audit import Act
 from sitecontrol.leadership.transactions import Transaction, Writer
-from sitecontrol.records import Deed, Desired, Phase, Swap
+from sitecontrol.records import Deed, Desired, Leader, Phase, Swap
 from tests.simulation.carrier import Inbox
 from tests.simulation.disk import Disk
 from tests.simulation.etcd import PLACES, PREFIX, EtcdCluster, Network
@@ -15,6 +16,10 @@ from tests.simulation.postgres import World
 from tests.simulation.scene import NODE_OF, Site
 from tests.simulation.scheduler import Scheduler, SimulatedClock
 
+OVERWRITTEN = (
+    *("initialize", "term", "leader", "sync", "swap", "desired"),
+    *(f"members/{node}" for node in NODE_OF.values()),
+)
 Mend = Callable[[], None]
 
 
@@ -89,6 +94,8 @@ class Strikes:
             case Kind.ETCD_SICK:
                 self.cluster.sick = 0.4
                 return lambda: setattr(self.cluster, "sick", 0.0)
+            case Kind.GARBAGE:
+                return self._overwrite()
             case Kind.COMPACTION:
                 self.cluster.store.compact(self.cluster.store.revision)
             case Kind.ETCD_LATE:
@@ -300,6 +307,31 @@ class Strikes:
         what = Deed.PAUSED if paused else Deed.RESUMED
         act = Act(what=what, by="op", at=SimulatedClock(self.scheduler).wall())
         self._write(self._writer(NODE_OF["columbus"]).want(desired, act))
+
+    def _overwrite(self) -> Mend:
+        """A record becomes garbage, or a leader who is none. What nobody could write over, an operator does in the end,
+        as it was before, and says again what people want.
+        """
+        name = self.rng.choice(OVERWRITTEN)
+        node = self.rng.choice(tuple(NODE_OF.values()))
+        forged = Leader(node=node, incarnation="forged", site="denver", term=self.rng.randint(1, 9))
+        value = forged.encode() if name == "leader" and self.rng.random() < 0.5 else b"garbage"
+        self.say(f"OVERWRITES {name} with {value!r}")
+        self._put_value(name, value)
+        return lambda: self._restore(name)
+
+    def _restore(self, name: str) -> None:
+        believed = self.cluster.snapshot
+        if name not in believed.bad:
+            return
+        self.say(f"RESTORES   {name}")
+        if name == "desired":
+            self._want(paused=False)
+        elif name in ("initialize", "term", "sync") and (entry := getattr(believed, name)) is not None:
+            self._put_value(name, entry.record.encode())
+
+    def _put_value(self, name: str, value: bytes) -> None:
+        self.cluster.store.txn((), (Put(key=PREFIX + name, value=value),), read_on_failure=False)
 
     def _writer(self, node: str) -> Writer:
         picture = self.cluster.snapshot

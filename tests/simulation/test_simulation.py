@@ -34,6 +34,14 @@ def test_etcd_alone_lost_and_returning_interrupts_nothing(seed: int, lasts: floa
     assert (outcome.terms, outcome.longest_gap < 1.5) == (1, True)
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_garbage_in_etcd_alone_interrupts_nothing(seed: int):
+    """The same leader, the same term, no pause beyond a second, and in the end every record is believed again."""
+    outcome = run(seed, tuple(Fault(at, 1.5, Kind.GARBAGE, "columbus") for at in (4.0, 4.1, 7.0, 9.0, 9.2)))
+    assert outcome.violation is None, "\n".join(outcome.log[-60:])
+    assert (outcome.terms, outcome.longest_gap < 1.5) == (1, True)
+
+
 @pytest.mark.parametrize("kind", ANY, ids=lambda k: k.value)
 def test_every_fault_by_itself_is_outlived(kind: Kind):
     for seed in range(6):

@@ -7,6 +7,7 @@ The modelled watch falls silent, breaks, and finds its revision compacted away. 
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, TypeAlias, cast
 
+from sitecontrol.belief import believe
 from sitecontrol.etcd.api import EtcdUnknown, WatchBatch
 from sitecontrol.view import ClusterView, Snapshot
 from tests.simulation.etcd import PREFIX, EtcdClient, EtcdCluster, told
@@ -32,11 +33,11 @@ class SeenCluster:
     async def follow(self) -> None:
         cluster, wait = self._cluster, self._scheduler.wait
         while True:
-            coming = cluster.snapshot if self._reached else None
+            coming = cluster.read if self._reached else None
             await wait(cluster.rng.uniform(*WAY))
             if coming is not None and self._reached and coming.revision >= self.snapshot.revision:
                 self._show(coming)
-            if coming is cluster.snapshot:
+            if coming is cluster.read:
                 await wait(HEARD_EVERY, cluster.changed)
 
     @property
@@ -45,10 +46,11 @@ class SeenCluster:
 
     async def refresh(self, client: EtcdClient) -> None:
         await client.get_prefix("/hotsite/sim/")
-        self._show(self._cluster.snapshot)
+        self._show(self._cluster.read)
 
-    def _show(self, snapshot: Snapshot) -> None:
-        self.snapshot = told(snapshot, serial=snapshot.revision, read_at=self._clock.now())
+    def _show(self, read: Snapshot) -> None:
+        believed = believe(self.snapshot, read)
+        self.snapshot = told(believed, serial=read.revision, read_at=self._clock.now())
         self.shown(self.snapshot)
 
 

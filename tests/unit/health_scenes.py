@@ -16,9 +16,11 @@ from healthcheck.probes.result import Result
 from healthcheck.targets import Kind, What, targets_of
 from sitecontrol.etcd.api import MemberStatus
 from sitecontrol.records import (
+    Desired,
     HistoryEntry,
     InStep,
     Leader,
+    Maintenance,
     Member,
     Observation,
     Phase,
@@ -198,7 +200,66 @@ def report_of_agent(node: str, *, leads: bool) -> dict[str, Any]:
         "decision": {"rule": "serve", "sentence": "Serving: the lease is renewed."},
         "ready": True,
         "reasons": [],
+        "etcd_reached": True,
+        "traffic": [{"adapter": "dns", "state": "ok" if leads else "idle", "reason": ""}],
+        "quarantine": {"files": 0, "rows": 0, "alarm": None},
+        "settings_differ": [],
+        "if_lost": loss_of("columbus" if leads == (node == "columbus-a") else "denver"),
     }
+
+
+def loss_of(site: str, *in_the_way: str) -> dict[str, Any]:
+    """As an agent tells of the loss of the live site."""
+    heir = "denver-a" if site == "columbus" else "columbus-a"
+    sentence = f"If {site} died now, {heir} would lead, in about 2.5 s, at most 4.6 s."
+    return {
+        "what": site,
+        "sentence": f"If {site} died now, nobody could take the lead." if in_the_way else sentence,
+        "would_lead": [] if in_the_way else [heir],
+        "typical_s": None if in_the_way else 2.5,
+        "worst_s": None if in_the_way else 4.6,
+        "lost": "Nothing that was acknowledged.",
+        "in_the_way": list(in_the_way),
+    }
+
+
+def troubled() -> dict[str, dict[str, Any]]:
+    """Reports by target: rows set aside, a failing adapter, settings that differ, nobody who could take over."""
+    alarm = "17 rows that only this node held are set aside in 2 files: see `sitectl node quarantine list`"
+    differ = "failover.lease_ttl is 2 at columbus-a and 3 at denver-a"
+    leader, standby = (report_of_agent(f"{s}-a", leads=s == "columbus") for s in SITES)
+    leader |= {
+        "traffic": [
+            {"adapter": "dns", "state": "failed", "reason": "10.0.9.1 refused the update: NOTAUTH"},
+            {"adapter": "haproxy", "state": "ok", "reason": ""},
+        ],
+        "settings_differ": [differ],
+        "if_lost": loss_of("columbus", "denver-a is not in step: it might lack acknowledged messages"),
+    }
+    standby |= {
+        "quarantine": {"files": 2, "rows": 17, "alarm": alarm},
+        "settings_differ": ["failover.lease_ttl is 3 at denver-a and 2 at columbus-a"],
+    }
+    return {"agent/columbus-a": leader, "agent/denver-a": standby}
+
+
+def wanted(snapshot: Snapshot, desired: Desired) -> Snapshot:
+    return Snapshot(**{**snapshot.__dict__, "desired": entry(desired)})
+
+
+UNDER_WORK = Desired(
+    paused=True,
+    paused_by="maria",
+    paused_reason="storm",
+    maintenance=(
+        Maintenance(
+            site="denver", since=WALL, until=WALL + timedelta(hours=2), by="joe", reason="new power supply"
+        ),
+        Maintenance(
+            site="columbus", since=WALL - timedelta(hours=3), until=WALL, by="joe", reason="what is over"
+        ),
+    ),
+)
 
 
 def member(name: str, number: int) -> MemberStatus:

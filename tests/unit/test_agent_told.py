@@ -16,6 +16,7 @@ from sitecontrol.leadership.effects import Claim
 from sitecontrol.leadership.facts import Facts, PgState, StandbyFacts
 from sitecontrol.records import HistoryEntry
 from sitecontrol.settings import FailoverSettings
+from sitecontrol.snapshot import Bad
 from tests.unit.held_clock import HeldClock
 from tests.unit.leadership_facts import COLUMBUS, DENVER, at_columbus, at_denver, cluster, primary, standby
 
@@ -142,3 +143,17 @@ def test_every_sentence_of_the_table_has_room_in_the_history() -> None:
             by="x",
             evidence={"rule": row.name, "sentence": row.sentence},
         )
+
+
+def test_what_in_etcd_is_not_believed_is_told_everywhere_and_not_without_end():
+    bad = {f"members/x{n:05}": Bad(why="\x1b[2J", mod_revision=n, lease=0) for n in range(1, 1_001)}
+    told = state(at_columbus(cluster=cluster(bad=bad)))
+    assert told.status()["bad_records"] == told.cluster()["bad_records"]
+    assert len(told.cluster()["bad_records"]) == 50
+    assert "hotsite_bad_records 1000.0" in metrics_of(told)
+    assert not [line for line in metrics_of(told) if "members/x" in line]
+    out = StringIO()
+    Console(file=out, width=100).print(status_lines(told.cluster()))
+    assert "not believed in etcd: 'members/x00001'" in out.getvalue()
+    assert "\x1b" not in out.getvalue()
+    assert not told.reasons

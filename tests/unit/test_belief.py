@@ -1,5 +1,6 @@
 """What is believed of etcd: a story of writes by key, judged revision by revision as an agent would."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -27,6 +28,7 @@ GARBAGE = (
     b"\x00\xff\xfe",
     b"null",
     b"[]",
+    b"{}",
     b"{",
     b"[" * 60_000,
     b'"' + b"x" * 100_000 + b'"',
@@ -293,3 +295,49 @@ def test_a_member_under_another_nodes_name_or_without_a_lease_is_none():
     story = Story()
     assert COLUMBUS not in story.write_at(f"members/{COLUMBUS}", member(DENVER), OUR_LEASE).members
     assert DENVER not in story.write_at(f"members/{DENVER}", member(DENVER)).members
+
+
+# -- two versions side by side -------------------------------------------------------------------------------------
+
+
+def later(record: Record, **more: object) -> bytes:
+    return json.dumps({**json.loads(record.encode()), **more}).encode()
+
+
+@pytest.mark.parametrize("more", [{"colour": "blue"}, {"deep": {"er": [1, 2]}}, {"format": 1}])
+def test_fields_of_the_next_version_are_ignored(more):
+    after = Story().write(sync=later(sync(COLUMBUS), **more))
+    assert after.sync is not None
+    assert after.sync.record == sync(COLUMBUS)
+    assert not after.bad
+
+
+def test_fields_of_the_next_version_are_ignored_also_within():
+    value = json.loads(sync(COLUMBUS, DENVER).encode())
+    value["standbys"][0]["weight"] = 3
+    after = Story().write(sync=json.dumps(value).encode())
+    assert after.sync is not None
+    assert after.sync.record == sync(COLUMBUS, DENVER)
+
+
+def test_a_record_of_the_version_before_which_knew_fewer_fields_is_believed():
+    value = json.loads(member(DENVER).encode())
+    assert "failover" not in value
+    del value["version"]
+    assert DENVER in Story().write_at(f"members/{DENVER}", json.dumps(value).encode(), THEIR_LEASE).members
+
+
+@pytest.mark.parametrize("name", ["initialize", "term", "leader", "sync", "desired"])
+def test_a_newer_format_is_refused_with_what_to_do_and_not_ours_to_write_over(name):
+    story = Story()
+    before = getattr(story.believed, name)
+    after = story.write_at(name, later(before.record, format=2), OUR_LEASE)
+    assert getattr(after, name) == before
+    assert after.bad[name].newer
+    assert "Upgrade this node" in after.bad[name].why
+
+
+@pytest.mark.parametrize("told", [0.5, "2", None, [], True])
+def test_a_format_that_is_no_number_is_garbage(told):
+    after = Story().write(term=later(Term(term=3), format=told))
+    assert not after.bad["term"].newer

@@ -3,6 +3,8 @@
 import asyncio
 import stat
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sitecontrol.etcd import binaries
-from sitecontrol.etcd.answers import TokenRefused, meaning
+from sitecontrol.etcd.answers import OneCluster, TokenRefused, meaning
 from sitecontrol.etcd.api import EtcdRefused, EtcdUnknown, LeaseLost
 from sitecontrol.etcd.binaries import EtcdMissing, find_etcd
 from sitecontrol.etcd.hedge import first_answer
@@ -233,3 +235,23 @@ def test_the_wheels_launcher_does_not_pass_for_the_systems_etcd(
     monkeypatch.setattr(binaries.sysconfig, "get_path", lambda _: str(tmp_path))
     with pytest.raises(EtcdMissing):
         find_etcd(str(tmp_path))
+
+
+def _answer(cluster_id: int = 7, member_id: int = 1) -> Any:
+    return SimpleNamespace(header=SimpleNamespace(cluster_id=cluster_id, member_id=member_id))
+
+
+@pytest.mark.parametrize(
+    "answer", [_answer(0), _answer(7, 0), SimpleNamespace(header=None), SimpleNamespace()]
+)
+def test_an_answer_without_etcds_header_says_nothing(answer: Any):
+    with pytest.raises(EtcdUnknown):
+        OneCluster().checked(answer, "here")
+
+
+def test_an_answer_of_another_cluster_says_nothing_and_what_to_do_is_told():
+    cluster = OneCluster()
+    assert cluster.checked(_answer(7), "here")
+    with pytest.raises(EtcdUnknown, match=r"etcd\.endpoints"):
+        cluster.checked(_answer(8), "there")
+    assert cluster.checked(_answer(7, 2), "here")

@@ -131,7 +131,7 @@ def test_the_page_has_no_inline_script_no_inline_style_and_no_outside_address() 
 def test_the_page_works_without_javascript() -> None:
     page = whole_page(Stage(history=HISTORY).scene())
     assert '<noscript><meta http-equiv="refresh"' in page
-    for text in ("Columbus", "two sites", "denver-a would take over", "in step", "columbus-1"):
+    for text in ("Columbus", "two sites", "denver-a would lead", "in step", "columbus-1"):
         assert text in page
 
 

@@ -15,13 +15,17 @@ from sitecontrol.records import Desired, Observation, Phase, PhaseTime, ReachSta
 from sitecontrol.view import Snapshot
 from tests.unit.health_scenes import (
     HISTORY,
+    UNDER_WORK,
     WALL,
     Stage,
     entry,
+    loss_of,
     past,
     report_of_agent,
     report_of_dispatcher,
     snapshot_of,
+    troubled,
+    wanted,
 )
 
 RENDERER = Renderer()
@@ -52,7 +56,8 @@ def test_the_live_site_its_term_and_its_durability_are_said() -> None:
     assert told.startswith("live site Columbus")
     assert "Term 4" in told
     assert "two sites two-site" in told
-    assert "If Columbus died now denver-a would take over" in told
+    assert "If columbus died now, denver-a would lead, in about 2.5 s, at most 4.6 s." in told
+    assert "Lost: Nothing that was acknowledged." in told
 
 
 def test_one_site_and_nobody_are_said_too() -> None:
@@ -144,7 +149,7 @@ def test_each_node_is_said_with_its_role_its_timeline_how_far_it_is_behind_and_w
 
 def test_a_node_out_of_step_says_what_is_in_its_way() -> None:
     agent = report_of_agent("denver-a", leads=False)
-    agent |= {"ready": False, "reasons": ["PostgreSQL does not stream from the leader"]}
+    agent |= {"ready": False, "reasons": ["PostgreSQL does not stream from the leader."]}
     agent["postgres"]["lag_bytes"] = 5 << 20
     leader = report_of_agent("columbus-a", leads=True)
     leader["postgres"]["standbys"] = []
@@ -154,7 +159,7 @@ def test_a_node_out_of_step_says_what_is_in_its_way() -> None:
         bad={"postgres/denver-a": "connection refused"},
     )
     assert table("nodes", stage)["denver-a"][3:] == ["down", "moving", "3", "5.0 MiB", "not in step"]
-    assert "PostgreSQL does not stream from the leader." in said("nodes", stage)
+    assert "PostgreSQL does not stream from the leader. " in said("nodes", stage)
 
 
 def test_each_link_is_said_by_its_word_with_its_binds() -> None:
@@ -181,10 +186,71 @@ def test_a_past_swap_is_said_with_its_site_its_reason_and_how_long_each_phase_to
     swap = swap.model_copy(update={"steps": (PhaseTime(phase=Phase.HELD, at=WALL),)})
     told = said("swaps", Stage(history=(swap, *HISTORY[1:])))
     assert told.startswith("Columbus columbus-a, term 4 swap 14 Mar 09:09:26 By maria: home again")
-    assert "held 210 ms, flushed 90 ms, promoted 1.1 s, opened 40 ms" in told
+    assert "held 210 ms flushed 90 ms promoted 1.1 s opened 40 ms in all 1.4 s" in told
     assert "held 2026-03-14T15:09:26.000+00:00" in told
     assert "Denver denver-a, term 3 failover" in told
     assert "lease ran out at 15:09:24.1" in told
+
+
+def test_what_is_in_the_way_of_a_take_over_is_said() -> None:
+    told = said("overview", Stage(reports=troubled()))
+    assert "If columbus died now, nobody could take the lead." in told
+    assert "In the way: denver-a is not in step: it might lack acknowledged messages" in told
+
+
+def test_an_agent_that_speaks_of_another_live_site_or_hears_no_etcd_is_not_asked_what_would_happen() -> None:
+    for wrong in ({"if_lost": loss_of("denver")}, {"etcd_reached": False}):
+        deaf = {
+            f"agent/{s}-a": report_of_agent(f"{s}-a", leads=s == "columbus") | wrong
+            for s in ("columbus", "denver")
+        }
+        told = PANELS["overview"](Stage(reports=deaf).scene())["if_lost"]
+        assert told["told_by"] is None
+        assert told["sentence"].startswith("denver-a would take over")
+
+
+def test_operations_tells_of_pause_maintenance_settings_adapters_and_rows_set_aside() -> None:
+    calm = said("operations", Stage())
+    assert "Automatic swaps on Maintenance none announced Settings alike at all nodes" in calm
+    nodes = table("operations", Stage())
+    assert nodes["columbus-a"][1:] == ["dns ok", "nothing"]
+    assert nodes["denver-a"][1:] == ["dns idle", "nothing"]
+
+    bad = Stage(reports=troubled(), snapshot=wanted(snapshot_of(), UNDER_WORK))
+    told = said("operations", bad)
+    assert "Automatic swaps paused by maria: storm" in told
+    assert "Denver until 14 Mar 17:09:26 UTC, by joe: new power supply" in told
+    assert "what is over" not in told
+    assert "Settings differ failover.lease_ttl is 2 at columbus-a and 3 at denver-a" in told
+    nodes = table("operations", bad)
+    assert nodes["columbus-a"][1] == "dns failed 10.0.9.1 refused the update: NOTAUTH haproxy ok"
+    assert nodes["denver-a"][2].startswith("17 rows in 2 files 17 rows that only this node held")
+
+
+def test_an_agent_that_is_not_heard_has_nothing_calm_said_of_it() -> None:
+    nodes = table("operations", Stage(bad={"agent/": "connection refused"}))
+    assert nodes["denver-a"][1:] == ["its agent is not heard"]
+    assert "Settings no agent tells" in said("operations", Stage(bad={"agent/": "connection refused"}))
+
+
+def test_a_node_that_was_removed_is_said_to_be_and_only_for_as_long_as_its_agent_is_not_heard() -> None:
+    whole = wanted(snapshot_of(), Desired(retired=("denver-a",)))
+    gone = {name: m for name, m in whole.members.items() if name != "denver-a"}
+    bad = {"agent/denver": "connection refused"}
+    nodes = table("operations", Stage(snapshot=Snapshot(**{**whole.__dict__, "members": gone}), bad=bad))
+    assert nodes["denver-a"][1:] == ["removed: an operator counts it as gone for good"]
+    assert table("operations", Stage(snapshot=whole, bad=bad))["denver-a"][1:] == ["its agent is not heard"]
+
+
+def test_alarms_of_operations_need_attention() -> None:
+    told = said("attention", Stage(reports=troubled(), snapshot=wanted(snapshot_of(), UNDER_WORK)))
+    assert "columbus-a cannot move clients by dns 10.0.9.1 refused the update: NOTAUTH" in told
+    assert "rows are set aside at denver-a 17 rows" in told
+    assert (
+        "settings differ between nodes columbus-a tells: failover.lease_ttl is 2 at columbus-a and 3" in told
+    )
+    assert "Denver is in maintenance By joe, until 14 Mar 17:09 UTC: new power supply" in told
+    assert "Columbus is in maintenance" not in told
 
 
 def test_each_look_is_said_with_its_verdict_its_words_and_its_time() -> None:
@@ -232,9 +298,10 @@ def is_time(value: str) -> bool:
 
 BUSY = Stage(
     history=HISTORY,
-    snapshot=snapshot_of(swap=Phase.HELD, in_step=False),
+    snapshot=wanted(snapshot_of(swap=Phase.HELD, in_step=False), UNDER_WORK),
     bad={"carrier/alto": "refused", "link/denver-1/alto": "refused"},
-    reports={"dispatcher/denver-1": report_of_dispatcher("denver-1") | {"ready": False, "reasons": ["why"]}},
+    reports=troubled()
+    | {"dispatcher/denver-1": report_of_dispatcher("denver-1") | {"ready": False, "reasons": ["why"]}},
 )
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from healthcheck.noc.render import duration, number, size, spark
+from healthcheck.noc.render import bar, duration, number, size, spark
 from healthcheck.probes.postgres import CanaryProbe
 from healthcheck.probes.result import MAX_DETAIL, Result, host_port, plain
 from healthcheck.probes.smpp import judge_links
@@ -214,3 +214,17 @@ def test_a_gap_breaks_the_sparkline() -> None:
     assert len(spark([1.0, 2.0, None, 3.0], 30, 10)) == 2
     assert spark([1.0], 30, 10) == []
     assert spark([0.0, 0.0], 30, 10) == ["0.0,9.0 30.0,9.0"]
+
+
+@patient
+@given(st.lists(st.integers(0, 10**7), min_size=1, max_size=12))
+def test_the_parts_of_a_bar_lie_side_by_side_fill_it_and_are_all_seen(parts: list[int]) -> None:
+    shown = bar([float(part) for part in parts], 300)
+    if sum(parts) == 0:
+        assert shown == []
+        return
+    assert len(shown) == len(parts)
+    assert all(width >= 2 for _, width in shown)
+    assert abs(shown[-1][0] + shown[-1][1] - 300) < 1
+    ends = [0.0, *(x + width for x, width in shown)]
+    assert all(abs(x - end) < 0.3 for (x, _), end in zip(shown, ends, strict=False))

@@ -528,9 +528,30 @@ def test_what_is_considered_is_told_in_one_line():
     scene.says("witness", columbus=False)
     scene.passes(4.1)
     told = health.document(scene.facts)
-    assert told["told"] == f"2 of 3 places see columbus unfit for 4 s of 10 s: {UNBOUND}"
+    assert (
+        told["told"]
+        == f"2 of 3 places see columbus unfit for 4 s of 10 s, and denver-a would lead: {UNBOUND}"
+    )
     assert told["votes"][0] == {"place": "columbus", "word": "fit", "reasons": []}
-    assert told["target_site"] == "denver"
+    assert (told["target_site"], told["target_node"]) == ("denver", DENVER)
+
+
+def test_health_asks_for_the_best_node_of_the_other_site_and_tells_which_it_is():
+    """Of two nodes there, the one in step; were both, the one that is furthest."""
+    scene = Scene()
+    both = {DENVER: "denver", "denver-b": "denver", COLUMBUS: "columbus"}
+    record = scene.cluster.members[DENVER].record.model_copy(update={"node": "denver-b"})
+    scene.change(
+        members={**scene.cluster.members, "denver-b": entry(record, 33)},
+        sync=entry(sync(COLUMBUS, "denver-b")),
+    )
+    scene.says("denver", columbus=False)
+    scene.says("witness", columbus=False)
+    scene.passes(11)
+    facts = replace(scene.facts, site_of=both)
+    asked = decide(Lane.HEALTH, facts).effect
+    assert isinstance(asked, AskForSwap)
+    assert asked.to_node == health.document(facts)["target_node"] == "denver-b"
 
 
 def test_a_time_without_a_zone_is_a_bad_record_and_no_reason_to_stumble():

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,7 +23,8 @@ from sitecontrol.clock import SystemClock
 from sitecontrol.etcd.memory import MemoryEtcd
 from sitecontrol.etcd.memory_store import MemoryStore
 from sitecontrol.records import Observation
-from tests.unit.health_scenes import HISTORY, HeldClock, Stage, snapshot_of
+from sitecontrol.view import LogEnd
+from tests.unit.health_scenes import HISTORY, HeldClock, Stage, past, snapshot_of
 
 KEY = "/hotsite/test/observations/columbus"
 
@@ -246,6 +248,22 @@ async def test_the_last_swaps_are_kept_when_etcd_is_lost_and_bad_records_are_lef
     clock.seconds += 60
     assert not await history.refresh()
     assert len(history.entries) == 4
+
+
+async def test_how_long_a_failover_took_is_read_as_soon_as_the_log_tells_that_it_is_over() -> None:
+    clock = HeldClock()
+    etcd = MemoryEtcd(MemoryStore(clock))
+    before = past(5, "denver", "failover", "nobody led")
+    await etcd.put("/hotsite/test/history/5", before.encode())
+    seen = [snapshot_of()]
+    history = History(etcd, "/hotsite/test/", clock, lambda: seen[0])
+    assert await history.refresh()
+    timed = before.model_copy(update={"durations_ms": {"detection": 2100}})
+    await etcd.put("/hotsite/test/history/5", timed.encode())
+    assert not await history.refresh()  # nothing tells of it yet
+    seen[0] = replace(seen[0], log_end=LogEnd(number=7))
+    assert await history.refresh()
+    assert history.entries[0].durations_ms == {"detection": 2100}
 
 
 # ---- the feed -------------------------------------------------------------------------------------------------

@@ -106,12 +106,19 @@ def test_each_site_is_told_with_its_processes_and_the_witness_without_a_message_
     assert set(sites) == {*SITES, WITNESS}
     for name in SITES:
         site = sites[name]
-        assert set(site) == {"live", "dispatchers", "agent", "healthcheck", "postgres", "etcd"}
+        assert set(site) == {"live", "dispatchers", "agent", "healthcheck", "postgres", "etcd", "nodes"}
         assert site["live"] is (name == "denver")
         assert [set(d) for d in site["dispatchers"]] == [{"name", "pid", "url"}] * 2
         assert set(site["agent"]) == set(site["healthcheck"]) == {"pid", "url"}
         assert set(site["postgres"]) == {"pid", "port", "data_dir", "socket_dir"}
         assert set(site["etcd"]) == {"pid", "client_url"}
+        (node,) = site["nodes"]
+        assert node == {
+            "name": f"{name}-a",
+            "log": f"{name}-postgres",
+            "agent": site["agent"],
+            "postgres": site["postgres"],
+        }
     assert set(sites[WITNESS]) == {"healthcheck", "etcd"}
 
 

@@ -149,6 +149,7 @@ def test_a_leader_that_never_stopped_serving_takes_its_term_up_again_whatever_sy
 def test_data_that_etcd_names_as_the_leaders_is_not_stopped_for_another_clusters_identifier():
     foreign = cluster(initialize=entry(Initialize(system_id="8")))
     assert rule(at_columbus(cluster=foreign), Lane.POSTGRES) == "leads"
+    assert rule(at_columbus(cluster=foreign), Lane.RECORDS) == "mend-initialize"
     other = replace(foreign, leader=entry(leader(DENVER), 22))
     assert isinstance(decide(Lane.POSTGRES, at_columbus(cluster=other)).effect, Fence)
 
@@ -275,6 +276,14 @@ def test_a_mended_sync_names_no_standby_that_commits_do_not_wait_for():
     assert (mended.leader, mended.standbys) == (COLUMBUS, ())
 
 
+def test_an_identifier_that_only_the_data_contradicts_is_written_over():
+    etcd = Etcd()
+    etcd.believed = Snapshot()
+    etcd.put("initialize", Initialize(system_id="8").encode())
+    assert etcd.apply(etcd.mend("initialize"))
+    assert etcd.now("initialize", Initialize) == Initialize(system_id="7")
+
+
 def test_a_swap_that_was_never_read_ends():
     etcd = Etcd()
     etcd.believed = Snapshot()
@@ -299,3 +308,12 @@ def test_a_person_can_say_again_what_was_overwritten():
     act = Act(what=Deed.RESUMED, by="anna", at=WALL)
     assert etcd.apply(etcd.writer().want(Desired(), act))
     assert not etcd.believed.bad
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_what_a_later_version_wrote_is_not_written_over(name):
+    newer = {name: Bad(why="format 2", mod_revision=9, lease=0, newer=True)}
+    facts = at_columbus(cluster=cluster(desired=entry(Desired()), bad=newer))
+    assert rule(facts, Lane.POSTGRES) == "leads"
+    assert decide(Lane.RECORDS, facts).effect is None
+    assert decide(Lane.STEP, facts).effect is None

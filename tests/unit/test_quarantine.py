@@ -39,16 +39,17 @@ def test_a_file_is_named_by_its_time_and_node_and_read_as_it_was_written(tmp_pat
 
 def test_a_second_file_of_the_same_moment_replaces_none(tmp_path: Path) -> None:
     first = quarantine.write(tmp_path, header())
-    quarantine.settle(quarantine.read(first))
+    quarantine.settle(quarantine.read(first), "anna")
     second = quarantine.write(tmp_path, header())
     assert first.name != second.name
     assert [file.settled for file in quarantine.found(tmp_path)].count(True) == 1
 
 
 def test_one_that_is_settled_is_kept_and_may_be_settled_again(tmp_path: Path, body: Path) -> None:
-    settled = quarantine.settle(quarantine.read(quarantine.write(tmp_path, header(), body)))
+    settled = quarantine.settle(quarantine.read(quarantine.write(tmp_path, header(), body)), "anna")
     assert settled.path.parent.name == "settled"
-    assert quarantine.settle(settled) == settled
+    assert quarantine.settle(settled, "joe") == settled
+    assert settled.settled_by == "anna"
     assert list(settled.rows()) == [{"table": "message", "row": {}}]
 
 

@@ -105,8 +105,25 @@ def test_nobody_joins_before_the_swap_has_noted_that_the_old_leader_follows():
     handed = swap(Phase.OPENED, from_node=DENVER, to_node=COLUMBUS, term=2)
     facts = alone(cluster={"swap": entry(handed)})
     assert rule(facts) == "swap-first"
-    elsewhere = serving(standbys=(streams(NEAR), streams(FAR)))
-    assert step(replace(facts, pg=elsewhere)) == Join(node=FAR)
+
+
+def test_after_a_hand_over_the_others_join_when_the_swap_has_ended_or_the_old_leader_does_not_come():
+    """Its record is written twice more: a join that is under way then is overtaken, and commits waited in vain."""
+
+    def handed(phase: Phase, *in_step: str, for_s: float = 0.5) -> Facts:
+        record = swap(phase, from_node=DENVER, to_node=COLUMBUS, term=2)
+        return replace(alone(*in_step, cluster={"swap": entry(record)}), swap_phase_since=100.0 - for_s)
+
+    def without_old(facts: Facts) -> Facts:
+        return replace(facts, pg=replace(facts.pg, standbys=(streams(NEAR), streams(FAR))))
+
+    awaited = without_old(handed(Phase.OPENED))
+    assert (rule(awaited), step(awaited)) == ("swap-first", None)
+    assert step(without_old(handed(Phase.OPENED, for_s=3.1))) == Join(node=FAR)
+    assert step(handed(Phase.FOLLOWING)) == Join(node=DENVER)
+    assert rule(handed(Phase.FOLLOWING, DENVER, for_s=9.0)) == "swap-first"
+    gone = {n: m for n, m in awaited.cluster.members.items() if n != DENVER}
+    assert step(replace(awaited, cluster=replace(awaited.cluster, members=gone))) == Join(node=FAR)
 
 
 # -- who leaves

@@ -180,6 +180,17 @@ def test_who_would_lead_is_told_in_the_order_of_their_turns():
     )
 
 
+def test_a_lost_sites_other_nodes_may_be_waited_for_a_moment():
+    """Their records end with leases of their own, which may last longer than the leader's."""
+    facts = at_leader()
+    worst = {step.what: step.worst_s for step in outlook(facts, site_loss(facts)).steps}
+    (waited,) = (seconds for what, seconds in worst.items() if "whose turn comes first" in what)
+    assert waited == TURN
+    assert "whose turn comes first" not in str(outlook(facts, node_loss(facts)).steps)
+    far_only = at_leader(DENVER, FAR)
+    assert "whose turn comes first" not in str(outlook(far_only, site_loss(far_only)).steps)
+
+
 def test_the_leaders_own_agent_and_that_of_a_standby_tell_the_same_order():
     seen = outlook(at_leader(), node_loss(at_leader())).would_lead
     there = replace(

@@ -6,7 +6,9 @@ from sitecontrol.lab.faults import other_site
 
 
 async def site_loss(stage: Stage, site: str) -> None:
-    """Every process of the live site dies at once; the other site takes over; the lost one comes back."""
+    """Every process of the live site dies at once, all of its nodes too; the other site takes over; the lost one comes
+    back.
+    """
     await stage.strike("site-loss", site)
     await stage.until(f"{other_site(site)} is live", stage.is_live(other_site(site)), within=20)
     await stage.steady(3)
@@ -69,6 +71,7 @@ DRILLS = (
         median_limit=3.0,
         live=Expect.MOVES,
         term=Expect.MOVES,
+        several_nodes=True,
         in_swap=True,
         takes="40 s",
     ),
@@ -78,6 +81,7 @@ DRILLS = (
         story=standby_loss,
         strikes="hot",
         pause_limit=1.0,
+        several_nodes=True,
         in_swap=True,
         takes="35 s",
     ),

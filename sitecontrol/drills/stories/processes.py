@@ -6,7 +6,9 @@ from sitecontrol.lab.faults import other_site
 
 
 async def postgres_crash(stage: Stage, site: str) -> None:
-    """The leader's postmaster is killed; its agent starts it again, or the other site takes over: nothing is mended."""
+    """The leader's postmaster is killed; its agent starts it again within a second, or another node takes over, the
+    site's second one first if it has one: nothing is mended.
+    """
     await stage.strike("postgres-crash", site)
     await stage.steady(6)
 
@@ -43,6 +45,7 @@ DRILLS = (
         name="postgres-crash",
         summary="the leader's postmaster killed",
         story=postgres_crash,
+        several_nodes=True,
         strikes="live",
         pause_limit=2.0,
         live=Expect.EITHER,

@@ -31,6 +31,7 @@ DRILLS = (
         name="swap",
         summary="a planned swap there and back",
         story=swap,
+        several_nodes=True,
         strikes="live",
         pause_limit=1.0,
         term=Expect.MOVES,

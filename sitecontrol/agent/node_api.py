@@ -1,0 +1,162 @@
+"""What an operator asks of a node: `POST /node/reclone`, `/node/rejoin`, `/node/remove`.
+
+The first two are asked of the node's own agent, which must be the one that is named; the last of any agent. What is
+done is told in the audit log before it is begun.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any, Protocol
+
+import structlog
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+from sitecontrol.agent.problems import problem
+from sitecontrol.agent.state import AgentState
+from sitecontrol.leadership import nodes
+from sitecontrol.leadership.audit import Act
+from sitecontrol.leadership.decide import Decision, Lane
+from sitecontrol.leadership.effects import Clone
+from sitecontrol.leadership.facts import Facts
+from sitecontrol.leadership.transactions import Transaction, Writer
+from sitecontrol.records import Deed, Desired
+from sitecontrol.settings_types import Name
+
+log = structlog.get_logger()
+
+Line = Annotated[str, StringConstraints(max_length=300)]
+MEANWHILE = "The cluster changed meanwhile; look at /cluster and ask again."
+
+
+class NodeRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    node: Name
+    reason: Line = ""
+    by: Line = "operator"
+    dry_run: bool = False
+
+
+class Desk(Protocol):
+    """What the API lends: its way to etcd."""
+
+    def writer(self) -> Writer: ...
+
+    async def write(self, transaction: Transaction) -> bool: ...
+
+
+class NodeApi:
+    def __init__(self, state: AgentState, desk: Desk) -> None:
+        self._state = state
+        self._desk = desk
+
+    @property
+    def acts(self) -> dict[str, Callable[[web.Request], Awaitable[web.Response]]]:
+        return {
+            "/node/reclone": self.reclone,
+            "/node/rejoin": self.rejoin,
+            "/node/remove": self.remove,
+        }
+
+    async def reclone(self, request: web.Request) -> web.Response:
+        asked = NodeRequest.model_validate_json(await request.read())
+        facts = self._state.facts
+        if (refused := _not_us(asked, facts)) is not None:
+            return refused
+        obstacles, comes = nodes.in_the_way_of_reclone(facts), nodes.comes_of_reclone(facts)
+        document = _document(asked, facts, obstacles, comes)
+        if obstacles or asked.dry_run:
+            return _told(document, "reclone")
+        leader = facts.leader.record.node if facts.leader else ""
+        if not await self._tell(request, asked, Deed.RECLONE, f"{asked.node} from {leader}"):
+            return problem(409, "The reclone is refused", MEANWHILE, **document)
+        decision = Decision(
+            lane=Lane.POSTGRES,
+            rule="reclone-asked",
+            sentence=f"{asked.by} asked for a fresh copy of the leader.",
+            effect=Clone(leader=leader),
+        )
+        if not self._state.begin(decision):
+            busy = f"{asked.node} is busy with {self._state.work() or 'something else'}: ask again when that is over"
+            return problem(409, "The reclone is refused", busy, **document)
+        log.warning("reclone_asked_for", by=asked.by, reason=asked.reason)
+        return web.json_response(document, status=202)
+
+    async def rejoin(self, request: web.Request) -> web.Response:
+        asked = NodeRequest.model_validate_json(await request.read())
+        facts = self._state.facts
+        if (refused := _not_us(asked, facts)) is not None:
+            return refused
+        decision = self._state.decisions.get(Lane.POSTGRES)
+        comes = (decision.sentence,) if decision else ()
+        obstacles = nodes.in_the_way_of_rejoin(facts)
+        document = _document(asked, facts, obstacles, comes)
+        if obstacles or asked.dry_run:
+            return _told(document, "rejoin")
+        if not await self._tell(request, asked, Deed.REJOIN, asked.node):
+            return problem(409, "The rejoin is refused", MEANWHILE, **document)
+        self._state.hurry()
+        log.info("rejoin_asked_for", by=asked.by, reason=asked.reason)
+        return web.json_response(document, status=202)
+
+    async def remove(self, request: web.Request) -> web.Response:
+        asked = NodeRequest.model_validate_json(await request.read())
+        facts = self._state.facts
+        if asked.node not in facts.site_of:
+            return _no_such_node(asked, facts)
+        obstacles, comes = (
+            nodes.in_the_way_of_removal(facts, asked.node),
+            nodes.comes_of_removal(facts, asked.node),
+        )
+        document = _document(asked, facts, obstacles, comes)
+        if obstacles or asked.dry_run:
+            return _told(document, "remove")
+        known = facts.cluster.desired.record if facts.cluster.desired else Desired()
+        retired = tuple(sorted({*(known.retired or ()), asked.node}))
+        act = self._act(request, asked, Deed.REMOVED, asked.node)
+        wanted = self._desk.writer().want(known.model_copy(update={"retired": retired}), act)
+        if not await self._desk.write(wanted):
+            return problem(409, "The removal is refused", MEANWHILE, **document)
+        log.warning("node_removed", node=asked.node, by=asked.by, reason=asked.reason)
+        return web.json_response(document, status=202)
+
+    async def _tell(self, request: web.Request, asked: NodeRequest, what: Deed, about: str) -> bool:
+        return await self._desk.write(self._desk.writer().note(self._act(request, asked, what, about)))
+
+    def _act(self, request: web.Request, asked: NodeRequest, what: Deed, about: str) -> Act:
+        wall, source = self._state.facts.wall, request.remote or "unknown"
+        return Act(what=what, by=asked.by, at=wall, about=about, reason=asked.reason, source=source)
+
+
+def _document(
+    asked: NodeRequest, f: Facts, obstacles: Sequence[str], consequences: Sequence[str]
+) -> dict[str, Any]:
+    return {
+        "node": asked.node,
+        "site": f.site_of[asked.node],
+        "leader": f.leader.record.node if f.leader else None,
+        "incarnation": f.pg.incarnation if asked.node == f.node else None,
+        "obstacles": list(obstacles),
+        "consequences": list(consequences),
+        "dry_run": asked.dry_run,
+    }
+
+
+def _told(document: dict[str, Any], would: str) -> web.Response:
+    """A refusal, or what a dry run found."""
+    if document["obstacles"]:
+        return problem(409, f"The {would} is refused", "; ".join(document["obstacles"]), **document)
+    return web.json_response({**document, "would": would})
+
+
+def _not_us(asked: NodeRequest, f: Facts) -> web.Response | None:
+    if asked.node not in f.site_of:
+        return _no_such_node(asked, f)
+    if asked.node != f.node:
+        detail = f"This is the agent of {f.node}: ask that of {asked.node} itself."
+        return problem(422, "Another node's agent", detail)
+    return None
+
+
+def _no_such_node(asked: NodeRequest, f: Facts) -> web.Response:
+    known = ", ".join(sorted(f.site_of))
+    return problem(422, "No such node", f"{asked.node!r} is no node; nodes: {known}")
