@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 
 import asyncpg
 
+from dispatcher.gate import newest_leader
 from replication.errors import CommitUnknown, ReplicationError
+from sitecontrol.records import Leader
 from tests.simulation.etcd import EtcdCluster
 from tests.simulation.postgres import Database, Server
 from tests.simulation.scheduler import Scheduler, SimulatedClock
@@ -58,6 +60,7 @@ class Dispatcher:
         self._scheduler, self._databases, self._place = scheduler, databases, place
         self._ledger, self._rng, self._check, self._number = ledger, rng, check, number
         self._seen = SeenCluster(cluster, place, scheduler, SimulatedClock(scheduler))
+        self._leader: Leader | None = None  # the last one that was seen
         self._unknown: list[tuple[int, int, Database]] = []  # (message, entry, where)
 
     def start(self) -> None:
@@ -67,14 +70,14 @@ class Dispatcher:
     async def _send(self) -> None:
         while True:
             await self._scheduler.wait(self._rng.uniform(0.1, 0.35))
-            leader, term = self._seen.snapshot.leader, self._seen.snapshot.term
-            if leader is None or term is None:
+            self._leader = leader = newest_leader(self._leader, self._seen.snapshot)
+            if leader is None:
                 continue
-            known = self._databases.get(leader.record.node)
+            known = self._databases.get(leader.node)
             if known is None or not known.world.network.talk(self._place, known.place):
                 continue
             try:
-                await self._once(known, leader.record.term)
+                await self._once(known, leader.term)
             except (ReplicationError, asyncpg.PostgresError):
                 continue
 

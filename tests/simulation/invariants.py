@@ -15,7 +15,7 @@ from tests.simulation.sending import SimulatedDispatcher
 
 CLOCKS = 0.98  # two clocks of the simulation at their worst
 WORD_LASTS = 10.0  # seconds that a place's word may outlive what it saw: its lease, begun anew by an election of etcd's
-LONGEST_PAUSE = 1.5  # seconds between two acknowledgements; the clients themselves pause between two messages
+LONGEST_PAUSE = 1.0  # seconds between two acknowledgements
 
 
 class Violation(AssertionError):
