@@ -10,11 +10,15 @@ from dataclasses import dataclass, field
 
 import asyncpg
 
+from dispatcher.gate import newest_leader
 from replication.errors import CommitUnknown, ReplicationError
+from sitecontrol.records import Leader
 from tests.simulation.etcd import EtcdCluster
-from tests.simulation.node import SeenCluster
 from tests.simulation.postgres import Database, Server
 from tests.simulation.scheduler import Scheduler, SimulatedClock
+from tests.simulation.views import SeenCluster
+
+NEVER_WRITTEN = -1  # no entry: nobody holds it
 
 
 @dataclass
@@ -26,6 +30,7 @@ class Acknowledged:
     node: str
     began: float
     at: float
+    remote: tuple[str, ...] = ()  # the nodes of other sites that it was told to be on
 
 
 @dataclass
@@ -55,6 +60,7 @@ class Dispatcher:
         self._scheduler, self._databases, self._place = scheduler, databases, place
         self._ledger, self._rng, self._check, self._number = ledger, rng, check, number
         self._seen = SeenCluster(cluster, place, scheduler, SimulatedClock(scheduler))
+        self._leader: Leader | None = None  # the last one that was seen
         self._unknown: list[tuple[int, int, Database]] = []  # (message, entry, where)
 
     def start(self) -> None:
@@ -64,14 +70,14 @@ class Dispatcher:
     async def _send(self) -> None:
         while True:
             await self._scheduler.wait(self._rng.uniform(0.1, 0.35))
-            leader, term = self._seen.snapshot.leader, self._seen.snapshot.term
-            if leader is None or term is None:
+            self._leader = leader = newest_leader(self._leader, self._seen.snapshot)
+            if leader is None:
                 continue
-            known = self._databases.get(leader.record.node)
+            known = self._databases.get(leader.node)
             if known is None or not known.world.network.talk(self._place, known.place):
                 continue
             try:
-                await self._once(known, leader.record.term)
+                await self._once(known, leader.term)
             except (ReplicationError, asyncpg.PostgresError):
                 continue
 
@@ -100,11 +106,12 @@ class Dispatcher:
                     del self._unknown[:-20]
                 raise
             found = _entry_of(database, message, first)
-            assert found is not None, "what was committed was written"
-            entry = found
-        if not database.world.network.talk(self._place, database.place):
+            entry = NEVER_WRITTEN if found is None else found
+        if not database.world.network.talk(self._place, database.place) or database.disk is None:
             return  # the answer is lost on the way
-        told = Acknowledged(message, position, entry, term, database.node, began, self._scheduler.now)
+        row = database.last("row")
+        remote = row.payload[3] if row is not None else ()
+        told = Acknowledged(message, position, entry, term, database.node, began, self._scheduler.now, remote)
         self._check(told, database)
         ledger = self._ledger
         ledger.longest_gap = max(ledger.longest_gap, told.at - ledger.last)

@@ -71,6 +71,10 @@ class Store(MemoryStore):
         """A new leader: every lease begins anew with it."""
         self.move_leader(2 if self._leader == 1 else 1)
 
+    def end_leases(self) -> None:
+        for lease in tuple(self._leases):
+            self.revoke(lease)
+
     def since(self, revision: int) -> list[Event]:
         """What happened after a revision, oldest first."""
         newest_first = itertools.takewhile(lambda e: e.kv.mod_revision > revision, reversed(self._history))
@@ -83,13 +87,20 @@ class EtcdCluster:
         self._network = network
         self.rng = rng
         self.store = Store(SimulatedClock(scheduler))
+        self.watched = False  # whether agents and dispatchers see through the real view
         self.down: set[str] = set()
         self.leader: str | None = "witness"
         self.sick = 0.0  # how likely a call meets a fault
+        self.all_lost = (
+            False  # no member was left: when it returns, leases may end before anybody gets through
+        )
+        self.late_only = False  # every transaction is applied after its caller has given it up
         self.read = Snapshot()  # everything as it stands there
         self.snapshot = Snapshot()  # what is believed of it by somebody who has seen it all
         self._shown = 1  # the revision of both
         self._electing = False
+        self._away_until = dict.fromkeys(PLACES, 0.0)
+        self._serving: dict[str, bool] = {}  # what `serves` last said, until something changes
         self.late = 0  # calls that were applied after their caller had given them up
         self.changed = Bell(scheduler)
         self.looks = 0  # grows with every change
@@ -103,6 +114,7 @@ class EtcdCluster:
 
     def look(self) -> None:
         """What runs and who reaches whom may have changed."""
+        self._serving.clear()
         if self.leader is not None and (self.leader in self.down or len(self._followers(self.leader)) < 2):
             self.leader = None
         if self.leader is None and not self._electing:
@@ -115,12 +127,29 @@ class EtcdCluster:
             able = [p for p in PLACES if p not in self.down and len(self._followers(p)) >= 2]
             if able:
                 self.leader = self.rng.choice(able)
+                self._serving.clear()
                 self.store.elect()
-                self._electing = False
+                if self.all_lost:
+                    self._come_back()
+                self._electing = self.all_lost = False
                 return
+
+    def _come_back(self) -> None:
+        """Nobody was there: leases may end before anybody gets through, and some get through sooner than others."""
+        self._away_until = {p: self._scheduler.now + self.rng.uniform(0.0, 0.6) for p in PLACES}
+        if self.rng.random() < 0.5:
+            self.store.end_leases()
 
     def serves(self, place: str) -> bool:
         """Whether somebody in `place` gets answers of the majority."""
+        if self._scheduler.now < self._away_until[place]:
+            return False
+        known = self._serving.get(place)
+        if known is None:
+            known = self._serving[place] = self._answers(place)
+        return known
+
+    def _answers(self, place: str) -> bool:
         leader = self.leader
         if leader is None:
             return False
@@ -130,6 +159,7 @@ class EtcdCluster:
     def move_leader(self, place: str) -> None:
         if place not in self.down and len(self._followers(place)) >= 2:
             self.leader = place
+            self._serving.clear()
             self.store.elect()
 
     async def _end_leases(self) -> None:
@@ -205,19 +235,19 @@ class EtcdClient:
     def watch(self, prefix: str, start_revision: int) -> AsyncGenerator[WatchBatch, None]:
         raise NotImplementedError
 
-    async def _ask(self, step: Callable[[], T]) -> T:
+    async def _ask(self, step: "partial[T]") -> T:
         return await self._call(step, writes=False)
 
-    async def _change(self, step: Callable[[], T]) -> T:
+    async def _change(self, step: "partial[T]") -> T:
         return await self._call(step, writes=True)
 
-    async def _call(self, step: Callable[[], T], *, writes: bool) -> T:
+    async def _call(self, step: "partial[T]", *, writes: bool) -> T:
         cluster, rng, wait = self._cluster, self._cluster.rng, self._scheduler.wait
         started = self._scheduler.now
         await wait(rng.uniform(0.005, 0.06))
         if not cluster.serves(self._place):
             await self._out_of_time(started)
-        if writes and rng.random() < cluster.sick:
+        if writes and (rng.random() < cluster.sick or (cluster.late_only and step.func == cluster.store.txn)):
             await self._meet_fault(step, started)
         answer = step()
         await wait(rng.uniform(0.005, 0.06))
@@ -230,7 +260,8 @@ class EtcdClient:
         raise EtcdUnknown("no answer")
 
     async def _meet_fault(self, step: Callable[[], Any], started: float) -> None:
-        fate = self._cluster.rng.choice(("lost", "applied", "late"))
+        fates = ("late",) if self._cluster.late_only else ("lost", "applied", "late")
+        fate = self._cluster.rng.choice(fates)
         if fate == "applied":
             self._try(step)
         elif fate == "late":

@@ -10,10 +10,13 @@ PLACES = (*SITES, "witness")
 
 class Kind(Enum):
     KILL_SITE = "kill-site"  # every process of it, and its etcd member
+    LOSE_POWER = "lose-power"  # as kill-site, and what was not flushed is gone
     KILL_POSTGRES = "kill-postgres"
     KILL_AGENT = "kill-agent"
     STOP_AGENT = "stop-agent"  # SIGSTOP, then continued
     STOP_POSTGRES = "stop-postgres"
+    KILL_DISPATCHER = "kill-dispatcher"
+    STOP_DISPATCHER = "stop-dispatcher"
     STOP_SITE = "stop-site"
     CUT = "cut"  # between two places, both ways
     CUT_ONE_WAY = "cut-one-way"
@@ -21,14 +24,24 @@ class Kind(Enum):
     ETCD_MEMBER = "etcd-member"
     ETCD_QUORUM = "etcd-quorum"  # all three members
     ETCD_SICK = "etcd-sick"  # calls get lost, or are applied late
+    ETCD_LATE = "etcd-late"  # every transaction is applied after its caller has given it up
+    COMPACTION = "compaction"  # etcd forgets its history
     WATCH_STALLS = "watch-stalls"
     SWAP = "swap"  # an operator asks for one
     SLOW_STOP = "slow-stop"  # a clean shutdown does not end
     DISK_STALLS = "disk-stalls"  # it takes no WAL
+    BLIND = "blind"  # the probes of a place reach nothing
+    PAUSE = "pause"  # an operator switches automatic swaps off
+    CARRIER_LOST = "carrier-lost"  # the lines of a site to all carriers
+    CARRIER_SILENT = "carrier-silent"  # it takes texts, and answers nothing
+    REPLAY_PAUSED = "replay-paused"  # a standby receives, and replays nothing
     PROMOTION_FAILS = "promotion-fails"
     CLOCK_JUMPS = "clock-jumps"  # the wall clock, an hour
     ETCD_LEADER = "etcd-leader"  # moves: every lease begins anew
     GARBAGE = "garbage"  # somebody overwrites a record, and in the end the operator has it as it was
+    FORGETFUL_DISK = (
+        "forgetful-disk"  # a site is lost, and its disk has not kept what it had flushed (scenarios only)
+    )
     WRONG_DISK = (
         "wrong-disk"  # a site is lost, and returns with an older copy (only where a scenario says so)
     )
@@ -60,7 +73,7 @@ WEIGHTS = dict.fromkeys(Kind, 1.0) | {
 
 
 ANY = tuple(
-    kind for kind in Kind if kind is not Kind.WRONG_DISK
+    kind for kind in Kind if kind not in (Kind.WRONG_DISK, Kind.FORGETFUL_DISK)
 )  # two disks lost at once are more than is promised
 
 
@@ -82,6 +95,14 @@ def schedule(rng: random.Random, kinds: tuple[Kind, ...] = ANY) -> tuple[Fault, 
 
 
 ANYWHERE = frozenset(
-    {Kind.ISOLATE, Kind.ETCD_MEMBER, Kind.CUT, Kind.CUT_ONE_WAY, Kind.ETCD_LEADER, Kind.CLOCK_JUMPS}
+    {
+        Kind.ISOLATE,
+        Kind.ETCD_MEMBER,
+        Kind.CUT,
+        Kind.CUT_ONE_WAY,
+        Kind.ETCD_LEADER,
+        Kind.CLOCK_JUMPS,
+        Kind.BLIND,
+    }
 )
 BETWEEN = frozenset({Kind.CUT, Kind.CUT_ONE_WAY})

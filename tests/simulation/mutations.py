@@ -1,100 +1,47 @@
-"""The safety rules, each taken out by itself: a simulation that does not notice proves nothing.
+"""The safety rules of who may lead and what is acknowledged, each taken out by itself.
 
-Each is a patch of the code that keeps the rule, and tells the invariants of which one is seen to break.
+A simulation that does not notice proves nothing. Each is a patch of the code that keeps the rule, and tells the
+invariants of which one is seen to break. (Rules of sending: `mutations_sending.py`; of health: `mutations_health.py`.)
 """
 
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
 from replication.errors import CommitUnknown
+from sitecontrol import view
 from sitecontrol.agent.executor import Executor
+from sitecontrol.agent.row import Row
 from sitecontrol.agent.steps import Steps
 from sitecontrol.leadership import decide
 from sitecontrol.leadership.facts import Facts
 from sitecontrol.leadership.transactions import Writer
 from sitecontrol.snapshot import Snapshot
-from tests.simulation import etcd, node
-from tests.simulation.faults import ANY, Fault, Kind, schedule
-from tests.simulation.postgres import Database, ModelPostgres
-
-SAFETY = frozenset({"acked-survives", "only-in-step-leads", "one-writer", "no-stale-claim"})
-
-
-def _whatever_fails(rng: random.Random) -> tuple[Fault, ...]:
-    """All but what somebody writes into etcd: none of these rules is about that."""
-    return schedule(rng, tuple(kind for kind in ANY if kind is not Kind.GARBAGE))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mutation:
-    name: str
-    rule: str  # where the rule stands in docs/failover.md, in words
-    breaks: frozenset[str]
-    patch: Callable[[], AbstractContextManager[Any]]
-    scenario: Callable[[random.Random], tuple[Fault, ...]] = (
-        _whatever_fails  # what is likely to need the rule
-    )
-
-
-# -- scenarios ---------------------------------------------------------------------------------------------------
-
-
-def _cut_then_isolated(rng: random.Random) -> tuple[Fault, ...]:
-    """The line between the sites goes, and a little later the live site's other one, as it stops waiting."""
-    later = round(5.0 + rng.uniform(0.7, 1.1), 2)
-    return (
-        Fault(5.0, 12.0, Kind.CUT, "columbus", "denver"),
-        Fault(later, 8.0, Kind.CUT, "columbus", "witness"),
-    )
-
-
-def _cut_then_lost(rng: random.Random) -> tuple[Fault, ...]:
-    """The line between the sites goes, and then the live site."""
-    lost = round(6.0 + rng.uniform(0.7, 2.5), 2)
-    return (Fault(6.0, 10.0, Kind.CUT, "columbus", "denver"), Fault(lost, 6.0, Kind.KILL_SITE, "columbus"))
-
-
-def _lost_while_joining(rng: random.Random) -> tuple[Fault, ...]:
-    """The hot site comes back into step, and the live one is cut off and lost at about that moment."""
-    cut = round(rng.uniform(9.2, 11.0), 2)
-    lost = round(cut + rng.uniform(0.0, 0.6), 2)
-    return (
-        Fault(5.0, 4.0, Kind.CUT, "columbus", "denver"),
-        Fault(cut, 8.0, Kind.CUT, "columbus", "denver"),
-        Fault(lost, 5.0, Kind.KILL_SITE, "columbus"),
-    )
-
-
-def _late_writes(rng: random.Random) -> tuple[Fault, ...]:
-    """etcd applies calls long after their callers have given them up, while the lead changes again and again."""
-    return tuple(
-        sorted((*schedule(rng, MOVES), *schedule(rng, MOVES), Fault(3.0, 19.0, Kind.ETCD_SICK, "columbus")))
-    )
-
-
-def _old_copy_then_lost(rng: random.Random) -> tuple[Fault, ...]:
-    """The hot site comes back with an older copy under its own name, and the live one is lost before it is seen."""
-    lost = round(6.0 + rng.uniform(0.0, 1.0), 2)
-    return (Fault(6.0, 0.6, Kind.WRONG_DISK, "denver"), Fault(lost, 8.0, Kind.KILL_SITE, "columbus"))
-
-
-def _overwritten(rng: random.Random) -> tuple[Fault, ...]:
-    """Somebody overwrites one record after the other, for as long as the run lasts."""
-    return schedule(rng, (*(Kind.GARBAGE,) * 6, Kind.SWAP, Kind.KILL_SITE, Kind.KILL_AGENT, Kind.CUT))
-
-
-MOVES = (Kind.SWAP, Kind.KILL_SITE, Kind.CUT, Kind.STOP_AGENT, Kind.KILL_POSTGRES, Kind.ISOLATE)
-
+from tests.simulation import etcd, views
+from tests.simulation.mutation import SAFETY, Mutation
+from tests.simulation.own_postgres import ModelPostgres
+from tests.simulation.postgres import Database
+from tests.simulation.scenarios import (
+    cut_then_isolated,
+    cut_then_lost,
+    etcd_lost,
+    forgetful_disk,
+    late_join,
+    late_joins,
+    lost_while_joining,
+    moves_and_losses,
+    old_copy_then_lost,
+    old_leader_returns,
+    overwritten,
+    standby_loses_power,
+)
 
 # -- rules taken out -----------------------------------------------------------------------------------------------
 
 
-def _without_row(name: str) -> AbstractContextManager[Any]:
-    rows = tuple(row for row in decide.POSTGRES if row.name != name)
+def _without_row(*names: str) -> AbstractContextManager[Any]:
+    rows = tuple(row for row in decide.POSTGRES if row.name not in names)
     return patch.dict(decide.TABLE, {decide.Lane.POSTGRES: rows})
 
 
@@ -104,7 +51,8 @@ def _judges_nothing() -> Iterator[None]:
         return found
 
     with (
-        patch.object(node, "believe", whatever_stands_there),
+        patch.object(view, "believe", whatever_stands_there),
+        patch.object(views, "believe", whatever_stands_there),
         patch.object(etcd, "believe", whatever_stands_there),
     ):
         yield
@@ -212,46 +160,161 @@ def _tells_what_it_sees() -> AbstractContextManager[Any]:
     return patch.object(Database, "commit", commit)
 
 
+def _commits_wait_for_nobody() -> AbstractContextManager[Any]:
+    real = Database.commit
+
+    async def commit(self: Database, kind: str, payload: Any, **more: Any) -> int:
+        return await real(self, kind, payload, **{**more, "local": True})
+
+    return patch.object(Database, "commit", commit)
+
+
+def _told_before_it_is_flushed() -> AbstractContextManager[Any]:
+    return patch.object(Database, "_flush_received", lambda *_: None)
+
+
+def _label_stays() -> AbstractContextManager[Any]:
+    async def hide_remote(*_: object) -> None:
+        return
+
+    return patch.object(Row, "hide_remote", hide_remote)
+
+
+def _position_is_not_asked() -> AbstractContextManager[Any]:
+    def may_lead(f: Facts) -> bool:
+        return f.recorded_leader or f.our_place_in_step is not None
+
+    return patch.object(Facts, "may_lead", property(may_lead))
+
+
+def _canary_does_not_count() -> AbstractContextManager[Any]:
+    return patch.object(Facts, "canary_fresh", property(lambda _: False))
+
+
+def _leaves_without_a_new_write() -> AbstractContextManager[Any]:
+    async def leave(self: Any, facts: Facts, effect: Any) -> None:
+        in_sync = self._in_sync(facts)
+        staying = tuple(s for s in in_sync if s.node not in effect.nodes)
+        if staying != in_sync:
+            await self._write(self._writer(facts).rewrite_sync(staying))
+        await self._row.hide_remote(effect.nodes)
+        await self._postgres.set_names(tuple(s.node for s in staying))
+
+    return patch.object(Steps, "leave", leave)
+
+
+def _opens_without_a_new_write() -> AbstractContextManager[Any]:
+    async def opens(self: Any, _: Any, facts: Facts) -> None:
+        await self._row.open(facts.term, facts.node)
+        await self._look()
+
+    return patch.object(Executor, "_open", opens)
+
+
 MUTATIONS = (
+    Mutation(
+        name="a standby leaves without a new write",
+        rule="clearing the names is always preceded by a write of `sync`, even if it seems to say so already",
+        breaks=SAFETY,
+        patch=_leaves_without_a_new_write,
+        scenario=late_join,
+    ),
+    Mutation(
+        name="a leader opens without a new write",
+        rule="before anybody is let in, `sync` is written in this very start: what was under way is overtaken",
+        breaks=SAFETY,
+        patch=_opens_without_a_new_write,
+        scenario=late_joins,
+    ),
+    Mutation(
+        name="commits wait for nobody",
+        rule="a commit returns when every standby in `sync` has flushed it",
+        breaks=SAFETY,
+        patch=_commits_wait_for_nobody,
+    ),
+    Mutation(
+        name="a standby tells before it has flushed",
+        rule="a commit returns when every standby in `sync` has flushed it, not when it has received it",
+        breaks=SAFETY,
+        patch=_told_before_it_is_flushed,
+        scenario=standby_loses_power,
+    ),
+    Mutation(
+        name="the label stays when a standby leaves",
+        rule="the label tells the truth: it is taken back before the waiting ends",
+        breaks=frozenset({"label-true"}),
+        patch=_label_stays,
+        scenario=cut_then_isolated,
+    ),
+    Mutation(
+        name="the position is not asked",
+        rule="who may lead has all that `sync` says: incarnation, timeline and position",
+        breaks=SAFETY,
+        patch=_position_is_not_asked,
+        scenario=forgetful_disk,
+    ),
+    Mutation(
+        name="the canary does not count",
+        rule="a leader that cannot reach etcd goes on serving while its canary commits",
+        breaks=frozenset({"serves-through-dcs-loss"}),
+        patch=_canary_does_not_count,
+        scenario=etcd_lost,
+    ),
+    Mutation(
+        name="a fresh canary holds nobody back",
+        rule="a standby that receives the leader's fresh canary waits before it runs for the lead",
+        breaks=frozenset({"serves-through-dcs-loss"}),
+        patch=lambda: _without_row("canary-holds-back", decide.AWAIT_TURN),
+        scenario=etcd_lost,
+    ),
+    Mutation(
+        name="nobody takes the same term up again",
+        rule="a serving leader re-creates `leader` with the same term when etcd returns",
+        breaks=frozenset({"serves-through-dcs-loss"}),
+        patch=lambda: _without_row("reclaim"),
+        scenario=etcd_lost,
+    ),
     Mutation(
         name="transactions compare nothing",
         rule="every transaction compares the mod_revision of all that was reasoned from",
         breaks=SAFETY | {"converges", "swap-ends"},
         patch=_compares_nothing,
-        scenario=_late_writes,
+        scenario=late_joins,
     ),
     Mutation(
         name="names are cleared before etcd knows",
         rule="leaving step: first `sync`, then the names",
         breaks=SAFETY,
         patch=_names_first,
-        scenario=_cut_then_isolated,
+        scenario=cut_then_isolated,
     ),
     Mutation(
         name="a standby joins without having flushed",
         rule="coming into step: it has flushed a position taken while commits waited",
         breaks=SAFETY,
         patch=_joins_without_flush,
-        scenario=_lost_while_joining,
+        scenario=lost_while_joining,
     ),
     Mutation(
         name="a standby joins before commits wait for it",
         rule="coming into step: the position is taken once waiting has really begun",
         breaks=SAFETY,
         patch=_joins_before_waiting,
-        scenario=_lost_while_joining,
+        scenario=lost_while_joining,
     ),
     Mutation(
         name="whoever has data may lead",
         rule="only a node in `sync` may lead",
         breaks=SAFETY,
         patch=_anybody_leads,
+        scenario=cut_then_lost,
     ),
     Mutation(
         name="`sync` is not narrowed before opening",
         rule="`sync` is narrowed before the new leader opens",
         breaks=SAFETY,
         patch=_never_narrows,
+        scenario=old_leader_returns,
     ),
     Mutation(
         name="any server with a row takes writes",
@@ -270,20 +333,21 @@ MUTATIONS = (
         rule="telling of a row is acknowledging it",
         breaks=SAFETY,
         patch=_tells_what_it_sees,
-        scenario=_cut_then_lost,
+        scenario=cut_then_lost,
     ),
     Mutation(
         name="standbys are known by their name",
         rule="an incarnation is a data directory: a copy by the same name is another",
         breaks=SAFETY,
         patch=_the_name_is_enough,
-        scenario=_old_copy_then_lost,
+        scenario=old_copy_then_lost,
     ),
     Mutation(
         name="a row of an older start lets in",
         rule="nobody is let in after a start before a barrier has committed",
         breaks=SAFETY,
         patch=_row_of_an_older_start,
+        scenario=moves_and_losses,
     ),
     Mutation(
         name="a superseded leader goes on",
@@ -296,6 +360,6 @@ MUTATIONS = (
         rule="a bad value is named, and what was believed before stays believed until it is written over",
         breaks=frozenset({"converges", "swap-ends"}),
         patch=_judges_nothing,
-        scenario=_overwritten,
+        scenario=overwritten,
     ),
 )

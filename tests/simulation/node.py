@@ -14,61 +14,26 @@ from sitecontrol.agent.neighbours import Neighbours
 from sitecontrol.agent.publisher import Publisher
 from sitecontrol.agent.row import Row
 from sitecontrol.agent.steps import Steps
-from sitecontrol.belief import believe
 from sitecontrol.leadership.decide import Decision, Lane
 from sitecontrol.leadership.effects import Effect, Fence
 from sitecontrol.leadership.facts import Facts, Peer
 from sitecontrol.leadership.transactions import Transaction
 from sitecontrol.settings import Settings
 from sitecontrol.traffic.mover import Mover
-from sitecontrol.view import ClusterView, Snapshot
-from tests.simulation.etcd import EtcdClient, EtcdCluster, told
-from tests.simulation.postgres import Database, ModelPostgres
+from sitecontrol.view import ClusterView
+from tests.simulation.etcd import EtcdClient, EtcdCluster
+from tests.simulation.own_postgres import ModelPostgres
+from tests.simulation.postgres import Database
 from tests.simulation.scheduler import Scheduler, SimulatedClock, Task
+from tests.simulation.views import View, view_of
 
 TICK = 0.1
-WAY = (0.03, 0.08)  # seconds until a change is seen
-HEARD_EVERY = 0.3  # seconds between two words of etcd while nothing changes
-
-
-class SeenCluster:
-    """What a watch shows from one place: the picture of a moment ago, for as long as etcd is reached."""
-
-    def __init__(self, cluster: EtcdCluster, place: str, scheduler: Scheduler, clock: SimulatedClock) -> None:
-        self.snapshot = Snapshot()
-        self.stalled = False  # the watch is lost, and nobody has noticed yet
-        self._cluster = cluster
-        self._place = place
-        self._scheduler = scheduler
-        self._clock = clock
-
-    async def follow(self) -> None:
-        cluster, wait = self._cluster, self._scheduler.wait
-        while True:
-            coming = cluster.read if self._reached else None
-            await wait(cluster.rng.uniform(*WAY))
-            if coming is not None and self._reached and coming.revision >= self.snapshot.revision:
-                self._show(coming)
-            if coming is cluster.read:
-                await wait(HEARD_EVERY, cluster.changed)
-
-    @property
-    def _reached(self) -> bool:
-        return not self.stalled and self._cluster.serves(self._place)
-
-    async def refresh(self, client: EtcdClient) -> None:
-        await client.get_prefix("/hotsite/sim/")
-        self._show(self._cluster.read)
-
-    def _show(self, read: Snapshot) -> None:
-        believed = believe(self.snapshot, read)
-        self.snapshot = told(believed, serial=read.revision, read_at=self._clock.now())
 
 
 class SimulatedScribe(Scribe):
     """As `Scribe`, without asyncio's timers."""
 
-    def __init__(self, etcd: EtcdClient, seen: SeenCluster, settings: Settings, scheduler: Scheduler) -> None:
+    def __init__(self, etcd: EtcdClient, seen: View, settings: Settings, scheduler: Scheduler) -> None:
         super().__init__(etcd, cast("ClusterView", seen), settings)  # type: ignore[arg-type] # all that it uses of them
         self._client, self._seen, self._scheduler = etcd, seen, scheduler
 
@@ -120,8 +85,8 @@ class SimulatedLanes:
             await node.executor.execute(effect, facts)
             node.say("done", type(effect).__name__)
         except Exception as error:  # as in the real lanes: judged anew from fresh facts
-            if isinstance(error, AssertionError):
-                raise
+            if isinstance(error, AssertionError | AttributeError | TypeError | NameError):
+                raise  # a defect, there or in the model
             node.say("failed", f"{type(effect).__name__}: {type(error).__name__}: {error}")
             await node.clock.sleep(0.2)
         self._ended[lane] = (effect, node.clock.now())
@@ -170,7 +135,7 @@ class SimulatedNode:
         self._databases = databases
         etcd = EtcdClient(cluster, scheduler, database.place)
         self.etcd = etcd
-        self.seen = SeenCluster(cluster, database.place, scheduler, clock)
+        self.seen = view_of(cluster, database.place, scheduler, clock)
         view = cast("ClusterView", self.seen)
         postgres: Any = ModelPostgres(database)
         self.monitor = Monitor(

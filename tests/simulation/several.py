@@ -1,25 +1,32 @@
 """Runs with two nodes in each site. What is lost may be a site, or a node: then `where` is the node's name."""
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 
-from sitecontrol.leadership.transactions import Writer
 from sitecontrol.profiles import Profile
-from sitecontrol.records import DispatcherRecord, Initialize, InStep, Leader, Phase, Swap, Sync, Term
+from sitecontrol.records import DispatcherRecord, Initialize, InStep, Leader, Sync, Term
 from sitecontrol.settings import Settings
-from tests.simulation.etcd import PLACES, PREFIX
+from tests.simulation.disk import Disk
 from tests.simulation.faults import ANY, SITES, Fault, Kind, schedule
-from tests.simulation.node import SimulatedNode
-from tests.simulation.postgres import Database, Disk, Server
-from tests.simulation.run import Outcome, Run, Site
-from tests.simulation.scene import settings_of
+from tests.simulation.postgres import Database, Server
+from tests.simulation.run import Outcome, Run
+from tests.simulation.scene import Site, settings_of
 from tests.simulation.scheduler import SimulatedClock
+from tests.simulation.strikes import Mend, Strikes
 
 NODES = {"columbus": ("columbus-a", "columbus-b"), "denver": ("denver-a", "denver-b")}
 ALL = tuple(node for nodes in NODES.values() for node in nodes)
 OF_A_SITE = frozenset({Kind.STOP_SITE, Kind.CUT, Kind.CUT_ONE_WAY, Kind.ISOLATE})
-OF_A_SITE |= {Kind.ETCD_MEMBER, Kind.ETCD_QUORUM, Kind.ETCD_SICK, Kind.ETCD_LEADER}
+OF_A_SITE |= {
+    Kind.ETCD_MEMBER,
+    Kind.ETCD_QUORUM,
+    Kind.ETCD_SICK,
+    Kind.ETCD_LATE,
+    Kind.ETCD_LEADER,
+    Kind.BLIND,
+}
+WHOLE = (Kind.KILL_SITE, Kind.LOSE_POWER, Kind.STOP_SITE)
 
 
 def schedule_of_several(rng: random.Random, kinds: tuple[Kind, ...] = ANY) -> tuple[Fault, ...]:
@@ -33,7 +40,7 @@ def aimed(rng: random.Random, faults: Iterable[Fault]) -> tuple[Fault, ...]:
 
 
 def _aimed(rng: random.Random, fault: Fault) -> Fault:
-    whole = fault.kind in OF_A_SITE or (fault.kind is Kind.KILL_SITE and rng.random() < 0.5)
+    whole = fault.kind in OF_A_SITE or (fault.kind in WHOLE and rng.random() < 0.5)
     if whole or fault.where not in NODES:
         return fault
     return replace(fault, where=rng.choice(NODES[fault.where]))
@@ -54,8 +61,51 @@ def settings_of_node(node: str, profile: Profile) -> Settings:
     return known.model_copy(update={"site": site, "place": both})
 
 
+class SeveralStrikes(Strikes):
+    def _begin(self, fault: Fault) -> Mend:
+        if fault.where not in NODES or fault.kind not in WHOLE:
+            return super()._begin(fault)
+        mends = [self._begin(replace(fault, where=node)) for node in NODES[fault.where]]
+        self.cluster.down.add(fault.where)
+
+        def back() -> None:
+            self.cluster.down.discard(fault.where)
+            for mend in mends:
+                mend()
+
+        return back
+
+    def _kill_site(self, site: Site) -> Mend:
+        """One node: the site's member of etcd goes on."""
+        site.lost = True
+        self._kill_agent(site)
+        self._kill_sender(site)
+        site.database.crash()
+
+        def back() -> None:
+            site.lost = False
+            self._restart(site)
+
+        return back
+
+    def _stop_site(self, site: Site) -> Mend:
+        return self._stop(
+            f"agent {site.database.node}",
+            site.database.owner,
+            f"dispatcher {site.place}",
+            f"sender {site.place}",
+        )
+
+    def _target(self, leader: str, fault: Fault) -> str:
+        """The node that is named, if it does not lead; else the other site's first."""
+        elsewhere = next(nodes[0] for nodes in NODES.values() if leader not in nodes)
+        return elsewhere if fault.where == leader else fault.where
+
+
 class SeveralRun(Run):
-    """`sites` are the nodes here, by their names."""
+    """`sites` are the nodes here, by their names. A site's dispatcher runs beside its first node; nobody observes."""
+
+    STRIKES = SeveralStrikes
 
     # -- beginning
 
@@ -69,6 +119,7 @@ class SeveralRun(Run):
         leader.append("row", (1, leader.node, "boot0", remote))
         leader.append("canary", 1)
         assert leader.disk is not None
+        leader.disk.flushed = 2
         leader.disk.was_primary = True
         leader.server = Server(leader.disk, "boot0", recovering=False, names=names, ready_at=0.0)
         for number, database in enumerate(others, start=1):
@@ -83,12 +134,11 @@ class SeveralRun(Run):
         place = node.rpartition("-")[0]
         database = Database(self.world, node, place)
         clock = SimulatedClock(self.scheduler, self.rng.uniform(-0.01, 0.01), self.rng.uniform(0, 1e5))
-        self.sites[node] = Site(place, database, clock)
-        self.settings[node] = settings_of_node(node, self._profile)
+        self.sites[node] = Site(place, database, clock, settings_of_node(node, self._profile))
         return database
 
     def _several_records(self, leader: Database, others: list[Database]) -> None:
-        lease = self.cluster.store.grant(self.settings[leader.node].failover.lease_ttl)
+        lease = self.cluster.store.grant(self.sites[leader.node].settings.failover.lease_ttl)
         self.sites[leader.node].lease_file.text = f"{lease:x}"
         disk = f"disk-{leader.node}"
         in_step = tuple(
@@ -102,81 +152,11 @@ class SeveralRun(Run):
             record = DispatcherRecord(name=f"{place}-1", site=place, ready=True, links=1, links_up=1)
             self._put(f"dispatchers/{place}-1", record)
 
-    def _start_agent(self, site: Site) -> None:
-        node = site.database.node
-        site.node = SimulatedNode(
-            scheduler=self.scheduler,
-            cluster=self.cluster,
-            database=site.database,
-            databases=self.world.databases,
-            settings=self.settings[node],
-            clock=site.clock,
-            lease_file=site.lease_file,
-            say=lambda what, said: self.say(f"{node:11} {what:8} {said}"),
-        )
-        site.node.start()
+    def _start_sender(self, site: Site) -> None:
+        if site.database.node == NODES[site.place][0]:
+            super()._start_sender(site)
 
-    # -- faults
-
-    def _begin(self, fault: Fault) -> Callable[[], None]:
-        if fault.where not in NODES or fault.kind not in (Kind.KILL_SITE, Kind.STOP_SITE):
-            return super()._begin(fault)
-        mends = [self._begin(replace(fault, where=node)) for node in NODES[fault.where]]
-        self.cluster.down.add(fault.where)
-
-        def back() -> None:
-            self.cluster.down.discard(fault.where)
-            for mend in mends:
-                mend()
-
-        return back
-
-    def _kill_site(self, site: Site) -> Callable[[], None]:
-        """One node: the site's member of etcd goes on."""
-        site.lost = True
-        self._kill_agent(site)
-        site.database.crash()
-
-        def back() -> None:
-            site.lost = False
-            self._restart(site)
-
-        return back
-
-    def _stop(self, site: Site, kind: Kind) -> Callable[[], None]:
-        owners = {
-            Kind.STOP_AGENT: (f"agent {site.database.node}",),
-            Kind.STOP_POSTGRES: (site.database.owner,),
-            Kind.STOP_SITE: (f"agent {site.database.node}", site.database.owner, f"dispatcher {site.place}"),
-        }[kind]
-        for owner in owners:
-            self.scheduler.stop(owner)
-
-        def go_on() -> None:
-            for owner in owners:
-                self.scheduler.resume(owner)
-
-        return go_on
-
-    def _ask_for_swap(self, fault: Fault) -> None:
-        """To the node that is named, if it does not lead; else to the other site's first."""
-        picture = self.cluster.snapshot
-        leader = picture.leader
-        if leader is None or picture.swap is not None or not any(self.cluster.serves(p) for p in PLACES):
-            return
-        elsewhere = next(nodes[0] for nodes in NODES.values() if leader.record.node not in nodes)
-        swap = Swap(
-            id=f"swap{fault.at}",
-            from_node=leader.record.node,
-            to_node=elsewhere if fault.where == leader.record.node else fault.where,
-            by="op",
-            phase=Phase.REQUESTED,
-            term=leader.record.term,
-            requested_at=SimulatedClock(self.scheduler).wall(),
-        )
-        writer = Writer(prefix=PREFIX, cluster=picture, node=swap.to_node, site="", incarnation="", lease=0)
-        asked = writer.request(swap)
-        self.cluster.store.txn(asked.compares, asked.writes, read_on_failure=False)
+    def _start_observers(self) -> None: ...
 
     # -- the end
 

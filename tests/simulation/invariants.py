@@ -1,0 +1,219 @@
+"""The invariants by their names in docs/failover.md, looked at after every step in which something changed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sitecontrol.leadership import audit
+from tests.simulation.carrier import Inbox
+from tests.simulation.clients import Acknowledged, Ledger
+from tests.simulation.etcd import PREFIX, EtcdCluster
+from tests.simulation.observers import Truth
+from tests.simulation.postgres import Database, World
+from tests.simulation.scene import settings_of
+from tests.simulation.scheduler import Scheduler, Task
+from tests.simulation.sending import SimulatedDispatcher
+
+CLOCKS = 0.98  # two clocks of the simulation at their worst
+WORD_LASTS = 10.0  # seconds that a place's word may outlive what it saw: its lease, begun anew by an election of etcd's
+LONGEST_PAUSE = 1.0  # seconds between two acknowledgements
+
+
+class Violation(AssertionError):
+    """An invariant does not hold; `invariant` is its name in docs/failover.md."""
+
+    def __init__(self, invariant: str, what: str) -> None:
+        super().__init__(f"{invariant}: {what}")
+        self.invariant = invariant
+
+
+@dataclass(kw_only=True)
+class Invariants:
+    scheduler: Scheduler
+    world: World
+    cluster: EtcdCluster
+    ledger: Ledger
+    inbox: Inbox
+    truth: Truth
+    say: Callable[[str], None]
+    _open: dict[str, tuple[str, int]] = field(default_factory=dict)  # node -> (boot, term) as last seen
+    _leader_seen: tuple[int, str] | None = None
+    _asked: dict[str, float] = field(default_factory=dict)  # health's swaps, and when each was asked for
+    _looked_at: tuple[int, int] = (-1, -1)  # all that the invariants rest on, when they were last looked at
+
+    def after_step(self, task: Task) -> None:
+        if task.error is not None:
+            if isinstance(task.error, Violation):
+                raise task.error
+            raise Violation(
+                "no-crash", f"{task.owner}: {type(task.error).__name__}: {task.error}"
+            ) from task.error
+        now = (self.world.looks, self.cluster.looks)
+        if now == self._looked_at:
+            return
+        self._looked_at = now
+        for database in self.world.databases.values():
+            self._look_at_opening(database)
+        self._look_at_leader()
+        self._look_at_swap()
+
+    def _look_at_leader(self) -> None:
+        """Whoever is made the leader must hold every acknowledged message: `only-in-step-leads`."""
+        leader = self.cluster.snapshot.leader
+        if leader is None:
+            self._leader_seen = None
+            return
+        made = (leader.record.term, leader.record.node)
+        if made == self._leader_seen:
+            return
+        self._leader_seen = made
+        self.say(f"LEADER     {made[1]} in term {made[0]}")
+        self.holds_all(
+            self.world.databases[made[1]], "only-in-step-leads", f"{made[1]} leads in term {made[0]}"
+        )
+
+    def _look_at_opening(self, database: Database) -> None:
+        server = database.server
+        term = database.opened_here(server) if server is not None else None
+        if server is None or term is None:
+            return
+        now = (server.boot, term)
+        if self._open.get(database.node) == now:
+            return
+        self._open[database.node] = now
+        self.ledger.opened.append((term, database.node, self.scheduler.now))
+        self.say(f"OPENED     {database.node} in term {term}")
+        self.holds_all(database, "acked-survives", f"{database.node} opened in term {term}")
+        others = {node for t, node, _ in self.ledger.opened if t == term}
+        if len(others) > 1:
+            raise Violation("one-writer", f"{', '.join(sorted(others))} were both opened in term {term}")
+
+    def holds_all(self, database: Database, invariant: str, what: str) -> None:
+        wal = database.disk.wal if database.disk is not None else []
+        for told in self.ledger.acknowledged:
+            if told.position > len(wal) or (wal[told.position - 1] != told.entry and told.entry not in wal):
+                raise Violation(
+                    invariant,
+                    f"{what} without message {told.message}, acknowledged at {told.at:.3f} by {told.node}",
+                )
+
+    def acknowledged(self, told: Acknowledged, database: Database) -> None:
+        """Just before it is told: whoever was opened in a newer term must hold it, and it must come from one node."""
+        for other in self.ledger.acknowledged[-50:]:
+            if other.term == told.term and other.node != told.node:
+                raise Violation(
+                    "one-writer", f"{told.node} and {other.node} both acknowledged in term {told.term}"
+                )
+        for node in told.remote:
+            disk = self.world.databases[node].disk
+            if disk is None or told.entry not in disk.wal[: disk.flushed]:
+                raise Violation("label-true", f"message {told.message} was told to be on {node}, and is not")
+        for term, node, at in self.ledger.opened:
+            if term <= told.term:
+                continue
+            wal = self.world.databases[node].disk
+            if wal is None or told.entry not in wal.wal:
+                raise Violation(
+                    "acked-survives",
+                    f"{told.node} acknowledged message {told.message} in term {told.term};"
+                    f" {node} had been opened in term {term} at {at:.3f}, without it",
+                )
+            if at < told.began:
+                raise Violation(
+                    "no-stale-claim", f"{told.node} wrote in term {told.term}, after term {term} was opened"
+                )
+
+    def _place(self, node: str) -> str:
+        return self.world.databases[node].place
+
+    # -- health
+
+    def _look_at_swap(self) -> None:
+        """Health asks only with two witnesses, not while it is paused, and neither too soon nor too often."""
+        picture = self.cluster.snapshot
+        swap = picture.swap.record if picture.swap is not None else None
+        if swap is None or swap.evidence is None or swap.id in self._asked:
+            return
+        now, limits = self.scheduler.now, settings_of("columbus").failover
+        self.say(f"ASKED      {swap.by} for a swap from {swap.from_node}")
+        before = [now - at for at in self._asked.values()]
+        self._asked[swap.id] = now
+        live = self._place(swap.from_node)
+        saw = self.truth.who_saw(live, now - WORD_LASTS)
+        say = {
+            p
+            for p, o in picture.observations.items()
+            if not o.record.blind and o.record.fit.get(live) is False
+        }
+        wrong = (
+            f"only {', '.join(saw & say) or 'nobody'} saw the live site unfit, and says so"
+            if len(saw & say) < 2
+            else "automatic swaps are paused"
+            if picture.desired is not None and picture.desired.record.paused
+            else f"the last one was asked for {before[-1]:.1f} s ago"
+            if before and before[-1] < limits.swap_cool_down * CLOCKS
+            else f"there were {len(before)} within the hour"
+            if len(before) >= limits.max_swaps_per_hour
+            else ""
+        )
+        if wrong:
+            raise Violation("health-holds", f"{swap.by} asks for a swap, and {wrong}")
+
+    # -- texts
+
+    def claimed(self, database: Database, term: int, since: float) -> None:
+        """A dispatcher was given a claim: `no-stale-claim`."""
+        for newer, node, at in self.ledger.opened:
+            if newer > term and at < since:
+                raise Violation(
+                    "no-stale-claim",
+                    f"{database.node} gave a claim in term {term}, after {node} was opened in term {newer}",
+                )
+
+    def leaves(self, sender: SimulatedDispatcher, number: int) -> None:
+        """Just before a text leaves: it is claimed by who sends it, at the one leader, and never left before."""
+        if not sender.leadership.gate.may_send:
+            raise Violation("one-site-sends", f"{sender.place} sends while its own gate is shut")
+        _, node, _ = max(self.ledger.opened)
+        queue = self.world.databases[node].queue()
+        text = queue.texts.get(number)
+        claim = queue.claims.get(text.claim) if text is not None else None
+        if text is None or claim is None or number not in claim[1] or claim[0].dispatcher != sender.identity:
+            state = "lost" if text is None else text.state.value
+            raise Violation(
+                "no-stale-claim", f"{sender.identity} sends text {number}, which is {state} at {node}"
+            )
+        [made_at] = {self._place(n) for term, n, _ in self.ledger.opened if term == claim[0].term}
+        if made_at != sender.place:
+            raise Violation(
+                "one-site-sends", f"{sender.place} sends while {made_at} is live, by its own claim"
+            )
+        before = self.inbox.texts.get(number, [])
+        if before and (not text.resent or len(before) > 1):
+            raise Violation(
+                "sent-once",
+                f"text {number} left {before[-1].place} at {before[-1].at:.3f}, and again from {sender.place},"
+                " though it was in doubt in between for nobody",
+            )
+
+    def served_throughout(self) -> None:
+        """Nothing but etcd was lost: the same leader, the same term, and no pause beyond a second."""
+        term = self.cluster.snapshot.term
+        if term is None or term.record.term != 1 or self.ledger.longest_gap > LONGEST_PAUSE:
+            number = term.record.term if term else 0
+            raise Violation(
+                "serves-through-dcs-loss", f"term {number}, a pause of {self.ledger.longest_gap:.2f} s"
+            )
+
+    def log_verifies(self) -> None:
+        """Whatever was applied late, or twice tried: the audit log verifies, and tells of every term."""
+        kvs = self.cluster.store.get_prefix(PREFIX).kvs
+        broken = audit.flaws(kvs, PREFIX)
+        if broken:
+            raise Violation("log-verifies", f"{broken[0].key} {broken[0].what}")
+        told = {seal for entry in audit.document(kvs, PREFIX)["audit"] for seal in entry["seals"]}
+        term = self.cluster.snapshot.term
+        missing = [
+            n for n in range(2, (term.record.term if term else 0) + 1) if f"history/{n:010d}" not in told
+        ]
+        if missing:
+            raise Violation("log-verifies", f"no entry tells how term {missing[0]} began")

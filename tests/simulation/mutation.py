@@ -1,0 +1,47 @@
+"""A safety rule that is taken out: what is patched, and which invariants of it are seen to break."""
+
+import random
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from tests.simulation.faults import ANY, Fault, Kind, schedule
+from tests.simulation.run import run
+
+SAFETY = frozenset(
+    {
+        "acked-survives",
+        "only-in-step-leads",
+        "one-writer",
+        "no-stale-claim",
+        "label-true",
+        "sent-once",
+    }
+)
+
+
+def whatever_fails(rng: random.Random) -> tuple[Fault, ...]:
+    """All but what somebody writes into etcd: few of the rules are about that."""
+    return schedule(rng, tuple(kind for kind in ANY if kind is not Kind.GARBAGE))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mutation:
+    name: str
+    rule: str  # where the rule stands in docs/failover.md, in words
+    breaks: frozenset[str]
+    patch: Callable[[], AbstractContextManager[Any]]
+    scenario: Callable[[random.Random], tuple[Fault, ...]] = whatever_fails  # what is likely to need the rule
+
+
+def is_missed(mutation: Mutation, tries: int = 600) -> None:
+    """Fails unless an invariant breaks without the rule, and holds with it in the very same schedule."""
+    with mutation.patch():
+        outcomes = (run(seed, mutation.scenario(random.Random(seed))) for seed in range(tries))
+        found = next((outcome for outcome in outcomes if outcome.violation is not None), None)
+    assert found is not None, f"nothing broke without: {mutation.rule}"
+    assert found.violation is not None
+    assert found.violation.invariant in mutation.breaks
+    again = run(found.seed, found.faults)
+    assert again.violation is None, f"it breaks with the rule, too: {again.violation}"

@@ -1,0 +1,124 @@
+"""Schedules of faults that are likely to need one certain rule."""
+
+import random
+
+from tests.simulation.faults import Fault, Kind, schedule
+
+
+def cut_then_isolated(rng: random.Random) -> tuple[Fault, ...]:
+    """The line between the sites goes, and a little later the live site's other one, as it stops waiting."""
+    later = round(5.0 + rng.uniform(0.7, 1.1), 2)
+    return (
+        Fault(5.0, 12.0, Kind.CUT, "columbus", "denver"),
+        Fault(later, 8.0, Kind.CUT, "columbus", "witness"),
+    )
+
+
+def cut_then_lost(rng: random.Random) -> tuple[Fault, ...]:
+    """The line between the sites goes, and then the live site."""
+    lost = round(6.0 + rng.uniform(0.7, 2.5), 2)
+    return (Fault(6.0, 10.0, Kind.CUT, "columbus", "denver"), Fault(lost, 6.0, Kind.KILL_SITE, "columbus"))
+
+
+def lost_while_joining(rng: random.Random) -> tuple[Fault, ...]:
+    """The hot site comes back into step, and the live one is cut off and lost at about that moment."""
+    cut = round(rng.uniform(9.2, 11.0), 2)
+    lost = round(cut + rng.uniform(0.0, 0.6), 2)
+    return (
+        Fault(5.0, 4.0, Kind.CUT, "columbus", "denver"),
+        Fault(cut, 8.0, Kind.CUT, "columbus", "denver"),
+        Fault(lost, 5.0, Kind.KILL_SITE, "columbus"),
+    )
+
+
+def late_writes(rng: random.Random) -> tuple[Fault, ...]:
+    """etcd applies calls long after their callers have given them up, while the lead changes again and again."""
+    return tuple(
+        sorted((*schedule(rng, MOVES), *schedule(rng, MOVES), Fault(3.0, 19.0, Kind.ETCD_SICK, "columbus")))
+    )
+
+
+def old_copy_then_lost(rng: random.Random) -> tuple[Fault, ...]:
+    """The hot site comes back with an older copy under its own name, and the live one is lost before it is seen."""
+    lost = round(6.0 + rng.uniform(0.0, 1.0), 2)
+    return (Fault(6.0, 0.6, Kind.WRONG_DISK, "denver"), Fault(lost, 8.0, Kind.KILL_SITE, "columbus"))
+
+
+MOVES = (Kind.SWAP, Kind.KILL_SITE, Kind.CUT, Kind.STOP_AGENT, Kind.KILL_POSTGRES, Kind.ISOLATE)
+
+
+def dispatcher_stopped(rng: random.Random) -> tuple[Fault, ...]:
+    """The sending process stands still for longer than its claims last, and goes on; another site may lead by then."""
+    at = round(rng.uniform(3.0, 6.0), 2)
+    stopped = Fault(at, round(rng.uniform(4.0, 8.0), 2), Kind.STOP_DISPATCHER, "columbus")
+    moves = Fault(
+        round(at + rng.uniform(-0.5, 0.5), 2), 7.0, rng.choice((Kind.KILL_AGENT, Kind.SWAP)), "columbus"
+    )
+    return tuple(sorted((stopped, moves)))
+
+
+def dispatcher_lost(rng: random.Random) -> tuple[Fault, ...]:
+    """The sending process dies, again and again, with texts under way; then there is time for what becomes of them."""
+    died = (
+        Fault(round(at + rng.uniform(0.0, 1.5), 2), 0.2, Kind.KILL_DISPATCHER, "columbus")
+        for at in (3.0, 5.0, 7.0)
+    )
+    return (*died, Fault(18.0, 0.1, Kind.ETCD_LEADER, "witness"))
+
+
+def carrier_silent(_: random.Random) -> tuple[Fault, ...]:
+    """The carrier takes all texts, and answers nothing for a long while."""
+    return (Fault(3.0, 15.0, Kind.CARRIER_SILENT, "columbus"),)
+
+
+def moves_and_losses(rng: random.Random) -> tuple[Fault, ...]:
+    return tuple(sorted((*schedule(rng, MOVES), *schedule(rng, MOVES))))
+
+
+def standby_loses_power(rng: random.Random) -> tuple[Fault, ...]:
+    """The hot site's machine goes, with what was not flushed, and is just back when the live site is lost."""
+    gone = round(5.0 + rng.uniform(0.0, 0.5), 2)
+    lost = round(gone + 0.1 + rng.uniform(0.0, 0.7), 2)
+    return (Fault(gone, 0.1, Kind.LOSE_POWER, "denver"), Fault(lost, 9.0, Kind.KILL_SITE, "columbus"))
+
+
+def late_joins(rng: random.Random) -> tuple[Fault, ...]:
+    """etcd applies late what brought the hot site back into step, while the live one, perhaps restarted, is cut off."""
+    cut = Fault(3.0, 1.2, Kind.CUT, "columbus", "denver")
+    late = Fault(4.2, round(rng.uniform(0.5, 1.6), 2), Kind.ETCD_LATE, "columbus")
+    alone = Fault(round(rng.uniform(6.0, 8.5), 2), 12.0, Kind.ISOLATE, "columbus")
+    restarts = Fault(round(rng.uniform(4.5, 5.5), 2), 0.2, Kind.KILL_POSTGRES, "columbus")
+    return tuple(sorted((cut, late, alone, restarts) if rng.random() < 0.5 else (cut, late, alone)))
+
+
+def late_join(rng: random.Random) -> tuple[Fault, ...]:
+    """As `late_joins`, with the cut just after the leader has stopped waiting for the hot site again."""
+    cut = Fault(3.0, 1.2, Kind.CUT, "columbus", "denver")
+    late = Fault(4.2, 0.92, Kind.ETCD_LATE, "columbus")
+    return (cut, late, Fault(round(rng.uniform(6.3, 6.6), 2), 12.0, Kind.ISOLATE, "columbus"))
+
+
+def forgetful_disk(rng: random.Random) -> tuple[Fault, ...]:
+    """The hot site has come back into step; its disk turns out to have kept less than that, and the live site goes."""
+    lost = round(9.0 + rng.uniform(0.0, 1.0), 2)
+    return (
+        Fault(3.0, 1.2, Kind.CUT, "columbus", "denver"),
+        Fault(9.0, 0.6, Kind.FORGETFUL_DISK, "denver"),
+        Fault(lost, 8.0, Kind.KILL_SITE, "columbus"),
+    )
+
+
+def etcd_lost(rng: random.Random) -> tuple[Fault, ...]:
+    """All of etcd, alone, and its return."""
+    return (Fault(5.0, round(rng.uniform(4.0, 12.0), 2), Kind.ETCD_QUORUM, "witness"),)
+
+
+def old_leader_returns(rng: random.Random) -> tuple[Fault, ...]:
+    """The live site is lost and returns, just as the one that took over is lost."""
+    back = round(8.9 + rng.uniform(0.0, 1.0), 2)
+    return (Fault(5.0, 4.0, Kind.KILL_SITE, "columbus"), Fault(back, 6.0, Kind.KILL_SITE, "denver"))
+
+
+def overwritten(rng: random.Random) -> tuple[Fault, ...]:
+    """Somebody overwrites one record after the other, for as long as the run lasts."""
+    return schedule(rng, (*(Kind.GARBAGE,) * 6, Kind.SWAP, Kind.KILL_SITE, Kind.KILL_AGENT, Kind.CUT))

@@ -1,0 +1,12 @@
+"""Schedules of faults, and the invariants hold in each. (In four files, which run beside each other.)"""
+
+import pytest
+
+from tests.simulation.seeds import AT_ONCE, all_hold
+
+FIRST, SEEDS = 900, 300
+
+
+@pytest.mark.parametrize("first", range(FIRST, FIRST + SEEDS, AT_ONCE))
+def test_the_invariants_hold_whatever_goes_wrong(first: int):
+    all_hold(first)
