@@ -11,11 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 from sitecontrol.leadership import effects
-from sitecontrol.leadership.decide import TABLE, Lane, Row, decide
+from sitecontrol.leadership.decide import TABLE, decide
 from sitecontrol.leadership.effects import Effect
 from sitecontrol.leadership.facts import Facts, LeaseFacts, Peer, PgState
 from sitecontrol.leadership.observed import Subject, Watch
 from sitecontrol.leadership.swapping import BEFORE_HAND_OVER, DEADLINES
+from sitecontrol.leadership.table import Lane, Row
 from sitecontrol.records import SWAP_PHASES, Desired, Initialize, Phase, Term
 from tests.unit.leadership_facts import (
     COLUMBUS,

@@ -25,11 +25,12 @@ from sitecontrol.belief import newly_bad
 from sitecontrol.clock import Clock
 from sitecontrol.etcd.api import Etcd
 from sitecontrol.leadership.alike import told
-from sitecontrol.leadership.decide import Decision, Lane, decide
+from sitecontrol.leadership.decide import decide
 from sitecontrol.leadership.facts import Facts
 from sitecontrol.leadership.observed import Watch
 from sitecontrol.leadership.observed import look as look_at_places
 from sitecontrol.leadership.remembered import remember
+from sitecontrol.leadership.table import Decision, Lane
 from sitecontrol.leadership.timing import LOOK_EVERY
 from sitecontrol.records import Member
 from sitecontrol.settings import Settings

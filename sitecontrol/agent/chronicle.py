@@ -23,8 +23,8 @@ from sitecontrol.etcd.api import Etcd, EtcdError
 from sitecontrol.leadership import audit, telling
 from sitecontrol.leadership.alike import Told, told
 from sitecontrol.leadership.audit import Act
-from sitecontrol.leadership.decide import Decision
 from sitecontrol.leadership.facts import Facts
+from sitecontrol.leadership.table import Decision
 from sitecontrol.leadership.telling import Taking
 from sitecontrol.leadership.transactions import Transaction, Writer
 from sitecontrol.quarantine import SetAside

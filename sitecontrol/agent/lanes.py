@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from sitecontrol.clock import Clock
-from sitecontrol.leadership.decide import Decision, Lane
 from sitecontrol.leadership.effects import Clone, Effect, Fence
 from sitecontrol.leadership.facts import Facts
+from sitecontrol.leadership.table import Decision, Lane
 
 log = structlog.get_logger()
 

@@ -15,9 +15,9 @@ from sitecontrol.agent.problems import problem
 from sitecontrol.agent.state import AgentState
 from sitecontrol.leadership import nodes
 from sitecontrol.leadership.audit import Act
-from sitecontrol.leadership.decide import Decision, Lane
 from sitecontrol.leadership.effects import Clone
 from sitecontrol.leadership.facts import Facts
+from sitecontrol.leadership.table import Decision, Lane
 from sitecontrol.leadership.transactions import Transaction, Writer
 from sitecontrol.records import Deed, Desired
 from sitecontrol.settings_types import Name

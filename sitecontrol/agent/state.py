@@ -6,9 +6,9 @@ from typing import Any
 
 from sitecontrol.leadership import health, remembered, why
 from sitecontrol.leadership.alike import differences_from_us
-from sitecontrol.leadership.decide import Decision, Lane
 from sitecontrol.leadership.facts import Facts, PgState
 from sitecontrol.leadership.remembered import Remembered
+from sitecontrol.leadership.table import Decision, Lane
 from sitecontrol.quarantine import SetAside
 from sitecontrol.records import Phase, Role
 from sitecontrol.traffic.moving import Progress

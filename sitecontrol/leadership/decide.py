@@ -9,207 +9,58 @@ The safety of all this rests on few things (docs/failover.md): every write to et
 from; a node leads only when it can be missing nothing; an open leader that can no longer prove both stops.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Sequence
 
-from sitecontrol.leadership import health, mending, swapping
+from sitecontrol.leadership import health, mending, steps, swapping, upkeep
+from sitecontrol.leadership.conditions import (
+    MUTE_PATIENCE,
+    canary_holds_back,
+    canary_late,
+    cannot_follow,
+    cannot_start,
+    foreign,
+    in_step_of_older_term,
+    initialized,
+    leader_name,
+    led_by_other,
+    nothing_of_ours,
+    on_leaders_timeline,
+    reserved_by_us,
+    restart_in_place,
+    running,
+    serving_without_proof,
+    settled,
+)
 from sitecontrol.leadership.effects import (
     Bootstrap,
-    Checkpoint,
     Claim,
     Clone,
     Effect,
     Fence,
     GiveUp,
-    Join,
-    Leave,
-    MoveEtcdLeader,
     Narrow,
     Open,
     Promote,
     Reclaim,
     Rewind,
-    ShowRemote,
     ShutDownForSwap,
     StartPrimary,
     StartStandby,
 )
 from sitecontrol.leadership.facts import Facts, PgState
-from sitecontrol.leadership.slots import keeping
-from sitecontrol.leadership.steps import (
-    expected_remote,
-    follows_unnoted,
-    joinable,
-    joinables,
-    leaving,
-    old_leader_first,
-    strangers,
-    unawaited,
-)
+from sitecontrol.leadership.steps import unawaited
+from sitecontrol.leadership.table import Decision, Lane, Row
 from sitecontrol.leadership.turns import not_our_turn
 from sitecontrol.records import Phase
 
 FOLLOW_PATIENCE = 5.0  # seconds that a standby may run without streaming before it is repaired
 BOOTSTRAP_PATIENCE = 10.0  # seconds that a site which is not preferred leaves the first start to the other
-MUTE_PATIENCE = 3.0  # seconds that a PostgreSQL may stay silent while nothing explains it
 STALL_PATIENCE = (
     5.0  # seconds that a disk may take no WAL: short stalls are common, and the swap costs one as well
 )
 CLAIM = "Nobody leads and we hold every acknowledged message: take the lead in the next term."
 AWAIT_TURN = "await-turn"
-CHECKPOINT_AFTER = 2.0  # seconds after a promotion
-START_TRIES = 2  # starts as a standby that may fail before the data directory is repaired
 AFTER_GIVING_UP = 3.0  # seconds that a node which gave the lead up leaves it to others
-
-
-class Lane(Enum):
-    POSTGRES = "postgres"  # our own PostgreSQL and our claim to lead
-    STEP = "step"  # which standbys are in step
-    SWAP = "swap"  # the planned swap's record
-    HEALTH = "health"  # whether to ask for a swap because the live site is unfit
-    RECORDS = "records"  # what stands in etcd and is not believed
-    UPKEEP = "upkeep"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One decision: when `when` holds (and no row above), do `then` (None: hold still)."""
-
-    name: str
-    sentence: str
-    when: Callable[[Facts], bool]
-    then: Callable[[Facts], Effect | None] = lambda _: None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Decision:
-    lane: Lane
-    rule: str
-    sentence: str
-    effect: Effect | None
-
-
-def _running(f: Facts) -> bool:
-    return f.pg.state in (PgState.PRIMARY, PgState.STANDBY, PgState.STARTING, PgState.MUTE)
-
-
-def _serving_without_proof(f: Facts) -> bool:
-    """Dispatchers are let in, and neither the lease nor the canary shows that nobody else leads. With nobody else
-    in step, or on the way into it, nobody else can lead: then a late canary proves nothing against us.
-    """
-    proved = f.etcd_here or f.lease_safe or f.canary_fresh
-    alone = f.sync is not None and f.sync.leader == f.node and not f.sync.standbys and not f.pg.names
-    return f.pg.open_term is not None and _running(f) and not proved and not alone
-
-
-def _canary_late(f: Facts) -> bool:
-    hangs = f.pg.state is PgState.MUTE and f.now - f.pg.since > MUTE_PATIENCE
-    return _serving_without_proof(f) and f.proved_by_canary_since and not hangs
-
-
-def _led_by_other(f: Facts) -> bool:
-    return f.leader is not None and not f.lead and f.leader.record.node != f.node
-
-
-def _leader_name(f: Facts) -> str:
-    return f.leader.record.node if f.leader else ""
-
-
-def _foreign(f: Facts) -> bool:
-    led_here = f.lead and f.leader is not None and f.leader.record.incarnation == f.pg.incarnation
-    return _foreign_id(f) and not f.pg.unfinished and not led_here
-
-
-def _foreign_id(f: Facts) -> bool:
-    known = f.cluster.initialize
-    return (
-        known is not None
-        and f.pg.system_id is not None
-        and known.record.system_id not in ("0", f.pg.system_id)
-    )
-
-
-def _reserved_by_us(f: Facts) -> bool:
-    reserved = f.cluster.initialize
-    return reserved is not None and reserved.lease != 0 and reserved.lease == f.lease.id
-
-
-def _initialized(f: Facts) -> bool:
-    return f.cluster.initialize is not None and f.cluster.term is not None
-
-
-def _settled(f: Facts) -> bool:
-    """The leader has written that it alone holds everything. Before that our copy may be the only whole one, and
-    must not be rewound or thrown away.
-    """
-    sync, leader = f.sync, f.leader
-    return (
-        sync is not None
-        and leader is not None
-        and (sync.leader, sync.term) == (leader.record.node, leader.record.term)
-        and f.our_place_in_step is None
-    )
-
-
-def _in_step_of_older_term(f: Facts) -> bool:
-    """Whoever leads has not written `sync` yet. Should it be lost before, we may be the one who leads on, and what we
-    had taken of its new timeline meanwhile would be nobody's history.
-    """
-    sync, leader = f.sync, f.leader
-    return (
-        sync is not None
-        and leader is not None
-        and f.our_place_in_step is not None
-        and (sync.leader, sync.term) != (leader.record.node, leader.record.term)
-    )
-
-
-def _restart_in_place(f: Facts) -> bool:
-    return f.down_for < f.settings.restart_within or not f.other_in_step
-
-
-def _nothing_of_ours(f: Facts) -> bool:
-    """What lies here was never part of the cluster: no data, half-made data, or a first start that was cut off."""
-    return f.pg.state in (PgState.ABSENT, PgState.UNUSABLE) or (f.pg.unfinished and _foreign_id(f))
-
-
-def _cannot_start(f: Facts) -> bool:
-    return (
-        _led_by_other(f)
-        and f.pg.state is PgState.STOPPED
-        and f.pg.failed_starts >= START_TRIES
-        and _settled(f)
-    )
-
-
-def _cannot_follow(f: Facts, patience: float) -> bool:
-    return (
-        _led_by_other(f)
-        and f.pg.state is PgState.STANDBY
-        and f.follow_failed_since is not None
-        and f.now - f.follow_failed_since > patience
-        and _settled(f)
-    )
-
-
-def _on_leaders_timeline(f: Facts) -> bool:
-    leader = f.member(_leader_name(f))
-    return leader is not None and f.pg.timeline == leader.record.timeline
-
-
-def _canary_holds_back(f: Facts) -> bool:
-    """The leader still writes through to us: it serves without etcd and gets time to take its key up again. While
-    replay stands still no canary can be seen; then what arrives has to do.
-    """
-    absent = 0.0 if f.leader_absent_since is None else f.now - f.leader_absent_since
-    arrived = f.pg.received_at is not None and f.now - f.pg.received_at <= f.settings.canary_max_age
-    return (
-        f.pg.state is PgState.STANDBY
-        and (f.canary_fresh or (f.unreplayed_for > f.settings.canary_every and arrived))
-        and f.released_by is None
-        and absent < f.settings.canary_wait
-    )
 
 
 def _claim(f: Facts) -> Effect:
@@ -235,12 +86,12 @@ POSTGRES: Sequence[Row] = (
         "etcd is silent, and the canary by which we served without it waits: nobody is let in until one commits or"
         " etcd speaks. Nothing is ended: while commits wait nothing is acknowledged, and without etcd nobody could"
         " start it again.",
-        _canary_late,
+        canary_late,
     ),
     Row(
         "lost-proof",
         "Neither etcd nor the canary shows that we still lead: fence.",
-        _serving_without_proof,
+        serving_without_proof,
         lambda _: Fence(reason="no proof of leadership: lease run out, canary stale"),
     ),
     Row(
@@ -251,19 +102,19 @@ POSTGRES: Sequence[Row] = (
     Row(
         "foreign-data-runs",
         "The data directory belongs to another cluster, and PostgreSQL runs on it: stop it.",
-        lambda f: _foreign(f) and _running(f),
+        lambda f: foreign(f) and running(f),
         lambda _: Fence(reason="data directory of another cluster"),
     ),
     Row(
         "foreign-data",
         "The data directory belongs to another cluster: move it away or correct replication.data_dir.",
-        _foreign,
+        foreign,
     ),
     Row(
         "name-taken-runs",
         "Another agent uses this node's name, with another data directory: stop ours, or its word would count for"
         " our PostgreSQL.",
-        lambda f: f.name_taken_by is not None and _running(f),
+        lambda f: f.name_taken_by is not None and running(f),
         lambda _: Fence(reason="another agent uses this node's name"),
     ),
     Row(
@@ -277,14 +128,14 @@ POSTGRES: Sequence[Row] = (
         "records-unread",
         "`initialize` or `term` is not believed (`bad_records` names it), and nothing else tells what it was: an"
         " operator has to write it as it was.",
-        lambda f: not _initialized(f) and (f.bad("initialize") or f.bad("term")),
+        lambda f: not initialized(f) and (f.bad("initialize") or f.bad("term")),
     ),
     Row(
         "data-without-records",
         "There is data, but etcd knows of no cluster: etcd lost its data, or this is the wrong etcd. An operator"
         " has to decide.",
         lambda f: (
-            not _initialized(f)
+            not initialized(f)
             and f.pg.state not in (PgState.ABSENT, PgState.UNUSABLE)
             and not f.pg.unfinished
         ),
@@ -293,7 +144,7 @@ POSTGRES: Sequence[Row] = (
         "bootstrap",
         "Nothing exists yet: make the first data directory and the cluster's first records.",
         lambda f: (
-            (f.cluster.initialize is None or _reserved_by_us(f))
+            (f.cluster.initialize is None or reserved_by_us(f))
             and f.cluster.term is None
             and not f.cluster.bad
             and f.lease_safe
@@ -307,7 +158,7 @@ POSTGRES: Sequence[Row] = (
     Row(
         "await-bootstrap",
         "The cluster's first node is not ready yet: wait for it.",
-        lambda f: not _initialized(f),
+        lambda f: not initialized(f),
     ),
     # -- we lead ----------------------------------------------------------------------------------------------
     Row(
@@ -346,7 +197,7 @@ POSTGRES: Sequence[Row] = (
         lambda f: (
             f.lead
             and f.pg.state in (PgState.STOPPED, PgState.STARTING)
-            and not _restart_in_place(f)
+            and not restart_in_place(f)
             and f.etcd_here
         ),
         lambda _: GiveUp(reason="PostgreSQL did not come back in time"),
@@ -433,102 +284,102 @@ POSTGRES: Sequence[Row] = (
     Row(
         "superseded",
         "Another node leads: stop being a primary at once.",
-        lambda f: _led_by_other(f) and (f.pg.state is PgState.PRIMARY or f.pg.open_term is not None),
-        lambda f: Fence(reason=f"{_leader_name(f)} leads in term {f.term}"),
+        lambda f: led_by_other(f) and (f.pg.state is PgState.PRIMARY or f.pg.open_term is not None),
+        lambda f: Fence(reason=f"{leader_name(f)} leads in term {f.term}"),
     ),
     Row(
         "clone",
         "There is no usable data here: take a copy of the leader.",
-        lambda f: _led_by_other(f) and _nothing_of_ours(f) and _settled(f),
-        lambda f: Clone(leader=_leader_name(f)),
+        lambda f: led_by_other(f) and nothing_of_ours(f) and settled(f),
+        lambda f: Clone(leader=leader_name(f)),
     ),
     Row(
         "follow-after-hand-over",
         "We handed over clean and the leader has all of ours: follow it without a rewind.",
-        lambda f: _led_by_other(f) and f.pg.state is PgState.STOPPED and f.handed_cleanly,
-        lambda f: StartStandby(leader=_leader_name(f)),
+        lambda f: led_by_other(f) and f.pg.state is PgState.STOPPED and f.handed_cleanly,
+        lambda f: StartStandby(leader=leader_name(f)),
     ),
     Row(
         "await-leader",
         "Another node leads but has not opened yet: keep what we hold until it has.",
         lambda f: (
-            _led_by_other(f)
+            led_by_other(f)
             and f.pg.state is PgState.STOPPED
-            and ((f.pg.was_primary and not _settled(f)) or _in_step_of_older_term(f))
+            and ((f.pg.was_primary and not settled(f)) or in_step_of_older_term(f))
         ),
     ),
     Row(
         "clone-after-rewind",
         "Rewinding did not help: take a fresh copy of the leader.",
-        lambda f: _led_by_other(f) and f.pg.state is PgState.STOPPED and f.pg.was_primary and f.repairs > 0,
-        lambda f: Clone(leader=_leader_name(f)),
+        lambda f: led_by_other(f) and f.pg.state is PgState.STOPPED and f.pg.was_primary and f.repairs > 0,
+        lambda f: Clone(leader=leader_name(f)),
     ),
     Row(
         "rewind",
         "We were a primary and another node leads now: rewind to its history.",
-        lambda f: _led_by_other(f) and f.pg.state is PgState.STOPPED and f.pg.was_primary,
-        lambda f: Rewind(leader=_leader_name(f)),
+        lambda f: led_by_other(f) and f.pg.state is PgState.STOPPED and f.pg.was_primary,
+        lambda f: Rewind(leader=leader_name(f)),
     ),
     Row(
         "cannot-start-rewind",
         "Our standby ends as soon as it is started: rewind to the leader's history.",
-        lambda f: _cannot_start(f) and f.repairs == 0,
-        lambda f: Rewind(leader=_leader_name(f)),
+        lambda f: cannot_start(f) and f.repairs == 0,
+        lambda f: Rewind(leader=leader_name(f)),
     ),
     Row(
         "cannot-start-clone",
         "Our standby ends as soon as it is started, even after a rewind: take a fresh copy of the leader.",
-        _cannot_start,
-        lambda f: Clone(leader=_leader_name(f)),
+        cannot_start,
+        lambda f: Clone(leader=leader_name(f)),
     ),
     Row(
         "start-standby",
         "Another node leads: start as its standby.",
-        lambda f: _led_by_other(f) and f.pg.state is PgState.STOPPED,
-        lambda f: StartStandby(leader=_leader_name(f)),
+        lambda f: led_by_other(f) and f.pg.state is PgState.STOPPED,
+        lambda f: StartStandby(leader=leader_name(f)),
     ),
     Row(
         "await-narrow",
         "Another node was given the lead and has yet to write that it alone is complete: take nothing from it until"
         " then, for we may have to lead after it.",
         lambda f: (
-            _led_by_other(f)
+            led_by_other(f)
             and f.pg.state is PgState.STANDBY
-            and f.pg.follows != _leader_name(f)
-            and _in_step_of_older_term(f)
+            and f.pg.follows != leader_name(f)
+            and in_step_of_older_term(f)
         ),
     ),
     Row(
         "re-point",
         "The leader has changed: follow the new one.",
-        lambda f: _led_by_other(f) and f.pg.state is PgState.STANDBY and f.pg.follows != _leader_name(f),
-        lambda f: StartStandby(leader=_leader_name(f)),
+        lambda f: led_by_other(f) and f.pg.state is PgState.STANDBY and f.pg.follows != leader_name(f),
+        lambda f: StartStandby(leader=leader_name(f)),
     ),
     Row(
         "repair-by-rewind",
         "We cannot stream from the leader for a while: rewind to its history.",
-        lambda f: _cannot_follow(f, FOLLOW_PATIENCE) and f.repairs == 0 and not _on_leaders_timeline(f),
-        lambda f: Rewind(leader=_leader_name(f)),
+        lambda f: cannot_follow(f, FOLLOW_PATIENCE) and f.repairs == 0 and not on_leaders_timeline(f),
+        lambda f: Rewind(leader=leader_name(f)),
     ),
     Row(
         "repair-by-clone",
         "We cannot stream from the leader, even after a rewind, or on its own timeline, where there is nothing to"
         " rewind and the WAL that we need is gone: take a fresh copy.",
-        lambda f: _cannot_follow(f, FOLLOW_PATIENCE * (1 + f.repairs)),
-        lambda f: Clone(leader=_leader_name(f)),
+        lambda f: cannot_follow(f, FOLLOW_PATIENCE * (1 + f.repairs)),
+        lambda f: Clone(leader=leader_name(f)),
     ),
     Row(
         "kill-mute-standby",
         "Our standby runs but does not answer: end it, to start it again.",
-        lambda f: _led_by_other(f) and f.pg.state is PgState.MUTE and f.now - f.pg.since > MUTE_PATIENCE,
+        lambda f: led_by_other(f) and f.pg.state is PgState.MUTE and f.now - f.pg.since > MUTE_PATIENCE,
         lambda _: Fence(reason="PostgreSQL does not answer"),
     ),
     Row(
         "follows-unheard",
         "Neither etcd nor the leader is heard: nobody can take the lead without etcd, so hold what we have.",
-        lambda f: _led_by_other(f) and not f.etcd_here and not f.pg.upstream,
+        lambda f: led_by_other(f) and not f.etcd_here and not f.pg.upstream,
     ),
-    Row("follows", "Another node leads and we follow it.", _led_by_other),
+    Row("follows", "Another node leads and we follow it.", led_by_other),
     Row(
         "own-old-lease",
         "`leader` names us with a lease that is not ours any more: wait until it has run out.",
@@ -583,7 +434,7 @@ POSTGRES: Sequence[Row] = (
     Row(
         "canary-holds-back",
         "`leader` is gone, but the leader's canary still reaches us: it serves; give it time to return.",
-        lambda f: f.may_lead and _canary_holds_back(f),
+        lambda f: f.may_lead and canary_holds_back(f),
     ),
     Row(
         "gave-up",
@@ -619,119 +470,14 @@ POSTGRES: Sequence[Row] = (
     ),
 )
 
-STEP: Sequence[Row] = (
-    Row(
-        "mend-sync",
-        "`sync` is not what was written: write anew which standbys that our commits wait for are in step.",
-        mending.mends_sync,
-        mending.mend_sync,
-    ),
-    Row(
-        "awaits-mending",
-        "A record that who is in step rests on is not believed: nothing changes until it is written over.",
-        lambda f: any(f.bad(name) for name in ("leader", "term", "sync", "swap")),
-    ),
-    Row(
-        "not-ours",
-        "Only an open leader with etcd at hand changes who is in step.",
-        lambda f: (
-            not (f.lead and f.pg.state is PgState.PRIMARY and f.etcd_here and f.lease_safe)
-            or f.sync is None
-            or f.sync.leader != f.node
-            or f.sync.term != f.term
-        ),
-    ),
-    Row(
-        "narrow-first",
-        "`sync` is about to be narrowed, so that we can open: a second write to it would only be in the way.",
-        lambda f: not f.open and bool(unawaited(f)),
-    ),
-    Row(
-        "leave",
-        "A standby in step is gone or silent: take it out in etcd first, then stop waiting for it.",
-        lambda f: bool(leaving(f)),
-        lambda f: Leave(nodes=leaving(f), reason="gone, silent, or with another data directory"),
-    ),
-    Row(
-        "clear-strangers",
-        "Commits wait for a standby that is not in `sync`: stop waiting for it.",
-        lambda f: bool(strangers(f)),
-        lambda f: Leave(nodes=strangers(f), reason="waited for without being in step"),
-    ),
-    Row("closed", "Nothing joins before we are open.", lambda f: not f.open),
-    Row(
-        "show-remote",
-        "The row of the database does not tell truly which other sites every commit waits for: correct it.",
-        lambda f: set(f.pg.remote_in_step) != set(expected_remote(f)),
-        lambda f: ShowRemote(nodes=expected_remote(f)),
-    ),
-    Row(
-        "swap-first",
-        "A swap holds requests, or is about to note that the old leader streams, or is in step: nobody else joins"
-        " meanwhile.",
-        lambda f: (
-            f.in_phase(Phase.HELD)
-            or follows_unnoted(f)
-            or (old_leader_first(f) and joinable(f) is None and bool(joinables(f)))
-        ),
-    ),
-    Row(
-        "join",
-        "A standby streams and has nearly caught up: bring it into step; first one of another site, if none is.",
-        lambda f: joinable(f) is not None,
-        lambda f: Join(node=joinable(f) or ""),
-    ),
-    Row(
-        "join-later",
-        "A standby could come into step, but failed to a moment ago while commits waited for it: it waits, longer"
-        " each time.",
-        lambda f: bool(joinables(f)),
-    ),
-    Row("in-step", "Every standby that streams is in step.", lambda _: True),
-)
-
-UPKEEP: Sequence[Row] = (
-    Row(
-        "move-etcd-leader",
-        "etcd's own leader runs in the live site: move it, or the site's loss would prolong every lease.",
-        lambda f: f.lead and f.open and f.etcd_leader_here and f.etcd_leader_target is not None,
-        lambda f: MoveEtcdLeader(member_id=f.etcd_leader_target or 0),
-    ),
-    Row(
-        "checkpoint",
-        "We were promoted, and the control file does not tell yet: take a checkpoint, or no returning node can be"
-        " rewound to us. (Those who were held through a swap are let through first.)",
-        lambda f: f.open and f.pg.control_timeline < f.pg.timeline and f.now - f.pg.since > CHECKPOINT_AFTER,
-        lambda _: Checkpoint(),
-    ),
-    Row(
-        "restartpoint",
-        "The control file is behind on timelines: take a restartpoint, so that a restart does not make us look older"
-        " than we are.",
-        lambda f: f.pg.state is PgState.STANDBY and f.pg.upstream and f.pg.control_timeline < f.pg.timeline,
-        lambda _: Checkpoint(),
-    ),
-    Row(
-        "keep-wal",
-        "A slot is missing, lost, too far behind, or nobody's: see to it, so that WAL is kept for nodes that are away,"
-        " and for no longer than they need it.",
-        lambda f: f.lead and f.open and keeping(f) is not None,
-        keeping,
-    ),
-    Row("kept", "Nothing to keep up.", lambda _: True),
-)
-
-SWAP: Sequence[Row] = tuple(Row(*row) for row in swapping.ROWS)
-HEALTH: Sequence[Row] = tuple(Row(*row) for row in health.ROWS)
-RECORDS: Sequence[Row] = tuple(Row(*row) for row in mending.ROWS)
 
 TABLE: dict[Lane, Sequence[Row]] = {
     Lane.POSTGRES: POSTGRES,
-    Lane.STEP: STEP,
-    Lane.SWAP: SWAP,
-    Lane.HEALTH: HEALTH,
-    Lane.RECORDS: RECORDS,
-    Lane.UPKEEP: UPKEEP,
+    Lane.STEP: steps.ROWS,
+    Lane.SWAP: swapping.ROWS,
+    Lane.HEALTH: health.ROWS,
+    Lane.RECORDS: mending.ROWS,
+    Lane.UPKEEP: upkeep.ROWS,
 }
 
 

@@ -13,13 +13,14 @@ All that is decided here is whether to *ask* for one. Whose word counts and sinc
 Back to the preferred site production goes by an operator's word only.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sitecontrol.leadership.effects import AskForSwap, Effect
 from sitecontrol.leadership.facts import Facts
 from sitecontrol.leadership.observed import HEALTH_SWAP, Picture, Word, votes
-from sitecontrol.leadership.swapping import RowParts, obstacles
+from sitecontrol.leadership.swapping import obstacles
+from sitecontrol.leadership.table import Row
 from sitecontrol.leadership.turns import target_in
 
 ASK = "Two places or more see the live site unfit and the other one fit, long enough: ask for a planned swap."
@@ -137,65 +138,56 @@ def document(f: Facts) -> dict[str, Any]:
     }
 
 
-ROWS: tuple[RowParts, ...] = (
-    (
+ROWS: Sequence[Row] = (
+    Row(
         "unheard",
         "Nobody leads, or etcd is not heard: health moves nothing.",
         _unheard,
-        lambda _: None,
     ),
-    (
+    Row(
         "swap-in-progress",
         "A swap is in progress: health asks for nothing beside it.",
         lambda f: f.swap is not None,
-        lambda _: None,
     ),
-    (
+    Row(
         "live-fit",
         "No place whose word counts sees the live site unfit.",
         lambda f: _seen(f, lambda seen: not seen.unfit),
-        lambda _: None,
     ),
-    (
+    Row(
         "too-few",
         (
             "Fewer than two places, or no more than see it fit, see the live site unfit: it may be their line, and"
             " production stays."
         ),
         lambda f: _seen(f, lambda seen: not seen.live_is_unfit),
-        lambda _: None,
     ),
-    (
+    Row(
         "nowhere-to-go",
         "The live site is seen unfit, but not enough of those who see that see another site fit: production stays.",
         lambda f: f.health.subject is None,
-        lambda _: None,
     ),
-    (
+    Row(
         "health-paused",
         "The live site is seen unfit, but automatic swaps are paused by an operator: production stays.",
         lambda f: f.paused,
-        lambda _: None,
     ),
-    (
+    Row(
         "live-in-maintenance",
         "The live site is seen unfit, but its maintenance was announced: production stays.",
         lambda f: f.maintenance(live_site(f) or "") is not None,
-        lambda _: None,
     ),
-    (
+    Row(
         "target-in-maintenance",
         "The live site is seen unfit, but the other one is in maintenance: production stays.",
         lambda f: f.maintenance(target_site(f) or "") is not None,
-        lambda _: None,
     ),
-    (
+    Row(
         "not-long-enough",
         "The live site is seen unfit and another one fit: wait until that has been so for `unfit_for` without a break.",
         lambda f: agreed_for(f) < f.settings.unfit_for,
-        lambda _: None,
     ),
-    (
+    Row(
         "limit-reached",
         (
             "The live site is seen unfit, but health has moved production, or tried to, as often within an hour as"
@@ -203,30 +195,26 @@ ROWS: tuple[RowParts, ...] = (
             " moves production."
         ),
         lambda f: swaps_within_hour(f) >= f.settings.max_swaps_per_hour,
-        lambda _: None,
     ),
-    (
+    Row(
         "cooling-down",
         "The live site is seen unfit, but health's last swap, or try, is not `swap_cool_down` ago: production stays.",
         lambda f: cools_down_for(f) > 0,
-        lambda _: None,
     ),
-    (
+    Row(
         "target-not-ready",
         "The live site is seen unfit, but the other one could not take over now: production stays.",
         lambda f: bool(obstacles(f, target(f) or "", planned=False)),
-        lambda _: None,
     ),
-    (
+    Row(
         "others-ask",
         "The live site is seen unfit long enough: the leader's agent asks for a swap, and the target's if it does not.",
         lambda f: (
             not f.lead
             and not (f.node == target(f) and agreed_for(f) >= f.settings.unfit_for + TARGET_PATIENCE)
         ),
-        lambda _: None,
     ),
-    (
+    Row(
         HEALTH_SWAP,
         ASK,
         lambda _: True,

@@ -12,12 +12,11 @@ for `term`: while nobody leads whoever may lead next has to. What a mend writes 
 * a bad `desired` that we never read otherwise stays, and counts as a pause: a person has to say it again.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 from sitecontrol.leadership.effects import Effect, Mend
 from sitecontrol.leadership.facts import Facts, PgState
-
-RowParts = tuple[str, str, Callable[[Facts], bool], Callable[[Facts], Effect | None]]
+from sitecontrol.leadership.table import Row
 
 STRAY_PATIENCE = 3.0  # seconds in which whoever led may write `leader` over, before another takes the lead
 
@@ -60,42 +59,41 @@ def in_step_unknown(f: Facts) -> bool:
     return f.leader is None and f.bad("sync")
 
 
-ROWS: tuple[RowParts, ...] = (
-    (
+ROWS: Sequence[Row] = (
+    Row(
         "mend-leader",
         "`leader` was overwritten, but our lease lives and nobody else leads: write it anew.",
         lambda f: f.mendable("leader") and _ours(f),
         lambda _: Mend(name="leader"),
     ),
-    (
+    Row(
         "mend-term",
         "`term` does not say what the leader's record and the history say: write the last term granted.",
         _mends_term,
         lambda _: Mend(name="term"),
     ),
-    (
+    Row(
         "mend-initialize",
         "`initialize` does not name our cluster, and we lead it: write its identifier anew.",
         _mends_initialize,
         lambda _: Mend(name="initialize"),
     ),
-    (
+    Row(
         "mend-swap",
         "`swap` does not decode: write the swap in progress anew, or end it if none was known.",
         lambda f: f.mendable("swap") and _ours(f),
         lambda _: Mend(name="swap"),
     ),
-    (
+    Row(
         "mend-desired",
         "`desired` does not decode: write anew what people wanted.",
         lambda f: f.mendable("desired") and f.cluster.desired is not None and _ours(f),
         lambda _: Mend(name="desired"),
     ),
-    (
+    Row(
         "bad-records",
         "Something in etcd is not believed (`bad_records` names it), and it is not ours to write over.",
         lambda f: bool(f.cluster.bad),
-        lambda _: None,
     ),
-    ("believed", "Everything in etcd is believed.", lambda _: True, lambda _: None),
+    Row("believed", "Everything in etcd is believed.", lambda _: True),
 )

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sitecontrol.leadership.decide import Decision
 from sitecontrol.leadership.facts import Facts
+from sitecontrol.leadership.table import Decision
 
 KEPT = 50  # decisions of each lane
 

@@ -1,6 +1,11 @@
 """Who should leave step and who may come into it: pure questions for the `step` lane (failover rules 2 and 3)."""
 
-from sitecontrol.leadership.facts import Facts, StandbyFacts
+from collections.abc import Sequence
+
+from sitecontrol.leadership.effects import Join, Leave, ShowRemote
+from sitecontrol.leadership.facts import Facts, PgState, StandbyFacts
+from sitecontrol.leadership.mending import mend_sync, mends_sync
+from sitecontrol.leadership.table import Row
 from sitecontrol.records import Phase, Role
 
 RESTART_GRACE = 1.0  # seconds after our PostgreSQL started in which its standbys may still be reconnecting
@@ -117,3 +122,75 @@ def old_leader_first(f: Facts) -> bool:
 def pause_before_join(failures: int) -> float:
     """Seconds after so many tries in a row that failed: 1, 2, 4, up to a minute."""
     return float(min(2.0 ** min(failures - 1, 10), LONGEST_JOIN_PAUSE))
+
+
+ROWS: Sequence[Row] = (
+    Row(
+        "mend-sync",
+        "`sync` is not what was written: write anew which standbys that our commits wait for are in step.",
+        mends_sync,
+        mend_sync,
+    ),
+    Row(
+        "awaits-mending",
+        "A record that who is in step rests on is not believed: nothing changes until it is written over.",
+        lambda f: any(f.bad(name) for name in ("leader", "term", "sync", "swap")),
+    ),
+    Row(
+        "not-ours",
+        "Only an open leader with etcd at hand changes who is in step.",
+        lambda f: (
+            not (f.lead and f.pg.state is PgState.PRIMARY and f.etcd_here and f.lease_safe)
+            or f.sync is None
+            or f.sync.leader != f.node
+            or f.sync.term != f.term
+        ),
+    ),
+    Row(
+        "narrow-first",
+        "`sync` is about to be narrowed, so that we can open: a second write to it would only be in the way.",
+        lambda f: not f.open and bool(unawaited(f)),
+    ),
+    Row(
+        "leave",
+        "A standby in step is gone or silent: take it out in etcd first, then stop waiting for it.",
+        lambda f: bool(leaving(f)),
+        lambda f: Leave(nodes=leaving(f), reason="gone, silent, or with another data directory"),
+    ),
+    Row(
+        "clear-strangers",
+        "Commits wait for a standby that is not in `sync`: stop waiting for it.",
+        lambda f: bool(strangers(f)),
+        lambda f: Leave(nodes=strangers(f), reason="waited for without being in step"),
+    ),
+    Row("closed", "Nothing joins before we are open.", lambda f: not f.open),
+    Row(
+        "show-remote",
+        "The row of the database does not tell truly which other sites every commit waits for: correct it.",
+        lambda f: set(f.pg.remote_in_step) != set(expected_remote(f)),
+        lambda f: ShowRemote(nodes=expected_remote(f)),
+    ),
+    Row(
+        "swap-first",
+        "A swap holds requests, or is about to note that the old leader streams, or is in step: nobody else joins"
+        " meanwhile.",
+        lambda f: (
+            f.in_phase(Phase.HELD)
+            or follows_unnoted(f)
+            or (old_leader_first(f) and joinable(f) is None and bool(joinables(f)))
+        ),
+    ),
+    Row(
+        "join",
+        "A standby streams and has nearly caught up: bring it into step; first one of another site, if none is.",
+        lambda f: joinable(f) is not None,
+        lambda f: Join(node=joinable(f) or ""),
+    ),
+    Row(
+        "join-later",
+        "A standby could come into step, but failed to a moment ago while commits waited for it: it waits, longer"
+        " each time.",
+        lambda f: bool(joinables(f)),
+    ),
+    Row("in-step", "Every standby that streams is in step.", lambda _: True),
+)

@@ -5,12 +5,12 @@ brackets are only noted among the record's times, with the write that follows th
 round trip through etcd in the middle of the pause.
 """
 
-from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from collections.abc import Callable, Mapping, Sequence
 
 from sitecontrol.leadership.alike import differences_between
-from sitecontrol.leadership.effects import Advance, Effect, Finish, HandOver, RollBack
+from sitecontrol.leadership.effects import Advance, Finish, HandOver, RollBack
 from sitecontrol.leadership.facts import Facts, PgState
+from sitecontrol.leadership.table import Row
 from sitecontrol.records import Phase
 
 REPLAY_LAG_BYTES = 16 * 1024 * 1024  # more than this to replay would lengthen the pause
@@ -27,8 +27,6 @@ DEADLINES: Mapping[Phase, str] = {
     Phase.FOLLOWING: "swap_follow_within",
 }
 BEFORE_HAND_OVER = (Phase.REQUESTED, Phase.CHECKED, Phase.HELD)
-
-RowParts: TypeAlias = tuple[str, str, Callable[[Facts], bool], Callable[[Facts], Effect | None]]
 
 
 def nobody_leads(f: Facts) -> str:
@@ -146,35 +144,35 @@ def _old_leader_in_step(f: Facts) -> bool:
     )
 
 
-ROWS: tuple[RowParts, ...] = (
-    ("no-swap", "No swap is in progress.", lambda f: f.swap is None, lambda _: None),
-    ("not-leader", "The leader drives the swap.", lambda f: not f.lead or not f.etcd_here, lambda _: None),
+ROWS: Sequence[Row] = (
+    Row("no-swap", "No swap is in progress.", lambda f: f.swap is None, lambda _: None),
+    Row("not-leader", "The leader drives the swap.", lambda f: not f.lead or not f.etcd_here, lambda _: None),
     # -- before the hand-over: the old leader drives, and any doubt rolls back --------------------------------
-    (
+    Row(
         "overdue",
         "The swap is past its phase's deadline, and was not handed over: roll it back.",
         lambda f: f.swap_leaves_us and not in_time(f),
         lambda f: RollBack(reason=_late(f)),
     ),
-    (
+    Row(
         "refused",
         "The target cannot take over: roll the swap back and name what stands in the way.",
         lambda f: _leaves_us(Phase.REQUESTED)(f) and bool(_obstacles_in_progress(f)),
         lambda f: RollBack(reason="; ".join(_obstacles_in_progress(f))),
     ),
-    (
+    Row(
         "check",
         "Nothing stands in the way: take a checkpoint so that the shutdown is short.",
         _leaves_us(Phase.REQUESTED),
         lambda _: Advance(phase=Phase.CHECKED),
     ),
-    (
+    Row(
         "hold",
         "The checkpoint is taken: ask the dispatchers to hold requests and to drain.",
         _leaves_us(Phase.CHECKED),
         lambda _: Advance(phase=Phase.HELD),
     ),
-    (
+    Row(
         "unclean",
         "PostgreSQL did not shut down clean: roll back and start it again.",
         lambda f: (
@@ -182,52 +180,51 @@ ROWS: tuple[RowParts, ...] = (
         ),
         lambda _: RollBack(reason="PostgreSQL did not shut down clean in time"),
     ),
-    (
+    Row(
         "hand-over",
         "We are shut down clean and the target holds our last record: hand the lead over.",
         lambda f: _leaves_us(Phase.HELD)(f) and f.pg.state is PgState.STOPPED and _target_has_all(f),
         lambda f: HandOver(shutdown_lsn=f.pg.clean_shutdown_lsn or 0),
     ),
-    (
+    Row(
         "target-silent",
         "We are shut down, and the target has not told its position for a while: roll back and start again.",
         lambda f: _leaves_us(Phase.HELD)(f) and f.pg.state is PgState.STOPPED and _target_silent(f),
         lambda _: RollBack(reason="the target's PostgreSQL does not answer"),
     ),
-    (
+    Row(
         "await-drain",
         "Waiting for the shutdown, or for the target's word.",
         _leaves_us(Phase.HELD),
-        lambda _: None,
     ),
     # -- after the hand-over: the target drives, forward --------------------------------------------------------
-    (
+    Row(
         "following",
         "The old leader streams from us.",
         lambda f: _arrived(f) and f.in_phase(Phase.OPENED) and _old_leader_streams(f),
         lambda _: Advance(phase=Phase.FOLLOWING),
     ),
-    (
+    Row(
         "opened",
         "Dispatchers are let in at the target: note it.",
         lambda f: _arrived(f) and f.open and f.in_phase(Phase.HANDED),
         lambda _: Advance(phase=Phase.OPENED),
     ),
-    (
+    Row(
         "arrived-in-step",
         "The old leader is in step again: the swap is done.",
         lambda f: _arrived(f) and _old_leader_in_step(f),
         lambda _: Finish(),
     ),
-    (
+    Row(
         "arrived-alone",
         "Production has moved; the old leader does not follow in time, and its return is no part of this any more.",
         lambda f: _arrived(f) and f.open and f.in_phase(Phase.OPENED, Phase.FOLLOWING) and not in_time(f),
         lambda _: Finish(),
     ),
-    ("arriving", "The target opens, or waits for the old leader to follow.", _arrived, lambda _: None),
+    Row("arriving", "The target opens, or waits for the old leader to follow.", _arrived, lambda _: None),
     # -- anything else: the swap was overtaken by an election ----------------------------------------------------
-    (
+    Row(
         "overtaken",
         "The lead changed in the middle of the swap: end its record.",
         lambda _: True,

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 from sitecontrol.leadership.alike import Told
 from sitecontrol.leadership.audit import Act
-from sitecontrol.leadership.decide import Decision
 from sitecontrol.leadership.effects import Claim, Fence, GiveUp
 from sitecontrol.leadership.facts import Facts, PgState
 from sitecontrol.leadership.remembered import evidence
+from sitecontrol.leadership.table import Decision
 from sitecontrol.quarantine import SetAside
 from sitecontrol.records import Deed
 

@@ -13,10 +13,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sitecontrol.leadership.decide import AWAIT_TURN, Decision, Lane, decide
+from sitecontrol.leadership.decide import AWAIT_TURN, decide
 from sitecontrol.leadership.effects import Claim
 from sitecontrol.leadership.facts import Facts, LeaseFacts, PgFacts, PgState
 from sitecontrol.leadership.swapping import REPLAY_LAG_BYTES, obstacles
+from sitecontrol.leadership.table import Decision, Lane
 from sitecontrol.leadership.timing import LOOK_EVERY
 from sitecontrol.leadership.turns import TURN, before_us
 from sitecontrol.records import InStep, Role

@@ -16,6 +16,7 @@ from sitecontrol.agent.row import Row
 from sitecontrol.agent.steps import Steps
 from sitecontrol.leadership import decide
 from sitecontrol.leadership.facts import Facts
+from sitecontrol.leadership.table import Lane
 from sitecontrol.leadership.transactions import Writer
 from sitecontrol.snapshot import Snapshot
 from tests.simulation import etcd, views
@@ -42,7 +43,7 @@ from tests.simulation.scenarios import (
 
 def _without_row(*names: str) -> AbstractContextManager[Any]:
     rows = tuple(row for row in decide.POSTGRES if row.name not in names)
-    return patch.dict(decide.TABLE, {decide.Lane.POSTGRES: rows})
+    return patch.dict(decide.TABLE, {Lane.POSTGRES: rows})
 
 
 @contextmanager

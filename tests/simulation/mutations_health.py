@@ -6,6 +6,7 @@ from typing import Any
 from unittest.mock import patch
 
 from sitecontrol.leadership import decide, observed
+from sitecontrol.leadership.table import Lane
 from sitecontrol.leadership.transactions import Transaction, Writer
 from sitecontrol.records import Swap
 from tests.simulation.faults import Fault, Kind
@@ -29,8 +30,8 @@ def _one_is_enough() -> AbstractContextManager[Any]:
 
 
 def _no_row(name: str) -> AbstractContextManager[Any]:
-    rows = tuple(row for row in decide.HEALTH if row.name != name)
-    return patch.dict(decide.TABLE, {decide.Lane.HEALTH: rows})
+    rows = tuple(row for row in decide.TABLE[Lane.HEALTH] if row.name != name)
+    return patch.dict(decide.TABLE, {Lane.HEALTH: rows})
 
 
 def _asks_whatever_was_said_since() -> AbstractContextManager[Any]:

@@ -14,9 +14,9 @@ from sitecontrol.agent.neighbours import Neighbours
 from sitecontrol.agent.publisher import Publisher
 from sitecontrol.agent.row import Row
 from sitecontrol.agent.steps import Steps
-from sitecontrol.leadership.decide import Decision, Lane
 from sitecontrol.leadership.effects import Effect, Fence
 from sitecontrol.leadership.facts import Facts, Peer
+from sitecontrol.leadership.table import Decision, Lane
 from sitecontrol.leadership.transactions import Transaction
 from sitecontrol.settings import Settings
 from sitecontrol.traffic.mover import Mover

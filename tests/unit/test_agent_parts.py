@@ -14,9 +14,10 @@ from sitecontrol.clock import SystemClock
 from sitecontrol.etcd.api import EtcdUnknown, TxnResult
 from sitecontrol.etcd.memory import Fault, MemoryEtcd
 from sitecontrol.etcd.memory_store import MemoryStore
-from sitecontrol.leadership.decide import Decision, Lane, decide
+from sitecontrol.leadership.decide import decide
 from sitecontrol.leadership.effects import Clone, Effect, Fence, Join, Leave, Open, Promote, Rewind
 from sitecontrol.leadership.facts import Facts
+from sitecontrol.leadership.table import Decision, Lane
 from sitecontrol.leadership.transactions import REASONED_FROM, Transaction, Writer
 from sitecontrol.records import Initialize, Phase, Role, Sync
 from sitecontrol.settings import FailoverSettings

@@ -11,9 +11,10 @@ from sitecontrol.agent.metrics import AgentCollector
 from sitecontrol.agent.monitor import Monitor, Running
 from sitecontrol.agent.state import AgentState
 from sitecontrol.cli.tables import status_lines
-from sitecontrol.leadership.decide import TABLE, Lane, decide
+from sitecontrol.leadership.decide import TABLE, decide
 from sitecontrol.leadership.effects import Claim
 from sitecontrol.leadership.facts import Facts, PgState, StandbyFacts
+from sitecontrol.leadership.table import Lane
 from sitecontrol.records import HistoryEntry
 from sitecontrol.settings import FailoverSettings
 from sitecontrol.snapshot import Bad

@@ -6,10 +6,11 @@ import pytest
 
 from sitecontrol.agent.state import AgentState
 from sitecontrol.leadership.alike import differences, told
-from sitecontrol.leadership.decide import Lane, decide
+from sitecontrol.leadership.decide import decide
 from sitecontrol.leadership.effects import Advance, RollBack
 from sitecontrol.leadership.facts import Facts
 from sitecontrol.leadership.swapping import obstacles
+from sitecontrol.leadership.table import Lane
 from sitecontrol.records import Member, Phase, Role
 from sitecontrol.settings import FailoverSettings
 from tests.unit.leadership_facts import (

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sitecontrol.leadership.decide import TABLE, Lane, decide
+from sitecontrol.leadership.decide import TABLE, decide
 from sitecontrol.leadership.effects import (
     Advance,
     Checkpoint,
@@ -33,6 +33,7 @@ from sitecontrol.leadership.effects import (
 )
 from sitecontrol.leadership.facts import Facts, LeaseFacts, Peer, PgFacts, PgState, StandbyFacts
 from sitecontrol.leadership.swapping import obstacles
+from sitecontrol.leadership.table import Lane
 from sitecontrol.records import Desired, Initialize, InStep, Phase, Role, Sync, Term
 from sitecontrol.view import Snapshot
 from tests.unit.leadership_facts import (

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from sitecontrol.leadership.decide import TABLE, Lane
+from sitecontrol.leadership.decide import TABLE
+from sitecontrol.leadership.table import Lane
 from tests.decisions_page import edges, page, sample_effect
 
 PAGE = Path(__file__).parents[2] / "docs" / "decisions.md"

@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 
 from sitecontrol.agent.fencing import Fencing, proof_ended, sessions_ended
-from sitecontrol.leadership.decide import Lane, decide
+from sitecontrol.leadership.decide import decide
 from sitecontrol.leadership.effects import Fence
 from sitecontrol.leadership.facts import Facts, LeaseFacts
+from sitecontrol.leadership.table import Lane
 from tests.unit.leadership_facts import (
     DENVER,
     OUR_LEASE,

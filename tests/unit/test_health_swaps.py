@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sitecontrol.leadership import health
-from sitecontrol.leadership.decide import Decision, Lane, decide
+from sitecontrol.leadership.decide import decide
 from sitecontrol.leadership.effects import AskForSwap
 from sitecontrol.leadership.facts import Facts, LeaseFacts
 from sitecontrol.leadership.observed import HEALTH_SWAP, LOOK_GAP, OLD_AFTER, Watch, look
 from sitecontrol.leadership.swapping import obstacles
+from sitecontrol.leadership.table import Decision, Lane
 from sitecontrol.leadership.transactions import Writer
 from sitecontrol.records import BadRecord, Desired, HistoryEntry, Maintenance, Observation, Phase, Swap
 from sitecontrol.settings import FailoverSettings

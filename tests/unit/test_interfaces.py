@@ -23,8 +23,9 @@ from sitecontrol.agent.state import AgentState
 from sitecontrol.cli.root import sitectl
 from sitecontrol.cli.session import Exit
 from sitecontrol.leadership import audit
-from sitecontrol.leadership.decide import Lane, decide
+from sitecontrol.leadership.decide import decide
 from sitecontrol.leadership.remembered import remember
+from sitecontrol.leadership.table import Lane
 from tests.unit.leadership_facts import at_columbus
 from tests.unit.test_json_shapes import DRILL_KEYS, SERIES_KEYS, STATUS_KEYS
 

@@ -8,9 +8,10 @@ import pytest
 from dispatcher import leadership as module
 from dispatcher.condition import Condition
 from sitecontrol.agent.state import AgentState
-from sitecontrol.leadership.decide import Lane, decide
+from sitecontrol.leadership.decide import decide
 from sitecontrol.leadership.effects import Fence
 from sitecontrol.leadership.facts import Facts, LeaseFacts
+from sitecontrol.leadership.table import Lane
 from tests.unit.fake_nodes import FakeSites, eventually, two_sites
 from tests.unit.leadership_facts import (
     COLUMBUS,

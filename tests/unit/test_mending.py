@@ -10,10 +10,11 @@ from sitecontrol.clock import SystemClock
 from sitecontrol.etcd.api import Put
 from sitecontrol.etcd.memory_store import MemoryStore
 from sitecontrol.leadership.audit import Act
-from sitecontrol.leadership.decide import Lane, decide
+from sitecontrol.leadership.decide import decide
 from sitecontrol.leadership.effects import Fence, Mend
 from sitecontrol.leadership.facts import Facts, LeaseFacts, PgState
 from sitecontrol.leadership.mending import STRAY_PATIENCE
+from sitecontrol.leadership.table import Lane
 from sitecontrol.leadership.transactions import Transaction, Writer
 from sitecontrol.records import Deed, Desired, Initialize, Leader, Phase, Record, Swap, Sync, Term
 from sitecontrol.snapshot import Bad, Snapshot, read_all

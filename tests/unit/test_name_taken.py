@@ -10,10 +10,11 @@ from sitecontrol.agent.state import AgentState
 from sitecontrol.clock import SystemClock
 from sitecontrol.etcd.memory import MemoryEtcd
 from sitecontrol.etcd.memory_store import MemoryStore
-from sitecontrol.leadership.decide import Lane, decide
+from sitecontrol.leadership.decide import decide
 from sitecontrol.leadership.effects import Fence
 from sitecontrol.leadership.facts import Facts, LeaseFacts, PgFacts, PgState, StandbyFacts
 from sitecontrol.leadership.steps import joinable
+from sitecontrol.leadership.table import Lane
 from sitecontrol.records import Member
 from tests.unit.leadership_facts import (
     COLUMBUS,

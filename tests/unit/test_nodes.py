@@ -12,10 +12,10 @@ from sitecontrol.agent.memory import Memory
 from sitecontrol.agent.state import AgentState
 from sitecontrol.etcd.memory import MemoryEtcd
 from sitecontrol.leadership import nodes
-from sitecontrol.leadership.decide import Decision
 from sitecontrol.leadership.effects import Clone
 from sitecontrol.leadership.facts import Facts
 from sitecontrol.leadership.slots import keeping
+from sitecontrol.leadership.table import Decision
 from sitecontrol.records import Deed, Desired, Phase
 from tests.unit.leadership_facts import (
     COLUMBUS,

@@ -15,10 +15,11 @@ from sitecontrol.clock import SystemClock
 from sitecontrol.etcd.api import EtcdUnknown, Put
 from sitecontrol.etcd.memory import Fault, MemoryEtcd
 from sitecontrol.etcd.memory_store import MemoryStore
-from sitecontrol.leadership.decide import Lane, decide
+from sitecontrol.leadership.decide import decide
 from sitecontrol.leadership.effects import Join, Leave
 from sitecontrol.leadership.facts import Facts
 from sitecontrol.leadership.steps import pause_before_join
+from sitecontrol.leadership.table import Lane
 from sitecontrol.leadership.transactions import Transaction, Writer
 from sitecontrol.records import Phase, Sync, Term
 from tests.unit.leadership_facts import COLUMBUS, DENVER, OUR_LEASE, entry, swap, sync

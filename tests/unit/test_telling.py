@@ -12,9 +12,9 @@ from sitecontrol.agent.chronicle import Chronicle
 from sitecontrol.agent.executor import Overtaken
 from sitecontrol.etcd.api import EtcdUnknown
 from sitecontrol.leadership import telling
-from sitecontrol.leadership.decide import Decision, Lane
 from sitecontrol.leadership.effects import Claim, Fence, GiveUp, Promote
 from sitecontrol.leadership.facts import Facts, PgState
+from sitecontrol.leadership.table import Decision, Lane
 from sitecontrol.leadership.transactions import Transaction, Writer
 from sitecontrol.quarantine import Header
 from sitecontrol.records import Deed, Phase, Swap

@@ -1,6 +1,7 @@
 """Durations that do not fit together are refused, with the sum; what passes is safe in a model of the clocks."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from hypothesis import assume, given
@@ -8,9 +9,10 @@ from hypothesis import strategies as st
 
 from replication.configuration import wal_sender_timeout
 from replication.errors import NodeError
-from sitecontrol.leadership.decide import Lane, decide
+from sitecontrol.leadership.decide import decide
 from sitecontrol.leadership.facts import LeaseFacts
 from sitecontrol.leadership.proof import check, complaints, prove
+from sitecontrol.leadership.table import Lane
 from sitecontrol.leadership.timing import (
     CLOCK_DRIFT,
     END_POSTGRES,
@@ -21,8 +23,7 @@ from sitecontrol.leadership.timing import (
     seconds_of_place,
 )
 from sitecontrol.profiles import DURATIONS, Profile
-from sitecontrol.settings import DispatcherSettings, FailoverSettings, SettingsError
-from tests.simulation.scene import settings_of
+from sitecontrol.settings import DispatcherSettings, FailoverSettings, Settings, SettingsError, load
 from tests.unit.leadership_facts import OUR_LEASE, at_columbus, primary
 
 
@@ -50,6 +51,10 @@ def test_every_duration_of_the_failover_has_a_default_in_each_profile():
         "profile",
         "max_swaps_per_hour",
     }
+
+
+def settings_of(place: str) -> Settings:
+    return load(Path(__file__).parents[2] / "configs" / f"{place}.toml")
 
 
 @pytest.mark.parametrize("place", ["columbus", "denver"])

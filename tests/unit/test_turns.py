@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from sitecontrol.leadership.decide import Lane, decide
+from sitecontrol.leadership.decide import decide
 from sitecontrol.leadership.effects import Claim, StartStandby
 from sitecontrol.leadership.facts import Facts, LeaseFacts, PgState
 from sitecontrol.leadership.swapping import obstacles
+from sitecontrol.leadership.table import Lane
 from sitecontrol.leadership.turns import TURN, before_us, target_in
 from sitecontrol.leadership.why import headline, node_loss, outlook, site_loss
 from sitecontrol.records import Role, Term

@@ -7,9 +7,10 @@ import pytest
 
 from sitecontrol.agent.state import AgentState
 from sitecontrol.cli.why import could_take_over, why_lines
-from sitecontrol.leadership.decide import Lane, decide
+from sitecontrol.leadership.decide import decide
 from sitecontrol.leadership.facts import Facts, PgState
 from sitecontrol.leadership.remembered import KEPT, document, remember
+from sitecontrol.leadership.table import Lane
 from sitecontrol.leadership.why import headline, lost, node_loss, outlook, site_loss
 from sitecontrol.records import Desired, Maintenance, Role
 from sitecontrol.settings import FailoverSettings

@@ -1,0 +1,125 @@
+"""What rows of the `postgres` lane ask of the facts, where it takes more than a word. Pure."""
+
+from sitecontrol.leadership.facts import Facts, PgState
+
+MUTE_PATIENCE = 3.0  # seconds that a PostgreSQL may stay silent while nothing explains it
+START_TRIES = 2  # starts as a standby that may fail before the data directory is repaired
+
+
+def running(f: Facts) -> bool:
+    return f.pg.state in (PgState.PRIMARY, PgState.STANDBY, PgState.STARTING, PgState.MUTE)
+
+
+def serving_without_proof(f: Facts) -> bool:
+    """Dispatchers are let in, and neither the lease nor the canary shows that nobody else leads. With nobody else
+    in step, or on the way into it, nobody else can lead: then a late canary proves nothing against us.
+    """
+    proved = f.etcd_here or f.lease_safe or f.canary_fresh
+    alone = f.sync is not None and f.sync.leader == f.node and not f.sync.standbys and not f.pg.names
+    return f.pg.open_term is not None and running(f) and not proved and not alone
+
+
+def canary_late(f: Facts) -> bool:
+    hangs = f.pg.state is PgState.MUTE and f.now - f.pg.since > MUTE_PATIENCE
+    return serving_without_proof(f) and f.proved_by_canary_since and not hangs
+
+
+def led_by_other(f: Facts) -> bool:
+    return f.leader is not None and not f.lead and f.leader.record.node != f.node
+
+
+def leader_name(f: Facts) -> str:
+    return f.leader.record.node if f.leader else ""
+
+
+def foreign(f: Facts) -> bool:
+    led_here = f.lead and f.leader is not None and f.leader.record.incarnation == f.pg.incarnation
+    return foreign_id(f) and not f.pg.unfinished and not led_here
+
+
+def foreign_id(f: Facts) -> bool:
+    known = f.cluster.initialize
+    return (
+        known is not None
+        and f.pg.system_id is not None
+        and known.record.system_id not in ("0", f.pg.system_id)
+    )
+
+
+def reserved_by_us(f: Facts) -> bool:
+    reserved = f.cluster.initialize
+    return reserved is not None and reserved.lease != 0 and reserved.lease == f.lease.id
+
+
+def initialized(f: Facts) -> bool:
+    return f.cluster.initialize is not None and f.cluster.term is not None
+
+
+def settled(f: Facts) -> bool:
+    """The leader has written that it alone holds everything. Before that our copy may be the only whole one, and
+    must not be rewound or thrown away.
+    """
+    sync, leader = f.sync, f.leader
+    return (
+        sync is not None
+        and leader is not None
+        and (sync.leader, sync.term) == (leader.record.node, leader.record.term)
+        and f.our_place_in_step is None
+    )
+
+
+def in_step_of_older_term(f: Facts) -> bool:
+    """Whoever leads has not written `sync` yet. Should it be lost before, we may be the one who leads on, and what we
+    had taken of its new timeline meanwhile would be nobody's history.
+    """
+    sync, leader = f.sync, f.leader
+    return (
+        sync is not None
+        and leader is not None
+        and f.our_place_in_step is not None
+        and (sync.leader, sync.term) != (leader.record.node, leader.record.term)
+    )
+
+
+def restart_in_place(f: Facts) -> bool:
+    return f.down_for < f.settings.restart_within or not f.other_in_step
+
+
+def nothing_of_ours(f: Facts) -> bool:
+    """What lies here was never part of the cluster: no data, half-made data, or a first start that was cut off."""
+    return f.pg.state in (PgState.ABSENT, PgState.UNUSABLE) or (f.pg.unfinished and foreign_id(f))
+
+
+def cannot_start(f: Facts) -> bool:
+    return (
+        led_by_other(f) and f.pg.state is PgState.STOPPED and f.pg.failed_starts >= START_TRIES and settled(f)
+    )
+
+
+def cannot_follow(f: Facts, patience: float) -> bool:
+    return (
+        led_by_other(f)
+        and f.pg.state is PgState.STANDBY
+        and f.follow_failed_since is not None
+        and f.now - f.follow_failed_since > patience
+        and settled(f)
+    )
+
+
+def on_leaders_timeline(f: Facts) -> bool:
+    leader = f.member(leader_name(f))
+    return leader is not None and f.pg.timeline == leader.record.timeline
+
+
+def canary_holds_back(f: Facts) -> bool:
+    """The leader still writes through to us: it serves without etcd and gets time to take its key up again. While
+    replay stands still no canary can be seen; then what arrives has to do.
+    """
+    absent = 0.0 if f.leader_absent_since is None else f.now - f.leader_absent_since
+    arrived = f.pg.received_at is not None and f.now - f.pg.received_at <= f.settings.canary_max_age
+    return (
+        f.pg.state is PgState.STANDBY
+        and (f.canary_fresh or (f.unreplayed_for > f.settings.canary_every and arrived))
+        and f.released_by is None
+        and absent < f.settings.canary_wait
+    )
