@@ -20,6 +20,7 @@ def configure(folder: Path, *, bin_dir: Path, agent: int) -> Path:
     postgres, etcd = free_ports(2)
     settings = SETTINGS.format(
         site="columbus",
+        node="columbus-a",
         cluster="none",
         home=folder,
         data=folder / "data",
