@@ -1,6 +1,9 @@
 """Fixtures that every test may ask for."""
 
+import os
+
 import hypothesis
+import pytest
 
 import sitecontrol.etcd  # noqa: F401 # before any fixture imports grpc: it tells grpc to keep out of forked children
 
@@ -15,3 +18,12 @@ pytest_plugins = (
 # The machine may be busy: slowness of a single example is no finding.
 hypothesis.settings.register_profile("busy", deadline=None)
 hypothesis.settings.load_profile("busy")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes minutes runs where CI does: `make test` alone ends within ten."""
+    if "CI" in os.environ:
+        return
+    for item in items:
+        if item.get_closest_marker("long") is not None:
+            item.add_marker(pytest.mark.skip(reason="takes minutes more: set CI=true to run it"))

@@ -1,10 +1,7 @@
 """One drill on a lab, as an operator would run it, and everything that must hold afterwards."""
 
 import json
-import os
 from pathlib import Path
-
-import pytest
 
 from sitecontrol.drills.stories import DRILLS
 from tests.labs import sitectl
@@ -22,10 +19,6 @@ EVERYWHERE = (
 )
 REST = [name for name in DRILLS if name not in EVERYWHERE]
 IN_SWAP = ("site-loss", "standby-loss", "live-isolated", "agent-hang")
-only_in_ci = pytest.mark.skipif(
-    "CI" not in os.environ,
-    reason="the rest of the fault matrix takes ten minutes more: set CI=true to run it",
-)
 PAUSE = "pause-within-limit"  # drills and benches measure it; no test depends on how busy the machine is
 
 

@@ -8,10 +8,10 @@ import pytest
 
 from sitecontrol.drills.stories import DRILLS
 from tests.drills.conftest import FOR_A_BUSY_MACHINE
-from tests.drills.rehearsal import everything_holds, only_in_ci
+from tests.drills.rehearsal import everything_holds
 from tests.labs import free_base, left_of, sitectl
 
-pytestmark = [pytest.mark.drill, pytest.mark.timeout(300), only_in_ci]
+pytestmark = [pytest.mark.drill, pytest.mark.timeout(300), pytest.mark.long]
 NODES = {"columbus-a", "columbus-b", "denver-a", "denver-b"}
 
 

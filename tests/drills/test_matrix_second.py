@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.drills.rehearsal import IN_SWAP, REST, everything_holds, only_in_ci
+from tests.drills.rehearsal import IN_SWAP, REST, everything_holds
 
-pytestmark = [pytest.mark.drill, pytest.mark.timeout(300), only_in_ci]
+pytestmark = [pytest.mark.drill, pytest.mark.timeout(300), pytest.mark.long]
 
 
 @pytest.mark.parametrize("name", REST[1::2])

@@ -16,6 +16,8 @@ from aetcd.rpc import rpc_pb2
 from tests.agents import Pair, run_pair, steady_writing
 from tests.etcd_proxy import ByteProxy, Call, CallProxy, Fault, Spoil, byte_proxy, call_proxy
 
+pytestmark = pytest.mark.long
+
 LEASE_TTL = 3
 MET = 12  # calls that have to meet an error before it ends
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from replication.session import Session, Target
 from tests.agents import SILENT, WRITE, Pair, Site
 from tests.netns.network import TESTS, Network
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.long]
 
 BUSY = 3.0  # seconds that a busy machine may add to a time-out
 CALL_TIMEOUT = 1.0  # of etcd's client

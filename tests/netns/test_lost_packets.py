@@ -12,7 +12,7 @@ from replication.errors import CommitUnknown
 from tests.agents import SILENT, WRITE, Pair, Site, steady_writing
 from tests.netns.network import Network, both_ways
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.long]
 
 LAST = 4.0  # seconds that a cut lasts at least where nothing may come of it: longer than a lease
 

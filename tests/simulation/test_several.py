@@ -10,6 +10,8 @@ from tests.simulation.mutations import MUTATIONS, Mutation
 from tests.simulation.run import Outcome, shrink
 from tests.simulation.several import ALL, NODES, aimed, run_several
 
+pytestmark = pytest.mark.long
+
 FIRST, SEEDS, AT_ONCE = 5_000, 80, 20
 TRIES = 60
 
