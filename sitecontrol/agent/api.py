@@ -4,6 +4,7 @@ Reading is open to whoever reaches the port; acts need the operator's token. Eve
 that the agent decides by; only the history is read from etcd on demand.
 """
 
+import asyncio
 import hmac
 import uuid
 from collections.abc import Awaitable, Callable
@@ -15,7 +16,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from sitecontrol.agent.node_api import NodeApi
+from sitecontrol.agent.node_api import MEANWHILE, NodeApi
 from sitecontrol.agent.problems import problem
 from sitecontrol.agent.state import AgentState
 from sitecontrol.etcd.api import Etcd, EtcdError
@@ -31,6 +32,8 @@ from sitecontrol.settings_types import Name
 log = structlog.get_logger()
 
 MAX_BODY_BYTES = 16_000
+TRIES = 3
+SEEN_AFTER = 0.2  # seconds until our picture shows what another has written
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Line = Annotated[str, StringConstraints(max_length=300)]
@@ -200,6 +203,15 @@ class AgentApi:
 
     async def swap(self, request: web.Request) -> web.Response:
         asked = SwapRequest.model_validate_json(await request.read())
+        for _ in range(TRIES):
+            answer = await self._try_swap(asked, _source(request))
+            if answer is not None:
+                return answer
+            await asyncio.sleep(SEEN_AFTER)
+        return problem(409, "The swap is refused", MEANWHILE, to=asked.to, obstacles=[], dry_run=False)
+
+    async def _try_swap(self, asked: SwapRequest, source: str) -> web.Response | None:
+        """None: what it was decided from has changed meanwhile, were it only that somebody wrote in the audit log."""
         facts = self._state.facts
         node = self._node_for(asked.to)
         if node is None:
@@ -232,10 +244,8 @@ class AgentApi:
             term=leader.record.term,
             requested_at=facts.wall,
         )
-        transaction = self.writer().request(swap, source=_source(request))
-        if not await self.write(transaction):
-            detail = "The cluster changed meanwhile; look at /cluster and ask again."
-            return problem(409, "The swap is refused", detail, **document)
+        if not await self.write(self.writer().request(swap, source=source)):
+            return None
         log.info("swap_requested", id=swap.id, to=node, by=asked.by, reason=asked.reason)
         return web.json_response({**document, "id": swap.id, "phase": swap.phase.value}, status=202)
 

@@ -122,8 +122,24 @@ class Stage:
     async def _ask_for_swap(self, to: str) -> None:
         self.watch.note(f"an operator asks for a swap to {to}", to)
         status, told = await self._post_swap(to, dry_run=False)
+        unknown = status in (
+            0,
+            HTTPStatus.SERVICE_UNAVAILABLE,
+        )  # as while etcd elects: it may have been written
+        if unknown and await self.until(f"the swap to {to} has begun", self._begun(to), within=20):
+            return
         if status != HTTPStatus.ACCEPTED:
             raise DrillFailedError(f"the swap to {to} was not begun: {told}")
+
+    def _begun(self, to: str) -> Callable[[], Awaitable[bool]]:
+        """It is under way after all, or asked for once more."""
+
+        async def holds() -> bool:
+            if (await self.control.cluster()).get("swap") is not None:
+                return True
+            return (await self._post_swap(to, dry_run=False))[0] == HTTPStatus.ACCEPTED
+
+        return holds
 
     def _could_take_over(self, site: str) -> Callable[[], Awaitable[bool]]:
         async def holds() -> bool:
