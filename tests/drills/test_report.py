@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -145,6 +146,8 @@ def run(*words: str) -> tuple[int, str]:
 
 def test_where_no_status_line_is_drawn_a_drill_says_when_it_begins(monkeypatch) -> None:
     class Whole:
+        plan = SimpleNamespace(lab=SimpleNamespace(options=SimpleNamespace(nodes_per_site=1)))
+
         @classmethod
         @asynccontextmanager
         async def open(cls, _folder: Path) -> AsyncIterator["Whole"]:
