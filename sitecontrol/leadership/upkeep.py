@@ -7,7 +7,7 @@ from sitecontrol.leadership.facts import PgState
 from sitecontrol.leadership.slots import keeping
 from sitecontrol.leadership.table import Row
 
-CHECKPOINT_AFTER = 2.0  # seconds after a promotion
+SETTLED_AFTER = 2.0  # seconds after a promotion: those who were held through it are let through first
 
 ROWS: Sequence[Row] = (
     Row(
@@ -19,8 +19,8 @@ ROWS: Sequence[Row] = (
     Row(
         "checkpoint",
         "We were promoted, and the control file does not tell yet: take a checkpoint, or no returning node can be"
-        " rewound to us. (Those who were held through a swap are let through first.)",
-        lambda f: f.open and f.pg.control_timeline < f.pg.timeline and f.now - f.pg.since > CHECKPOINT_AFTER,
+        " rewound to us.",
+        lambda f: f.open and f.pg.control_timeline < f.pg.timeline and f.now - f.pg.since > SETTLED_AFTER,
         lambda _: Checkpoint(),
     ),
     Row(
@@ -34,7 +34,7 @@ ROWS: Sequence[Row] = (
         "keep-wal",
         "A slot is missing, lost, too far behind, or nobody's: see to it, so that WAL is kept for nodes that are away,"
         " and for no longer than they need it.",
-        lambda f: f.lead and f.open and keeping(f) is not None,
+        lambda f: f.lead and f.open and f.now - f.pg.since > SETTLED_AFTER and keeping(f) is not None,
         keeping,
     ),
     Row("kept", "Nothing to keep up.", lambda _: True),
