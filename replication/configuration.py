@@ -44,7 +44,8 @@ DEFAULTS: Mapping[str, Value] = {
     "wal_sender_timeout": "2s",
     "wal_receiver_timeout": "3s",
     "wal_receiver_status_interval": "1s",
-    "wal_retrieve_retry_interval": "200ms",
+    # Longer than from the end of a swap's old leader to the promotion, which waits for a receiver that is dialling.
+    "wal_retrieve_retry_interval": "500ms",
     "tcp_keepalives_idle": 2,
     "tcp_keepalives_interval": 1,
     "tcp_keepalives_count": 3,
