@@ -232,9 +232,7 @@ class NodeRow(Shape):
     bad_records: dict[str, str] = {}
 
 
-class NodeActChecked(Shape):
-    """What an agent answers to an act on a node."""
-
+class ActOnNode(Shape):
     node: str
     site: str
     leader: str | None
@@ -242,6 +240,11 @@ class NodeActChecked(Shape):
     obstacles: list[str]
     consequences: list[str]
     dry_run: bool
+
+
+class NodeActChecked(ActOnNode):
+    """What an agent answers to an act on a node."""
+
     would: Literal["reclone", "rejoin", "remove"]
 
 
@@ -250,14 +253,7 @@ class Reached(Shape):
     after_s: float
 
 
-class NodeActDone(Shape):
-    node: str
-    site: str
-    leader: str | None
-    incarnation: str | None
-    obstacles: list[str]
-    consequences: list[str]
-    dry_run: bool
+class NodeActDone(ActOnNode):
     phases: list[Reached]
     done: bool
 
