@@ -131,6 +131,7 @@ class AgentState:
                 "streaming": f.pg.upstream,
                 "names": list(f.pg.names),
                 "incarnation": f.pg.incarnation,
+                "unfinished": f.pg.unfinished,
                 "slots": [slot.name for slot in f.pg.slots],
                 "standbys": [
                     {
