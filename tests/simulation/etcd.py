@@ -201,6 +201,10 @@ class EtcdClient:
         self._scheduler = scheduler
         self._place = place
 
+    @property
+    def strangers(self) -> Sequence[str]:
+        return ()
+
     async def get_prefix(
         self, prefix: str, *, serializable: bool = False, timeout: float | None = None
     ) -> Range:
