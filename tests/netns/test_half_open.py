@@ -62,20 +62,27 @@ async def test_postgresql_ends_the_session_of_a_client_that_vanished(
 ):
     """Idle, by its keepalives (2 s, and three of 1 s each); while it sends, by tcp_user_timeout (5 s)."""
     leader, _, _ = await pair.leads()
-    async with leader.dispatcher() as session:
+    async with leader.dispatcher() as session, leader.superuser() as door:
         pid = (await session.read("select pg_backend_pid()", timeout=5))[0][0]
 
         async def gone() -> bool:
             return not await leader.select("select exists (select from pg_stat_activity where pid = $1)", pid)
 
-        if doing == "sending":
+        async def waits() -> bool:
+            asked = "select wait_event = 'advisory' from pg_stat_activity where pid = $1"
+            return bool(await leader.select(asked, pid))
+
+        if doing == "sending":  # the question has arrived; the answer comes when the line is dead
+            await door.read("select pg_advisory_lock(1)", timeout=5)
             reading = asyncio.create_task(
-                session.read("select pg_sleep(1), repeat('x', 50000000) as much", timeout=60)
+                session.read("select pg_advisory_lock(1), repeat('x', 50000000) as much", timeout=60)
             )
-            await asyncio.sleep(0.3)  # the question has arrived; the answer comes when the line is dead
+            await pair.until(waits, "PostgreSQL has the question")
         with network.lost((TESTS, leader.name)):
             assert not session.closed
-            await pair.until(gone, "PostgreSQL has ended the session", within=1 + 5 + 2 + BUSY)
+            if doing == "sending":
+                await door.read("select pg_advisory_unlock(1)", timeout=5)
+            await pair.until(gone, "PostgreSQL has ended the session", within=5 + 2 + BUSY)
         session.terminate()
         if doing == "sending":
             await asyncio.gather(reading, return_exceptions=True)
