@@ -194,5 +194,8 @@ async def test_a_maintenance_that_cannot_be_is_refused_with_the_reason(pair: Pai
         status, answer = await act(leader, "/maintenance/begin", {**good, **wrong})
         assert status == 422, answer
     status, answer = await act(leader, "/maintenance/end", {"site": "denver"})
-    assert (status, answer["title"]) == (409, "No maintenance to end")
+    assert (status, answer["obstacles"]) == (
+        409,
+        ["no maintenance is announced for 'denver': there is none to end"],
+    )
     assert (await leader.ask("/cluster"))[1]["maintenance"] == []
