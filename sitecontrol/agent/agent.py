@@ -6,7 +6,6 @@ effect that ended) and otherwise ten times a second: notify for speed, poll for 
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import replace
 from importlib import metadata
 
 import structlog
@@ -24,6 +23,7 @@ from sitecontrol.agent.state import AgentState
 from sitecontrol.belief import newly_bad
 from sitecontrol.clock import Clock
 from sitecontrol.etcd.api import Etcd
+from sitecontrol.frozen import replace
 from sitecontrol.leadership.alike import told
 from sitecontrol.leadership.decide import decide
 from sitecontrol.leadership.facts import Facts
@@ -61,6 +61,8 @@ class Agent:
     ) -> None:
         self._settings = settings
         self._node = node
+        self._site_of = {n.name: p.name for p in settings.place for n in p.nodes}
+        self._places = tuple(p.name for p in settings.place)
         self._clock = clock
         self._view = view
         self._keeper = keeper
@@ -76,7 +78,12 @@ class Agent:
         self._lanes = Lanes(executor.execute, wake.set, clock)
         self._executor = executor
         self._publisher = Publisher(
-            etcd, f"{settings.prefix}members/{node}", self._describe, self._bad_own_record, clock
+            etcd,
+            f"{settings.prefix}members/{node}",
+            self._told,
+            self._describe,
+            self._bad_own_record,
+            clock,
         )
         self.state = AgentState(
             prefix=settings.prefix,
@@ -215,7 +222,7 @@ class Agent:
             node=self._node,
             site=settings.site.name,
             preferred=settings.here.preferred,
-            site_of={n.name: p.name for p in settings.place for n in p.nodes},
+            site_of=self._site_of,
             settings=settings.failover,
             cluster=snapshot,
             cluster_read=snapshot.read_at is not None,
@@ -234,16 +241,20 @@ class Agent:
             etcd_leader_target=self._neighbours.etcd_leader_target,
             etcd_members=dict(self._neighbours.etcd_members),
             etcd_leader_place=self._neighbours.etcd_leader_place,
-            places=tuple(p.name for p in settings.place),
+            places=self._places,
         )
 
     def _bad_own_record(self) -> int | None:
         bad = self._view.snapshot.bad.get(f"members/{self._node}")
         return bad.mod_revision if bad is not None and not bad.newer else None
 
-    def _describe(self) -> tuple[Member, int]:
+    def _told(self) -> tuple[object, int]:
         facts, state = self.state.facts, self.state
-        member = Member(
+        return (state.role, tuple(state.reasons), facts.pg.incarnation, facts.term), facts.lease.id
+
+    def _describe(self) -> Member:
+        facts, state = self.state.facts, self.state
+        return Member(
             node=facts.node,
             site=facts.site,
             role=state.role,
@@ -258,4 +269,3 @@ class Agent:
             failover=told(facts.settings),
             wall=facts.wall,
         )
-        return member, facts.lease.id

@@ -103,7 +103,6 @@ class EtcdCluster:
         self._serving: dict[str, bool] = {}  # what `serves` last said, until something changes
         self.late = 0  # calls that were applied after their caller had given them up
         self.changed = Bell(scheduler)
-        self.looks = 0  # grows with every change
         self.store.listen(self._follow)
         scheduler.spawn(self._end_leases(), "etcd")
 
@@ -181,7 +180,7 @@ class EtcdCluster:
             self.read = told(self.read, revision=event.kv.mod_revision)
         self._shown = self.store.revision
         self.snapshot = told(believe(self.snapshot, self.read), read_at=0.0)
-        self.looks += 1
+        self._scheduler.changes += 1
         self.changed.ring()
 
 
