@@ -15,9 +15,9 @@ Who writes a bad value over: `leadership.mending`, and each agent its own `membe
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, TypeVar
 
+from sitecontrol.frozen import replace
 from sitecontrol.records import MAX_TERM, Initialize, Leader, Record, Sync, Term
 from sitecontrol.snapshot import Bad, Entry, Snapshot
 

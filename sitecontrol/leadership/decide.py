@@ -483,5 +483,7 @@ TABLE: dict[Lane, Sequence[Row]] = {
 
 def decide(lane: Lane, facts: Facts) -> Decision:
     """The first row of the lane that holds. The last row of each lane always does."""
-    row = next(row for row in TABLE[lane] if row.when(facts))
-    return Decision(lane=lane, rule=row.name, sentence=row.sentence, effect=row.then(facts))
+    for row in TABLE[lane]:
+        if row.when(facts):
+            return Decision(lane=lane, rule=row.name, sentence=row.sentence, effect=row.then(facts))
+    raise AssertionError(lane)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from functools import cached_property
 
 from sitecontrol.leadership.observed import Watch
 from sitecontrol.records import InStep, Leader, Maintenance, Member, Phase, Swap, Sync
@@ -154,19 +155,19 @@ class Facts:
                 return window
         return None
 
-    @property
+    @cached_property
     def leader(self) -> Entry[Leader] | None:
         return self.cluster.leader
 
-    @property
+    @cached_property
     def sync(self) -> Sync | None:
         return self.cluster.sync.record if self.cluster.sync else None
 
-    @property
+    @cached_property
     def swap(self) -> Swap | None:
         return self.cluster.swap.record if self.cluster.swap else None
 
-    @property
+    @cached_property
     def term(self) -> int:
         return self.cluster.term.record.term if self.cluster.term else 0
 
@@ -179,7 +180,7 @@ class Facts:
         bad = self.cluster.bad.get(name)
         return bad is not None and not bad.newer
 
-    @property
+    @cached_property
     def lead(self) -> bool:
         """Etcd names *us*: by our lease, never by our name."""
         leader = self.leader
@@ -189,11 +190,11 @@ class Facts:
     def lease_ends_in(self) -> float:
         return self.lease.ends_at - self.now
 
-    @property
+    @cached_property
     def lease_safe(self) -> bool:
         return self.lease.id != 0 and self.lease_ends_in > self.settings.lease_margin
 
-    @property
+    @cached_property
     def etcd_here(self) -> bool:
         """Etcd spoke to us within the last renewal periods."""
         heard = self.etcd_heard_at
@@ -286,7 +287,7 @@ class Facts:
         complete = {sync.leader, *(s.node for s in sync.standbys)} if sync is not None else set()
         return any(node in self.cluster.members for node in complete - {self.node})
 
-    @property
+    @cached_property
     def open(self) -> bool:
         """Dispatchers are let in, in the term that we hold."""
         return (

@@ -108,10 +108,13 @@ class Told:
     async def write(self) -> bool:
         lease = await self.etcd.grant(600)
 
-        def described() -> tuple[Member, int]:
+        def described() -> Member:
+            return self.record
+
+        def told() -> tuple[object, int]:
             return self.record, lease
 
-        publisher = Publisher(self.etcd, KEY, described, lambda: self.bad, SystemClock())
+        publisher = Publisher(self.etcd, KEY, told, described, lambda: self.bad, SystemClock())
         return await publisher.write(self.record, lease)
 
     async def now(self) -> bytes | None:
