@@ -94,6 +94,7 @@ class Agent:
             work=self._work,
             begin=self._begin,
             hurry=self._hurry,
+            strangers=lambda: etcd.strangers,
             set_aside=lambda: quarantine.found(quarantine.folder_in(settings.site.state_dir)),
         )
 

@@ -92,6 +92,7 @@ class LeaseFacts:
 
     id: int = 0  # 0 = none
     ends_at: float = 0.0
+    former: int = 0  # the one that we lost before, in which a record of ours may still be seen; 0 = none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,10 +302,11 @@ class Facts:
     @property
     def name_taken_by(self) -> Entry[Member] | None:
         """The record that another agent keeps under our name, as one with a copied configuration does. Not our own from
-        before our lease was lost, which tells of this very data directory; and whom `sync` names gives way to nobody.
+        before our lease was lost: it is bound to that one or, from before a restart, tells of this very data directory.
+        And whom `sync` names gives way to nobody.
         """
         told = self.member(self.node)
-        if told is None or told.lease == self.lease.id or self.lead:
+        if told is None or told.lease in (self.lease.id, self.lease.former) or self.lead:
             return None
         ours = self.pg.incarnation is not None and told.record.incarnation == self.pg.incarnation
         known = self.recorded_leader or self.our_place_in_step is not None

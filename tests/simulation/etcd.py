@@ -66,14 +66,22 @@ def told(snapshot: Snapshot, **changes: Any) -> Snapshot:
     return after
 
 
+FOR_EVER = 10**9  # seconds
+
+
 class Store(MemoryStore):
+    def __init__(self, clock: SimulatedClock) -> None:
+        super().__init__(clock)
+        self.of_dispatchers = self.grant(FOR_EVER)  # what their records are bound to: here it never ends
+
     def elect(self) -> None:
         """A new leader: every lease begins anew with it."""
         self.move_leader(2 if self._leader == 1 else 1)
 
     def end_leases(self) -> None:
         for lease in tuple(self._leases):
-            self.revoke(lease)
+            if lease != self.of_dispatchers:
+                self.revoke(lease)
 
     def since(self, revision: int) -> list[Event]:
         """What happened after a revision, oldest first."""
@@ -191,6 +199,10 @@ class EtcdClient:
         self._cluster = cluster
         self._scheduler = scheduler
         self._place = place
+
+    @property
+    def strangers(self) -> Sequence[str]:
+        return ()
 
     async def get_prefix(
         self, prefix: str, *, serializable: bool = False, timeout: float | None = None

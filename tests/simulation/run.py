@@ -137,7 +137,7 @@ class Run:
         for place in SITES:
             name = f"{place}-1"
             record = DispatcherRecord(name=name, site=place, ready=True, links=1, links_up=1)
-            records.append((f"dispatchers/{name}", record, 0))
+            records.append((f"dispatchers/{name}", record, store.of_dispatchers))
         for name, record, bound in records:
             self._put(name, record, bound)
 
