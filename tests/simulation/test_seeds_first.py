@@ -4,7 +4,7 @@ import pytest
 
 from tests.simulation.seeds import AT_ONCE, all_hold
 
-FIRST, SEEDS = 0, 300
+FIRST, SEEDS = 0, 650
 
 
 @pytest.mark.parametrize("first", range(FIRST, FIRST + SEEDS, AT_ONCE))

@@ -12,7 +12,7 @@ from tests.simulation.several import ALL, NODES, aimed, run_several
 
 pytestmark = pytest.mark.long
 
-FIRST, SEEDS, AT_ONCE = 5_000, 80, 20
+FIRST, SEEDS, AT_ONCE = 5_000, 200, 20
 TRIES = 60
 
 
