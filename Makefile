@@ -44,7 +44,7 @@ lab: setup
 	$(BIN)/sitectl lab up --detach
 
 test: check
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 30
 
 check: setup
 	$(BIN)/ruff check .
