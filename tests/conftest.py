@@ -12,6 +12,7 @@ pytest_plugins = (
     "tests.etcd",
     "tests.message_store",
     "tests.agents",
+    "tests.smpp_links",
     "tests.several_agents",
 )
 

@@ -1,8 +1,4 @@
-"""The compose files: they say what the lab's plan and the settings say, and, where a Docker engine is, they work.
-
-Most of it needs no engine. The story at the end needs one that answers and the image `hotsite:local`
-(docs/docker.md): it brings up all three places on one host, sends texts, swaps, and kills one site's containers.
-"""
+"""The compose files say what the lab's plan and the settings say, and give each process the least that it needs."""
 
 import json
 import os
@@ -10,16 +6,10 @@ import re
 import shutil
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-import yaml
 from click.testing import CliRunner
 
 from sitecontrol.cli.root import sitectl
@@ -27,40 +17,20 @@ from sitecontrol.cli.session import Exit
 from sitecontrol.lab.plan import Kind
 from sitecontrol.lab.ports import PLACES, SITES, PortPlan
 from sitecontrol.settings import Environment, Settings, load
+from tests.compose_files import (
+    ROOT,
+    SETTINGS,
+    VARIABLE,
+    compose,
+    everywhere,
+    flags,
+    make_secrets,
+    port_of,
+    services,
+    settings_of,
+)
 from tests.drills.test_configs import plan_in
 from tests.haproxy import PROGRAM, needs_haproxy
-
-ROOT = Path(__file__).parents[2]
-SETTINGS = "/etc/hotsite/site.toml"  # in every container
-VARIABLE = re.compile(r"\$\{(\w+)(?::[-?][^}]*)?\}")
-
-
-def compose(place: str) -> dict[str, Any]:
-    data = yaml.safe_load((ROOT / f"docker-compose.{place}.yml").read_text())
-    assert isinstance(data, dict)
-    return data
-
-
-def services(place: str) -> dict[str, dict[str, Any]]:
-    return dict(compose(place)["services"])
-
-
-def settings_of(place: str) -> Settings:
-    return load(ROOT / "configs" / "docker" / f"{place}.toml")
-
-
-def everywhere() -> list[tuple[str, str, dict[str, Any]]]:
-    return [(place, name, service) for place in PLACES for name, service in services(place).items()]
-
-
-def flags(command: list[str]) -> dict[str, str]:
-    pairs = (word.removeprefix("--").partition("=") for word in command if word.startswith("--"))
-    return {name: value for name, _, value in pairs}
-
-
-def port_of(address: str) -> int:
-    return int(address.rpartition(":")[2])
-
 
 # -- the files, without an engine
 
@@ -265,12 +235,6 @@ def code_of(file: str) -> str:
     return "\n".join(line for line in lines if not line.lstrip().startswith("#"))
 
 
-def make_secrets(folder: Path) -> Path:
-    script = ROOT / "configs" / "docker" / "make_secrets.sh"
-    subprocess.run([script, folder], check=True, capture_output=True, timeout=60)
-    return folder
-
-
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
 
 
@@ -318,255 +282,3 @@ def test_what_the_dockerfile_copies_is_there_and_not_kept_out() -> None:
     for name in (word for word in copied if "*" not in word):
         assert (ROOT / name).exists(), name
         assert any(Path(name) == Path(k) or Path(k) in Path(name).parents for k in kept), name
-
-
-# -- what keeps the agent running, with stand-ins for the agent and for pg_ctl
-
-AGENT = """#!/bin/sh
-trap 'echo ended >>{folder}/noted; exit 0' TERM
-echo started >>{folder}/noted
-{then}
-"""
-PG_CTL = """#!/bin/sh
-echo "$1 $5" >>{folder}/noted
-"""
-FOR_EVER = "while :; do sleep 0.05; done"
-
-
-def run_agent(folder: Path, then: str) -> "subprocess.Popen[bytes]":
-    """`run-agent` with an agent that does `then` once it has started."""
-    data = folder / "data"
-    data.mkdir()
-    (data / "postmaster.pid").write_text("1\n")
-    stand_ins = {"python": AGENT.format(folder=folder, then=then), "pg_ctl": PG_CTL.format(folder=folder)}
-    for name, text in stand_ins.items():
-        (folder / name).write_text(text)
-        (folder / name).chmod(0o755)
-    script = ROOT / "configs" / "docker" / "run_agent.sh"
-    environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
-    return subprocess.Popen([script, SETTINGS, data], env=environment)
-
-
-def noted(folder: Path) -> list[str]:
-    file = folder / "noted"
-    return file.read_text().splitlines() if file.exists() else []
-
-
-def test_told_to_stop_it_ends_the_agent_and_then_postgresql(tmp_path: Path) -> None:
-    running = run_agent(tmp_path, FOR_EVER)
-    until(lambda: noted(tmp_path) == ["started"], 10, "the agent starts")
-    running.terminate()
-    assert running.wait(timeout=10) == 0
-    assert noted(tmp_path) == ["started", "ended", "stop fast"]
-
-
-def test_an_agent_that_crashed_is_started_again_and_postgresql_left_alone(tmp_path: Path) -> None:
-    crash_once = f"[ -e {tmp_path}/crashed ] || {{ touch {tmp_path}/crashed; exit 1; }}\n{FOR_EVER}"
-    running = run_agent(tmp_path, crash_once)
-    until(lambda: len(noted(tmp_path)) == 2, 10, "the agent starts again")
-    running.terminate()
-    assert running.wait(timeout=10) == 0
-    assert noted(tmp_path) == ["started", "started", "ended", "stop fast"]
-
-
-def test_an_agent_whose_settings_cannot_work_is_not_started_again(tmp_path: Path) -> None:
-    assert run_agent(tmp_path, "exit 2").wait(timeout=10) == 2
-    assert noted(tmp_path) == ["started", "stop fast"]
-
-
-# -- with an engine
-
-TEXT = {"program": "outages", "to": "+16145550123", "body": "Power is out on Elm St. Back by 6 pm."}
-
-
-def call(
-    *words: str, env: dict[str, str] | None = None, timeout: float = 360
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        words, cwd=ROOT, env=env, capture_output=True, text=True, timeout=timeout, check=False
-    )
-
-
-def docker(*words: str, timeout: float = 360) -> subprocess.CompletedProcess[str]:
-    return call("docker", *words, timeout=timeout)
-
-
-Project = Callable[[str], tuple[str, ...]]
-"""Place -> the words before what is done to its compose file."""
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A Docker engine that answers, and compose: version 2, or 1.29, which Debian 12 has."""
-    if reason := os.environ.get("NO_DOCKER_HERE"):  # .ci/docker tried
-        pytest.skip(f"no Docker engine: {reason}")
-    if shutil.which("docker") is None:
-        pytest.skip("no `docker` here")
-    try:
-        told = docker("info", "--format", "{{.ServerVersion}}", timeout=60)
-    except subprocess.TimeoutExpired:
-        pytest.skip("the Docker engine does not answer")
-    if told.returncode != 0 or not told.stdout.strip():
-        pytest.skip(f"no Docker engine answers: {(told.stderr or told.stdout).strip().splitlines()[-1:]}")
-    if docker("compose", "version", timeout=60).returncode == 0:
-        return lambda place: ("docker", "compose", "--file", f"docker-compose.{place}.yml")
-    if shutil.which("docker-compose") is None:
-        pytest.skip("neither `docker compose` nor `docker-compose` here")
-    folder = tmp_path_factory.mktemp("compose")
-    for place in PLACES:  # 1.29 knows all that is in our files but the project's name
-        text = (ROOT / f"docker-compose.{place}.yml").read_text()
-        (folder / f"{place}.yml").write_text(re.sub(r"^name: .*\n", "", text, flags=re.MULTILINE))
-    base = ("docker-compose", "--project-directory", str(ROOT))
-    return lambda place: (*base, "--file", str(folder / f"{place}.yml"))
-
-
-class Hotsite:
-    """All three places on one host, each a project of its own; what is done to them is done by compose."""
-
-    def __init__(self, project: Project, folder: Path) -> None:
-        self._project = project
-        hosts = docker("run", "--rm", "--add-host", "here:host-gateway", "hotsite:local", "cat", "/etc/hosts")
-        [self.address] = re.findall(r"^(\S+)\s+here$", hosts.stdout, flags=re.MULTILINE)
-        secrets = make_secrets(folder / "secrets")
-        places = {f"{place.upper()}_ADDRESS": self.address for place in PLACES}
-        self._env = {
-            **os.environ,
-            **places,
-            "HOTSITE_SECRETS": str(secrets),
-            "HOTSITE_IMAGE": "hotsite:local",
-        }
-
-    def compose(self, place: str, *words: str, check: bool = True) -> str:
-        project = (*self._project(place), "--project-name", f"hotsite-test-{place}", "--profile", "try")
-        done = call(*project, *words, env=self._env)
-        assert not check or done.returncode == 0, f"{place} {words}: {done.stderr}"
-        return done.stdout
-
-    def sitectl(self, site: str, *words: str, check: bool = True) -> str:
-        return self.compose(site, "run", "--rm", "-T", f"{site}-sitectl", *words, check=check)
-
-    def cluster(self, site: str) -> dict[str, Any]:
-        try:
-            found = json.loads(self.sitectl(site, "status", "--json", check=False))
-        except json.JSONDecodeError:  # nobody answers yet
-            return {}
-        assert isinstance(found, dict)
-        return found
-
-    def submitted(self) -> list[str]:
-        """The references in what the carrier was sent: each text ends with its own."""
-        log = self.compose("witness", "exec", "-T", "carrier-try", "cat", "/var/lib/hotsite/submits.jsonl")
-        return [json.loads(line)["text"].rpartition(" ")[2] for line in log.splitlines()]
-
-    def call(
-        self, port: int, path: str, key: str, body: dict[str, Any] | None = None
-    ) -> tuple[int, dict[str, Any]]:
-        request = urllib.request.Request(
-            f"http://{self.address}:{port}{path}",
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 # our own address
-                return answer.status, json.load(answer)
-        except urllib.error.HTTPError as error:
-            return error.code, {}
-        except OSError:
-            return 0, {}
-
-
-def until(holds: Callable[[], bool], within: float, what: str) -> float:
-    """Wait until it holds; how long that took."""
-    began = time.monotonic()
-    while not holds():
-        assert time.monotonic() - began < within, f"not within {within} s: {what}"
-        time.sleep(0.2)
-    return time.monotonic() - began
-
-
-@pytest.fixture(scope="module")
-def hotsite(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hotsite]:
-    if docker("image", "inspect", "hotsite:local").returncode != 0:
-        pytest.skip("no image hotsite:local: `docker build --tag hotsite:local .` makes it")
-    system = Hotsite(project, tmp_path_factory.mktemp("docker"))
-    try:
-        for place in PLACES:
-            system.compose(place, "up", "--detach")
-        yield system
-    finally:
-        for site in SITES:  # shown when something failed
-            print(system.compose(site, "logs", "--no-color", "--tail", "80", f"{site}-agent", check=False))  # noqa: T201
-        for place in PLACES:
-            system.compose(place, "down", "--volumes", "--timeout", "5", check=False)
-
-
-@pytest.mark.docker
-@pytest.mark.parametrize("place", PLACES)
-def test_compose_takes_each_file(project: Project, place: str) -> None:
-    env = {**os.environ, **{f"{p.upper()}_ADDRESS": "127.0.0.1" for p in PLACES}}
-    done = call(*project(place), "config", "--quiet", env=env)
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.docker
-@pytest.mark.timeout(900)
-def test_a_text_is_delivered_production_swaps_and_outlives_a_killed_site(hotsite: Hotsite) -> None:
-    columbus, denver = 7105, 7115  # the first dispatcher of each
-    edges = {"columbus": 7108, "denver": 7118}
-    until(lambda: hotsite.cluster("columbus").get("durability") == "two-site", 240, "both sites in step")
-    words = ("add", "--account", "utility", "--program", "outages", "--source", "12345")
-    account = ("run", "--rm", "-T", "columbus-account", *words)
-    key = ""
-
-    def has_account() -> bool:  # until the schema is there
-        nonlocal key
-        told = hotsite.compose("columbus", *account, check=False)
-        key = json.loads(told)["key"] if told.strip() else ""
-        return bool(key)
-
-    until(has_account, 120, "an account")
-
-    def send(port: int, reference: str) -> tuple[int, dict[str, Any]]:
-        text = {**TEXT, "body": f"Power is out. {reference}", "reference": reference}
-        return hotsite.call(port, "/v1/messages", key, text)
-
-    def delivered(port: int, message: str) -> bool:
-        return hotsite.call(port, f"/v1/messages/{message}", key)[1].get("state") == "delivered"
-
-    def answers(edge: int) -> str | None:
-        """The site whose dispatcher answers there."""
-        site = hotsite.call(edge, "/status", key)[1].get("site")
-        return None if site is None else str(site)
-
-    until(lambda: send(columbus, "first")[0] in {200, 202}, 60, "a text is accepted")
-    status, first = send(columbus, "first")
-    assert (status, first["duplicate"], first["durability"]) == (200, True, "two-site")
-    until(lambda: delivered(denver, first["id"]), 60, "its receipt")
-    for edge in edges.values():
-        until(lambda port=edge: answers(port) == "columbus", 60, "both edges reach the live site")
-
-    hotsite.sitectl("columbus", "swap", "--to", "denver", "--yes")
-    history = json.loads(hotsite.sitectl("denver", "history", "--json"))
-    assert ("swap", "denver") in [(entry["kind"], entry["site"]) for entry in history]
-    until(lambda: answers(edges["columbus"]) == "denver", 60, "the old site's edge reaches the new live site")
-    status, second = send(edges["columbus"], "second")
-    assert (status, second["site"]) == (202, "denver")
-    until(lambda: hotsite.cluster("denver").get("durability") == "two-site", 60, "in step after the swap")
-
-    live = hotsite.cluster("denver")["live_site"]  # denver, unless a busy machine has made it fail over since
-    [other] = [site for site in SITES if site != live]
-    ports = {"columbus": columbus, "denver": denver}
-    hotsite.compose(live, "kill")
-    took = until(lambda: send(edges[other], "third")[0] in {200, 202}, 60, "the other site takes over")
-    print(f"accepted again {took:.1f} s after the live site's containers were killed")  # noqa: T201 # shown by -rP
-    third = send(ports[other], "third")[1]
-    assert (third["live_site"], third["durability"]) == (other, "one-site")
-
-    hotsite.compose(live, "up", "--detach")
-    took = until(lambda: hotsite.cluster(other).get("durability") == "two-site", 240, "both in step again")
-    print(f"both sites in step {took:.1f} s after the killed one was up again")  # noqa: T201 # same
-    status, fourth = send(ports[live], "fourth")
-    assert (status, fourth["durability"]) == (202, "two-site")
-    for message in (second, third, fourth):
-        until(lambda one=message: delivered(ports[other], one["id"]), 60, "its receipt")
-    assert sorted(hotsite.submitted()) == ["first", "fourth", "second", "third"]

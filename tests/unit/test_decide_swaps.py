@@ -1,0 +1,164 @@
+"""The table of decisions, one fact a test: swaps, and upkeep."""
+
+from dataclasses import replace
+
+import pytest
+
+from sitecontrol.leadership.effects import (
+    Advance,
+    Checkpoint,
+    HandOver,
+    MoveEtcdLeader,
+    RollBack,
+    ShutDownForSwap,
+    StartPrimary,
+)
+from sitecontrol.leadership.facts import Peer, PgState
+from sitecontrol.leadership.swapping import obstacles
+from sitecontrol.leadership.table import Lane
+from sitecontrol.records import Desired, Phase
+from tests.unit.decided import DENVER_LEADS, NOBODY_LEADS, effect, rule, swapping
+from tests.unit.leadership_facts import (
+    COLUMBUS,
+    DENVER,
+    THEIR_LEASE,
+    at_columbus,
+    at_denver,
+    cluster,
+    dispatcher,
+    entry,
+    leader,
+    primary,
+    swap,
+    sync,
+)
+
+# -- swapping ----------------------------------------------------------------------------------------------------
+
+
+def test_a_swap_to_a_node_out_of_step_is_rolled_back():
+    facts = at_columbus(cluster=swapping(Phase.REQUESTED, sync=entry(sync(COLUMBUS))), swap_phase_since=99.9)
+    rolled_back = effect(facts, Lane.SWAP)
+    assert isinstance(rolled_back, RollBack)
+    assert "not in step" in rolled_back.reason
+
+
+def test_a_swap_while_nobody_leads_is_refused_and_when_paused_with_what_ends_that():
+    paused = entry(Desired(paused=True))
+    cure = "and automatic swaps are paused: `sitectl resume` lets a node that is in step take the lead"
+    told = {
+        f"{named}, {wanted}": obstacles(at_denver(cluster=cluster(leader=lead, desired=desired)), DENVER)
+        for named, lead in (("nobody", None), ("columbus", entry(leader(COLUMBUS), THEIR_LEASE)))
+        for wanted, desired in (("paused", paused), ("on", None))
+    }
+    assert told == {
+        "nobody, paused": (f"nobody leads at the moment, {cure}",),
+        "nobody, on": ("nobody leads at the moment",),
+        "columbus, paused": (),
+        "columbus, on": (),
+    }
+
+
+def test_a_held_swap_shuts_down_when_the_windows_are_drained():
+    held = {"columbus-1": entry(dispatcher("columbus-1", "columbus", held_for="s1"))}
+    facts = at_columbus(cluster=swapping(Phase.HELD, dispatchers=held), swap_phase_since=99.95)
+    assert isinstance(effect(facts), ShutDownForSwap)
+
+
+def test_a_held_swap_waits_for_the_windows_for_a_limited_time():
+    facts = at_columbus(cluster=swapping(Phase.HELD), swap_phase_since=99.9)
+    assert effect(facts) is None or not isinstance(effect(facts), ShutDownForSwap)
+    assert isinstance(effect(replace(facts, swap_phase_since=99.6)), ShutDownForSwap)
+
+
+SHUT_DOWN = primary(state=PgState.STOPPED, open_term=None, clean_shutdown_lsn=2_000)
+
+
+def test_a_target_that_falls_silent_while_everything_waits_for_it_gives_the_swap_up():
+    facts = at_columbus(cluster=swapping(Phase.HELD), pg=SHUT_DOWN, swap_phase_since=99.0)
+    heard = {DENVER: Peer(received_lsn=1_999, asked_at=98.4)}
+    assert rule(replace(facts, peers=heard), Lane.SWAP) == "target-silent"
+    assert isinstance(effect(replace(facts, swap_phase_since=98.0), Lane.SWAP), RollBack)
+    assert (
+        rule(replace(facts, peers={DENVER: Peer(received_lsn=1_999, asked_at=99.9)}), Lane.SWAP)
+        == "await-drain"
+    )
+
+
+def test_the_hand_over_waits_until_the_target_has_the_last_record():
+    facts = at_columbus(cluster=swapping(Phase.HELD), pg=SHUT_DOWN, swap_phase_since=99.5)
+    behind, complete = Peer(received_lsn=1_999, asked_at=99.9), Peer(received_lsn=2_000, asked_at=99.9)
+    assert effect(replace(facts, peers={DENVER: behind}), Lane.SWAP) is None
+    assert effect(replace(facts, peers={DENVER: complete}), Lane.SWAP) == HandOver(shutdown_lsn=2_000)
+    assert rule(facts) == "shut-down-awaits-hand-over"
+
+
+def test_a_swap_past_its_deadline_is_rolled_back_even_when_it_could_be_handed_over():
+    complete = {DENVER: Peer(received_lsn=2_000, asked_at=99.9)}
+    facts = at_columbus(cluster=swapping(Phase.HELD), pg=SHUT_DOWN, swap_phase_since=89.0, peers=complete)
+    assert isinstance(effect(facts, Lane.SWAP), RollBack)
+
+
+@pytest.mark.parametrize(
+    ("phase", "setting"),
+    [
+        (Phase.REQUESTED, "swap_prepare_within"),
+        (Phase.CHECKED, "swap_deadline"),
+        (Phase.HELD, "swap_deadline"),
+    ],
+)
+def test_each_phase_before_the_hand_over_is_rolled_back_past_its_own_deadline(phase: Phase, setting: str):
+    facts = at_columbus(cluster=swapping(phase))
+    limit = getattr(facts.settings, setting)
+    assert not isinstance(effect(replace(facts, swap_phase_since=100.0 - limit), Lane.SWAP), RollBack)
+    late = effect(replace(facts, swap_phase_since=99.9 - limit), Lane.SWAP)
+    assert isinstance(late, RollBack)
+    assert (phase.value in late.reason, f"failover.{setting}" in late.reason) == (True, True)
+
+
+def test_a_long_checkpoint_takes_nothing_from_the_time_that_requests_may_be_held():
+    facts = at_columbus(cluster=swapping(Phase.REQUESTED), swap_phase_since=50.0)
+    assert effect(facts, Lane.SWAP) == Advance(phase=Phase.CHECKED)
+
+
+def test_after_a_rollback_the_old_leader_starts_again_however_long_it_was_down():
+    facts = at_columbus(pg=replace(SHUT_DOWN, down_since=90.0), swap_ended_at=99.9)
+    assert isinstance(effect(facts), StartPrimary)
+
+
+def test_a_swap_whose_leader_died_is_ended_by_the_next_one():
+    facts = at_denver(cluster=replace(DENVER_LEADS, swap=entry(swap(Phase.HELD))))
+    assert isinstance(effect(facts, Lane.SWAP), RollBack)
+
+
+# -- upkeep ------------------------------------------------------------------------------------------------------
+
+
+def test_an_open_leader_moves_etcds_own_leader_out_of_its_site():
+    facts = at_columbus(etcd_leader_here=True, etcd_leader_target=7)
+    assert effect(facts, Lane.UPKEEP) == MoveEtcdLeader(member_id=7)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"etcd_leader_here": False},
+        {"etcd_leader_target": None},
+        {"pg": primary(open_term=None)},
+        {"cluster": NOBODY_LEADS},
+        {"cluster": DENVER_LEADS},
+    ],
+    ids=["it is elsewhere", "there is no other member", "not open yet", "nobody leads", "another leads"],
+)
+def test_etcds_own_leader_stays_where_it_is(change):
+    facts = replace(at_columbus(etcd_leader_here=True, etcd_leader_target=7), **change)
+    assert effect(facts, Lane.UPKEEP) is None
+
+
+def test_a_promoted_leader_takes_a_checkpoint_whoever_started_its_agent_since():
+    """Kept in the agent's memory it was lost with the agent, and no returning node could be rewound."""
+    behind = at_columbus(pg=primary(timeline=4, control_timeline=3, since=97.0))
+    assert effect(behind, Lane.UPKEEP) == Checkpoint()
+    assert effect(replace(behind, pg=replace(behind.pg, since=98.5)), Lane.UPKEEP) is None
+    assert effect(replace(behind, pg=replace(behind.pg, control_timeline=4)), Lane.UPKEEP) is None
+    assert effect(replace(behind, pg=replace(behind.pg, open_term=None)), Lane.UPKEEP) is None
