@@ -40,6 +40,8 @@ class Running:
     system_id: str | None
     incarnation: str | None
     follows: str | None
+    compared_in: int | None = None
+    apart_from: str | None = None
     unfinished: bool = False
 
 
@@ -132,6 +134,8 @@ class Monitor:
             state=state,
             system_id=known.system_id,
             incarnation=known.incarnation,
+            compared_in=known.compared_in,
+            apart_from=known.apart_from,
             standbys=(),
             upstream=False,
         )
@@ -164,6 +168,8 @@ class Monitor:
             was_primary=primary,
             unfinished=known.unfinished,
             follows=known.follows,
+            compared_in=known.compared_in,
+            apart_from=known.apart_from,
             upstream=row["upstream"],
             open_term=row["row_term"] if primary and row["opened_here"] else None,
             row_term=row["row_term"],
