@@ -1,4 +1,4 @@
-# Hotsite with Debian's PostgreSQL and etcd. Every process of a place runs from this one image (docs/docker.md):
+# Hotsite with Debian's PostgreSQL, etcd and HAProxy. Every process of a place runs from this one image (docs/docker.md):
 #
 #   docker build --tag hotsite:local .
 #
@@ -47,7 +47,7 @@ RUN mkdir -p /etc/postgresql-common \
  && echo 'create_main_cluster = false' > /etc/postgresql-common/createcluster.conf \
  && apt-get update \
  && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
-      ca-certificates etcd-client etcd-server postgresql-15 python3 \
+      ca-certificates etcd-client etcd-server haproxy postgresql-15 python3 \
  && apt-get clean \
  && rm -rf /var/lib/apt/lists/* /usr/lib/*/libLLVM-*.so* /usr/lib/postgresql/15/lib/*llvm* \
  && useradd --system --uid 10001 --user-group --home-dir /var/lib/hotsite --shell /usr/sbin/nologin hotsite \

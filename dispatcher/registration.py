@@ -19,6 +19,7 @@ log = structlog.get_logger()
 
 LEASE_S = 5
 RENEW_EVERY_S = 1.5
+REPEAT_EVERY_S = 10.0
 LOOK_EVERY_S = 0.02  # while a swap waits for our word
 AGAIN_AFTER_S = 0.3
 LEAVE_WITHIN_S = 0.3
@@ -77,13 +78,14 @@ class Registration:
     async def _keep(self, lease: int) -> None:
         """Write every change and prolong the lease, until it is lost."""
         written: DispatcherRecord | None = None
-        renewed_at = self._clock.now()
+        renewed_at = written_at = self._clock.now()
         while True:
             self.wake.clear()
             record = self._describe()
-            if record != written:
+            # Again and again also without news: somebody else may have written over it.
+            if record != written or self._clock.now() - written_at >= REPEAT_EVERY_S:
                 await self._etcd.put(self._key, record.encode(), lease=lease)
-                written = record
+                written, written_at = record, self._clock.now()
             if self._clock.now() - renewed_at >= RENEW_EVERY_S:
                 renewed_at = self._clock.now()
                 left = await self._etcd.keep_alive(lease)

@@ -35,7 +35,7 @@ log = structlog.get_logger()
 
 BACKOFF_S = 1.0  # the longest pause between two attempts to reach a node
 NEEDED_BACKOFF_S = 0.2  # the same for a node that is needed now
-CALLED_BACKOFF_S = 5.0  # the same for slots that are called when the node can be reached, and is needed
+CALLED_BACKOFF_S = 3.0  # the same for slots that are called when the node can be reached, and is needed
 
 
 class Connection(Protocol):

@@ -3,7 +3,8 @@
 Theory. etcd names the leader, and the leader's database knows that it leads. When both are seen and agree
 there is nothing to explain. When etcd is lost the database goes on being right, since nobody can take the
 lead without etcd; when the database is not seen from here etcd is right. Whatever is shown says which of the
-two it rests on, and a picture that rests on neither says that it is old.
+two it rests on, and a picture that rests on neither says that it is old. Without etcd's word an open database is
+believed only while its canary moves: when that is late, its agent and its dispatchers have closed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ class LiveState(StrEnum):
     LIVE = "live"
     MOVING = "moving"  # production is on its way from one site to the other
     OPENING = "opening"  # somebody leads, and its database is not open yet
-    NOBODY = "nobody"  # no leader
+    NOBODY = "nobody"  # no leader, or one that has closed
     OLD = "as last known"  # neither etcd nor a database tells
     UNKNOWN = "unknown"  # nothing was ever seen
 
@@ -107,6 +108,8 @@ def live(settings: Settings, snapshot: Snapshot, rows: Sequence[Row], *, etcd_an
         return _moving(settings, snapshot, swap, leader.term if leader else swap.term)
     if leader is not None and (best is None or best.term <= leader.term or best.node == leader.node):
         mine = next((o for o in opened if o.node == leader.node), None)
+        if mine is not None and not etcd_answers and _still(rows, mine.node):
+            return _closed(mine, etcd_answers=etcd_answers)
         seen = any(
             r.target.what is What.POSTGRES and r.target.of == leader.node and r.standing.verdict.alive
             for r in rows
@@ -120,6 +123,8 @@ def live(settings: Settings, snapshot: Snapshot, rows: Sequence[Row], *, etcd_an
             durability=_durability(settings, snapshot, mine, etcd_answers=etcd_answers),
             sentence=sentence,
         )
+    if best is not None and _still(rows, best.node):
+        return _closed(best, etcd_answers=etcd_answers)
     if best is not None:
         return Live(
             state=LiveState.LIVE,
@@ -142,6 +147,25 @@ def live(settings: Settings, snapshot: Snapshot, rows: Sequence[Row], *, etcd_an
         )
     return Live(
         state=state, site=None, node=None, term=term, durability=Durability.UNKNOWN, sentence=sentence
+    )
+
+
+def _closed(found: Open, *, etcd_answers: bool) -> Live:
+    why = "etcd names no leader" if etcd_answers else "etcd does not answer"
+    return Live(
+        state=LiveState.NOBODY,
+        site=None,
+        node=found.node,
+        term=found.term,
+        durability=Durability.UNKNOWN,
+        sentence=f"{why}, and the canary of {found.node} stands still: it takes nothing until one of them is back.",
+    )
+
+
+def _still(rows: Sequence[Row], node: str) -> bool:
+    """The node's canary is seen to stand still."""
+    return any(
+        row.target.what is What.CANARY and row.target.of == node and row.standing.verdict.dead for row in rows
     )
 
 

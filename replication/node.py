@@ -309,11 +309,14 @@ class Node:
             await running.wait_exit()
         return count
 
-    async def promote(self, *, deadline: float = 30.0) -> None:
+    async def promote(self, *, through: Session | None = None, deadline: float = 30.0) -> None:
         """End recovery and begin a new timeline, by a name that no other has (see `timelines`); returns when it takes
         writes. Done already: nothing happens.
+
+        `through`: a superuser session that stands already, and is left open; without one, one is dialled.
         """
-        async with aclosing(await self.session()) as session:
+        session = through or await self.session()
+        try:
             if not await _out_of_recovery(session):
                 rows = await session.read(
                     "select timeline_id from pg_control_checkpoint()", timeout=STATEMENT_S
@@ -327,6 +330,9 @@ class Node:
                 # Not waited for in the server: that looks only every 0.1 s.
                 await session.read("select pg_promote(wait => false)", timeout=deadline)
                 await until(lambda: _out_of_recovery(session), "the promotion did not end", deadline=deadline)
+        finally:
+            if session is not through:
+                await session.aclose()
         self._rendered.write_role(Primary())
 
     def follow(self, role: Standby) -> None:

@@ -23,6 +23,7 @@ from typing import Any, Self, TypeVar
 
 import asyncpg
 
+from replication import known_types
 from replication.errors import CommitUnknown, ReplicationError, SessionLost
 
 __all__ = ["CommitUnknown", "Session", "SessionLost", "Target"]
@@ -72,6 +73,7 @@ class Session:
                     password=target.password or "",
                     database=target.database,
                     timeout=timeout,
+                    connection_class=known_types.Connection,
                     server_settings={
                         "application_name": target.application_name,
                         "client_min_messages": "warning",

@@ -22,6 +22,7 @@ from replication.session import Target
 from replication.timelines import Stretch
 
 QUICK_S = 10.0  # for programs that only look
+WAL_SEGMENT_MB = 4
 NOTHING_TO_DO = "no rewind required"
 
 
@@ -84,11 +85,19 @@ class Tools:
 
         The locale is C: the order of texts must not depend on a machine's C library, because both ends of the
         replication use the same indexes.
+
+        Segments of the WAL are small: a promotion copies the one it ends in, and flushes the copy, before it takes
+        writes.
         """
         await self._run(
             "initdb",
             *("-D", str(into), "-U", superuser, "-E", "UTF8", "--locale=C", "--data-checksums"),
-            *("--auth-local=peer", "--auth-host=scram-sha-256", "--no-sync"),
+            *(
+                "--auth-local=peer",
+                "--auth-host=scram-sha-256",
+                "--no-sync",
+                f"--wal-segsize={WAL_SEGMENT_MB}",
+            ),
             deadline=deadline,
         )
         await asyncio.to_thread(sync_file_system, into)

@@ -15,22 +15,27 @@ Who writes a bad value over: `leadership.mending`, and each agent its own `membe
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, TypeVar
 
+from sitecontrol.frozen import replace
 from sitecontrol.records import MAX_TERM, Initialize, Leader, Record, Sync, Term
 from sitecontrol.snapshot import Bad, Entry, Snapshot
 
 R = TypeVar("R", bound=Record)
 HISTORY = "history/"
 FOR_EVER = ("initialize", "term", "sync")
+LEASED = {
+    "members": "an agent",
+    "dispatchers": "a dispatcher",
+    "observations": "a health daemon",
+}  # folder -> whose
 
 
 def believe(before: Snapshot, found: Snapshot) -> Snapshot:
     """`found` as it was read, with what is believed of it. `before`: what was believed until now."""
     if before.read_at is None or found.revision < before.revision:
         before = Snapshot()  # nothing was read yet, or the store began anew
-    picture = _members(found)
+    picture = _leased(found)
     picture = _replaced(picture, "leader", _no_leader(before, picture), _leader_before(before, picture))
     picture = _missed(before, picture)
     picture = _replaced(picture, "initialize", _wrong_initialize(before, picture), before.initialize)
@@ -62,22 +67,26 @@ def _missed(before: Snapshot, picture: Snapshot) -> Snapshot:
     return replace(picture, bad={**picture.bad, **gone}) if gone else picture
 
 
-def _members(found: Snapshot) -> Snapshot:
-    """Only those that are bound to a lease, under their own node's name."""
-    bad: dict[str, Bad] = {}
-    for node, entry in found.members.items():
-        if entry.record.node != node:
-            why = f"tells of {entry.record.node}"
-        elif entry.lease == 0:
-            why = "is bound to no lease: a member's record ends with its agent"
-        else:
-            continue
-        bad[node] = Bad(why=why, mod_revision=entry.mod_revision, lease=entry.lease)
-    if not bad:
-        return found
-    members = {node: entry for node, entry in found.members.items() if node not in bad}
-    named = {f"members/{node}": why for node, why in bad.items()}
-    return replace(found, members=members, bad={**found.bad, **named})
+def _leased(found: Snapshot) -> Snapshot:
+    """Of what ends with a lease, only what is bound to one, and members only under their own node's name: nobody would
+    take away what was left without.
+    """
+    for folder, owner in LEASED.items():
+        entries: Mapping[str, Entry[Any]] = getattr(found, folder)
+        bad: dict[str, Bad] = {}
+        for name, entry in entries.items():
+            if folder == "members" and entry.record.node != name:
+                why = f"tells of {entry.record.node}"
+            elif entry.lease == 0:
+                why = f"is bound to no lease: {owner}'s record ends with it"
+            else:
+                continue
+            bad[name] = Bad(why=why, mod_revision=entry.mod_revision, lease=entry.lease)
+        if bad:
+            named = {f"{folder}/{name}": why for name, why in bad.items()}
+            change: dict[str, Any] = {folder: {name: e for name, e in entries.items() if name not in bad}}
+            found = replace(found, bad={**found.bad, **named}, **change)
+    return found
 
 
 def _wrong_initialize(before: Snapshot, found: Snapshot) -> str | None:

@@ -142,14 +142,20 @@ def _who(path: Path) -> str | None:
         return None
 
 
+def settled_path(file: SetAside) -> Path:
+    """Where it lies once it is settled."""
+    return file.path if file.settled else file.path.parent / SETTLED / file.name
+
+
 def settle(file: SetAside, by: str) -> SetAside:
     """An operator has dealt with it: it is kept, and raises no alarm any more."""
     if file.settled:
         return file
-    folder = file.path.parent / SETTLED
+    kept = settled_path(file)
+    folder = kept.parent
     folder.mkdir(mode=0o700, exist_ok=True)
-    (folder / file.name).with_suffix(BY).write_text(by, encoding="utf-8")
-    path = file.path.rename(folder / file.name)
+    kept.with_suffix(BY).write_text(by, encoding="utf-8")
+    path = file.path.rename(kept)
     sync_folder(folder)
     sync_folder(folder.parent)
     return read(path)

@@ -5,10 +5,11 @@ A value that does not decode stands in `bad` and nowhere else. What of all this 
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from sitecontrol.etcd.api import KeyValue, Range
+from sitecontrol.frozen import replace
 from sitecontrol.records import (
     BadRecord,
     Desired,

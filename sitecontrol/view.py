@@ -5,13 +5,13 @@ decided by a transaction in etcd, or by the database, which knows its leader.
 """
 
 import asyncio
-from dataclasses import replace
 
 import structlog
 
 from sitecontrol.belief import believe
 from sitecontrol.clock import Clock
 from sitecontrol.etcd.api import Etcd, EtcdError, EventKind
+from sitecontrol.frozen import replace
 from sitecontrol.snapshot import (
     AUDIT,
     Bad,

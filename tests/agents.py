@@ -377,8 +377,10 @@ class Pair:
             await self.until(partial(self._tell, f"dispatchers/{site}-1", record), f"{site}-1 is told of")
 
     async def _tell(self, name: str, record: dict[str, Any]) -> bool:
+        """Without a lease it is not believed; this one outlives the test, and nobody prolongs it."""
         async with self.keys() as etcd:
-            await etcd.put(self.prefix + name, json.dumps(record).encode())
+            lease = await etcd.grant(3_600)
+            await etcd.put(self.prefix + name, json.dumps(record).encode(), lease=lease)
         return True
 
     @asynccontextmanager

@@ -6,7 +6,6 @@ effect that ended) and otherwise ten times a second: notify for speed, poll for 
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import replace
 from importlib import metadata
 
 import structlog
@@ -24,6 +23,7 @@ from sitecontrol.agent.state import AgentState
 from sitecontrol.belief import newly_bad
 from sitecontrol.clock import Clock
 from sitecontrol.etcd.api import Etcd
+from sitecontrol.frozen import replace
 from sitecontrol.leadership.alike import told
 from sitecontrol.leadership.decide import decide
 from sitecontrol.leadership.facts import Facts
@@ -36,7 +36,7 @@ from sitecontrol.records import Member
 from sitecontrol.settings import Settings
 from sitecontrol.traffic.api import Move
 from sitecontrol.traffic.mover import Mover
-from sitecontrol.view import Bad, ClusterView
+from sitecontrol.view import Bad, ClusterView, Entry
 
 log = structlog.get_logger()
 
@@ -72,11 +72,18 @@ class Agent:
         self._chronicle = chronicle  # None: nothing is told afterwards
         self._health = Watch()
         self._differences: tuple[str, ...] = ()  # as they were last told
+        self._members: Mapping[str, Entry[Member]] | None = None  # by which they were
         self._bad: Mapping[str, Bad] = {}  # what of etcd is not believed, as it was last told
+        self._blank = self._unchanging_facts()
         self._lanes = Lanes(executor.execute, wake.set, clock)
         self._executor = executor
         self._publisher = Publisher(
-            etcd, f"{settings.prefix}members/{node}", self._describe, self._bad_own_record, clock
+            etcd,
+            f"{settings.prefix}members/{node}",
+            self._told,
+            self._describe,
+            self._bad_own_record,
+            clock,
         )
         self.state = AgentState(
             prefix=settings.prefix,
@@ -87,6 +94,7 @@ class Agent:
             work=self._work,
             begin=self._begin,
             hurry=self._hurry,
+            strangers=lambda: etcd.strangers,
             set_aside=lambda: quarantine.found(quarantine.folder_in(settings.site.state_dir)),
         )
 
@@ -135,9 +143,8 @@ class Agent:
         self._memory.look(self._clock.now(), self._view.snapshot, pg, self._node, self._keeper.lease.id)
         if led and self._memory.leader_absent_since is not None:
             log.info("nobody_leads")
-        facts = self._look_at_places(self._facts())
-        self.state.facts = facts
-        self._tell_of_differences()
+        facts = self.state.facts = self._look_at_places(self._facts())
+        self._tell_of_differences(facts)
         self._tell_of_bad_records(facts)
         self._executor.fencing.look(is_open=facts.open)
         if self._chronicle is not None:
@@ -180,7 +187,10 @@ class Agent:
         reason = f"{began.record.kind}: {began.record.reason}" if began else ""
         return Move(site=facts.site, term=facts.term, reason=reason.removesuffix(": "))
 
-    def _tell_of_differences(self) -> None:
+    def _tell_of_differences(self, facts: Facts) -> None:
+        if facts.cluster.members is self._members:
+            return
+        self._members = facts.cluster.members
         found = self.state.settings_differ
         if found != self._differences:
             self._differences = found
@@ -206,9 +216,9 @@ class Agent:
         )
         return replace(facts, health=self._health)
 
-    def _facts(self) -> Facts:
-        settings, memory, snapshot = self._settings, self._memory, self._view.snapshot
-        heard = [at for at in (self._keeper.heard_at, snapshot.read_at) if at is not None]
+    def _unchanging_facts(self) -> Facts:
+        """What the settings tell; the rest is of each look."""
+        settings = self._settings
         return Facts(
             now=self._clock.now(),
             wall=self._clock.wall(),
@@ -217,6 +227,21 @@ class Agent:
             preferred=settings.here.preferred,
             site_of={n.name: p.name for p in settings.place for n in p.nodes},
             settings=settings.failover,
+            cluster=self._view.snapshot,
+            cluster_read=False,
+            etcd_heard_at=None,
+            lease=self._keeper.lease,
+            pg=self._monitor.facts,
+            places=tuple(p.name for p in settings.place),
+        )
+
+    def _facts(self) -> Facts:
+        memory, snapshot = self._memory, self._view.snapshot
+        heard = [at for at in (self._keeper.heard_at, snapshot.read_at) if at is not None]
+        return replace(
+            self._blank,
+            now=self._clock.now(),
+            wall=self._clock.wall(),
             cluster=snapshot,
             cluster_read=snapshot.read_at is not None,
             etcd_heard_at=max(heard, default=None),
@@ -234,16 +259,19 @@ class Agent:
             etcd_leader_target=self._neighbours.etcd_leader_target,
             etcd_members=dict(self._neighbours.etcd_members),
             etcd_leader_place=self._neighbours.etcd_leader_place,
-            places=tuple(p.name for p in settings.place),
         )
 
     def _bad_own_record(self) -> int | None:
         bad = self._view.snapshot.bad.get(f"members/{self._node}")
         return bad.mod_revision if bad is not None and not bad.newer else None
 
-    def _describe(self) -> tuple[Member, int]:
+    def _told(self) -> tuple[object, int]:
         facts, state = self.state.facts, self.state
-        member = Member(
+        return (state.role, tuple(state.reasons), facts.pg.incarnation, facts.term), facts.lease.id
+
+    def _describe(self) -> Member:
+        facts, state = self.state.facts, self.state
+        return Member(
             node=facts.node,
             site=facts.site,
             role=state.role,
@@ -258,4 +286,3 @@ class Agent:
             failover=told(facts.settings),
             wall=facts.wall,
         )
-        return member, facts.lease.id

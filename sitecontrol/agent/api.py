@@ -4,39 +4,34 @@ Reading is open to whoever reaches the port; acts need the operator's token. Eve
 that the agent decides by; only the history is read from etcd on demand.
 """
 
-import asyncio
 import hmac
 import uuid
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from typing import Annotated, Any
 
 import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from sitecontrol.agent.node_api import MEANWHILE, NodeApi
+from sitecontrol.agent.asking import MEANWHILE, Line, decided_anew, source_of
+from sitecontrol.agent.node_api import NodeApi
 from sitecontrol.agent.problems import problem
 from sitecontrol.agent.state import AgentState
+from sitecontrol.agent.wish_api import WishApi
 from sitecontrol.etcd.api import Etcd, EtcdError
 from sitecontrol.leadership import audit
-from sitecontrol.leadership.audit import Act
 from sitecontrol.leadership.facts import PgState
 from sitecontrol.leadership.swapping import nobody_leads, obstacles
 from sitecontrol.leadership.transactions import Transaction, Writer
 from sitecontrol.leadership.turns import target_in
-from sitecontrol.records import BadRecord, Deed, Desired, HistoryEntry, Maintenance, Phase, Swap
-from sitecontrol.settings_types import Name
+from sitecontrol.records import BadRecord, HistoryEntry, Phase, Swap
 
 log = structlog.get_logger()
 
 MAX_BODY_BYTES = 16_000
-TRIES = 3
-SEEN_AFTER = 0.2  # seconds until our picture shows what another has written
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Line = Annotated[str, StringConstraints(max_length=300)]
 
 
 class SwapRequest(BaseModel):
@@ -45,34 +40,6 @@ class SwapRequest(BaseModel):
     reason: Line = ""
     by: Line = "operator"
     dry_run: bool = False
-
-
-class PauseRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    reason: Annotated[
-        Line, StringConstraints(strip_whitespace=True, min_length=1)
-    ]  # for those who wonder why
-    by: Line = "operator"
-
-
-class ResumeRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    reason: Line = ""
-    by: Line = "operator"
-
-
-class MaintenanceRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    site: Name
-    for_s: Annotated[int, Field(ge=1, le=30 * 86_400)]
-    reason: Annotated[Line, StringConstraints(strip_whitespace=True, min_length=1)]
-    by: Line = "operator"
-
-
-class MaintenanceEnd(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    site: Name
-    by: Line = "operator"
 
 
 @web.middleware
@@ -85,11 +52,6 @@ async def told_as_problems(request: web.Request, handler: Handler) -> web.Stream
         if "Allow" in error.headers:
             response.headers["Allow"] = error.headers["Allow"]
         return response
-
-
-def _source(request: web.Request) -> str:
-    """The address that asked."""
-    return request.remote or "unknown"
 
 
 class AgentApi:
@@ -114,11 +76,8 @@ class AgentApi:
         app.router.add_get("/history", self.history)
         app.router.add_get("/audit", self.audit)
         app.router.add_post("/swap", self.operator(self.swap))
-        app.router.add_post("/pause", self.operator(self.pause))
-        app.router.add_post("/resume", self.operator(self.resume))
-        app.router.add_post("/maintenance/begin", self.operator(self.begin_maintenance))
-        app.router.add_post("/maintenance/end", self.operator(self.end_maintenance))
-        for path, act in NodeApi(self._state, self).acts.items():
+        acts = WishApi(self._state, self).acts | NodeApi(self._state, self).acts
+        for path, act in acts.items():
             app.router.add_post(path, self.operator(act))
         return app
 
@@ -194,7 +153,10 @@ class AgentApi:
             except ValidationError as error:
                 found = error.errors(include_url=False, include_input=False, include_context=False)
                 errors = [{"field": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in found]
-                return problem(422, "The request is not understood", "See `errors`.", errors=errors)
+                detail = "; ".join(
+                    f"{e['field']}: {e['message']}" if e["field"] else e["message"] for e in errors
+                )
+                return problem(422, "The request is not understood", detail, errors=errors)
             except EtcdError as error:
                 detail = f"etcd gave no answer ({error}); look at /cluster before asking again"
                 return problem(503, "The outcome is unknown", detail)
@@ -203,15 +165,14 @@ class AgentApi:
 
     async def swap(self, request: web.Request) -> web.Response:
         asked = SwapRequest.model_validate_json(await request.read())
-        for _ in range(TRIES):
-            answer = await self._try_swap(asked, _source(request))
-            if answer is not None:
-                return answer
-            await asyncio.sleep(SEEN_AFTER)
-        return problem(409, "The swap is refused", MEANWHILE, to=asked.to, obstacles=[], dry_run=False)
+
+        def overtaken() -> web.Response:
+            return problem(409, "The swap is refused", MEANWHILE, to=asked.to, obstacles=[], dry_run=False)
+
+        return await decided_anew(lambda: self._try_swap(asked, source_of(request)), overtaken)
 
     async def _try_swap(self, asked: SwapRequest, source: str) -> web.Response | None:
-        """None: what it was decided from has changed meanwhile, were it only that somebody wrote in the audit log."""
+        """None: what it was decided from has changed meanwhile."""
         facts = self._state.facts
         node = self._node_for(asked.to)
         if node is None:
@@ -249,67 +210,6 @@ class AgentApi:
         log.info("swap_requested", id=swap.id, to=node, by=asked.by, reason=asked.reason)
         return web.json_response({**document, "id": swap.id, "phase": swap.phase.value}, status=202)
 
-    async def pause(self, request: web.Request) -> web.Response:
-        asked = PauseRequest.model_validate_json(await request.read() or b"{}")
-        act = self._act(request, Deed.PAUSED, asked.by, reason=asked.reason)
-        return await self._want({"paused": True, "paused_by": asked.by, "paused_reason": asked.reason}, act)
-
-    async def resume(self, request: web.Request) -> web.Response:
-        asked = ResumeRequest.model_validate_json(await request.read() or b"{}")
-        act = self._act(request, Deed.RESUMED, asked.by, reason=asked.reason)
-        return await self._want(
-            {
-                "paused": False,
-                "paused_by": asked.by,
-                "paused_reason": asked.reason,
-                "acknowledged_revision": self._state.facts.cluster.revision,
-            },
-            act,
-        )
-
-    async def begin_maintenance(self, request: web.Request) -> web.Response:
-        asked = MaintenanceRequest.model_validate_json(await request.read())
-        facts = self._state.facts
-        sites = sorted(set(facts.site_of.values()))
-        if asked.site not in sites:
-            return problem(422, "No such site", f"{asked.site!r} is no site; sites: {', '.join(sites)}")
-        window = Maintenance(
-            site=asked.site,
-            since=facts.wall,
-            until=facts.wall + timedelta(seconds=asked.for_s),
-            by=asked.by,
-            reason=asked.reason,
-        )
-        about = f"{asked.site} until {window.until.isoformat(' ', 'minutes')}"
-        act = self._act(request, Deed.MAINTENANCE_BEGUN, asked.by, about=about, reason=asked.reason)
-        return await self._want({"maintenance": (*self._windows(but=asked.site), window)}, act)
-
-    async def end_maintenance(self, request: web.Request) -> web.Response:
-        asked = MaintenanceEnd.model_validate_json(await request.read())
-        if self._state.facts.maintenance(asked.site) is None:
-            return problem(409, "No maintenance to end", f"None is announced for {asked.site!r}.")
-        log.info("maintenance_ended", site=asked.site, by=asked.by)
-        act = self._act(request, Deed.MAINTENANCE_ENDED, asked.by, about=asked.site)
-        return await self._want({"maintenance": self._windows(but=asked.site) or None}, act)
-
-    def _windows(self, *, but: str) -> tuple[Maintenance, ...]:
-        """The maintenance of the other sites; what is over is dropped with the next write."""
-        facts = self._state.facts
-        others = sorted(set(facts.site_of.values()) - {but})
-        return tuple(window for site in others if (window := facts.maintenance(site)) is not None)
-
-    def _act(self, request: web.Request, what: Deed, by: str, *, about: str = "", reason: str = "") -> Act:
-        wall = self._state.facts.wall
-        return Act(what=what, by=by, at=wall, about=about, reason=reason, source=_source(request))
-
-    async def _want(self, change: dict[str, Any], act: Act) -> web.Response:
-        known = self._state.facts.cluster.desired
-        desired = (known.record if known else Desired()).model_copy(update=change)
-        if not await self.write(self.writer().want(desired, act)):
-            return problem(409, "Somebody else changed this meanwhile", "Look at /cluster and ask again.")
-        log.info("desired_changed", **desired.model_dump(mode="json", include=set(change)))
-        return web.json_response(desired.model_dump(mode="json"))
-
     # -- parts ---------------------------------------------------------------------------------------------------
 
     async def write(self, transaction: Transaction) -> bool:
@@ -318,6 +218,10 @@ class AgentApi:
         if result.succeeded and transaction.audited is not None:
             log.info("audited", **transaction.audited.model_dump())
         return result.succeeded
+
+    async def would_write(self, transaction: Transaction) -> bool:
+        """Whether `write` would do it now; nothing is written. Raises EtcdError."""
+        return (await self._etcd.txn(transaction.compares, ())).succeeded
 
     def writer(self) -> Writer:
         facts = self._state.facts

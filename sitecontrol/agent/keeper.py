@@ -7,6 +7,7 @@ The lease's id is kept on disk, so that an agent that was restarted takes the sa
 still makes it the leader is decided by a linearizable read of `leader`, not here.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -55,16 +56,16 @@ class Keeper:
         self.heard_at = self._clock.now()
         if ttl == 0:
             log.warning("lease_lost", lease=f"{self.lease.id:x}")
-            self.lease = LeaseFacts()
+            self.lease = LeaseFacts(former=self.lease.id)
         else:
-            self.lease = LeaseFacts(id=self.lease.id, ends_at=sent_at + ttl)
+            self.lease = replace(self.lease, ends_at=sent_at + ttl)
 
     async def _grant(self) -> None:
         sent_at = self._clock.now()
         lease = await self._etcd.grant(self._settings.lease_ttl)
         self.heard_at = self._clock.now()
         self._keep_id(lease)
-        self.lease = LeaseFacts(id=lease, ends_at=sent_at + self._settings.lease_ttl)
+        self.lease = replace(self.lease, id=lease, ends_at=sent_at + self._settings.lease_ttl)
         log.info("lease_granted", lease=f"{lease:x}", ttl_s=self._settings.lease_ttl)
 
     def _kept_id(self) -> int:

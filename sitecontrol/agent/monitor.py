@@ -9,7 +9,7 @@ import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
@@ -19,6 +19,7 @@ import structlog
 from replication.errors import ReplicationError
 from replication.session import Session
 from sitecontrol.clock import Clock
+from sitecontrol.frozen import replace
 from sitecontrol.leadership.facts import PgFacts, PgState, SlotFacts, StandbyFacts
 from sitecontrol.settings import FailoverSettings
 

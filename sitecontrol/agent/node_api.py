@@ -5,12 +5,13 @@ done is told in the audit log before it is begun.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Any, Protocol
+from typing import Any
 
 import structlog
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict
 
+from sitecontrol.agent.asking import MEANWHILE, Desk, Line, decided_anew, source_of
 from sitecontrol.agent.problems import problem
 from sitecontrol.agent.state import AgentState
 from sitecontrol.leadership import nodes
@@ -18,14 +19,10 @@ from sitecontrol.leadership.audit import Act
 from sitecontrol.leadership.effects import Clone
 from sitecontrol.leadership.facts import Facts
 from sitecontrol.leadership.table import Decision, Lane
-from sitecontrol.leadership.transactions import Transaction, Writer
 from sitecontrol.records import Deed, Desired
 from sitecontrol.settings_types import Name
 
 log = structlog.get_logger()
-
-Line = Annotated[str, StringConstraints(max_length=300)]
-MEANWHILE = "The cluster changed meanwhile; look at /cluster and ask again."
 
 
 class NodeRequest(BaseModel):
@@ -36,12 +33,7 @@ class NodeRequest(BaseModel):
     dry_run: bool = False
 
 
-class Desk(Protocol):
-    """What the API lends: its way to etcd."""
-
-    def writer(self) -> Writer: ...
-
-    async def write(self, transaction: Transaction) -> bool: ...
+Attempt = Callable[[NodeRequest, str], Awaitable[web.Response | None]]
 
 
 class NodeApi:
@@ -58,7 +50,27 @@ class NodeApi:
         }
 
     async def reclone(self, request: web.Request) -> web.Response:
+        return await self._decide(request, "reclone", self._reclone)
+
+    async def rejoin(self, request: web.Request) -> web.Response:
+        return await self._decide(request, "rejoin", self._rejoin)
+
+    async def remove(self, request: web.Request) -> web.Response:
+        return await self._decide(request, "removal", self._remove)
+
+    async def _decide(self, request: web.Request, what: str, attempt: Attempt) -> web.Response:
         asked = NodeRequest.model_validate_json(await request.read())
+        source = source_of(request)
+
+        def overtaken() -> web.Response:
+            told = {"node": asked.node, "obstacles": [], "dry_run": asked.dry_run}
+            return problem(409, f"The {what} is refused", MEANWHILE, **told)
+
+        return await decided_anew(lambda: attempt(asked, source), overtaken)
+
+    # Each gives None when what it was decided from has changed meanwhile.
+
+    async def _reclone(self, asked: NodeRequest, source: str) -> web.Response | None:
         facts = self._state.facts
         if (refused := _not_us(asked, facts)) is not None:
             return refused
@@ -67,8 +79,8 @@ class NodeApi:
         if obstacles or asked.dry_run:
             return _told(document, "reclone")
         leader = facts.leader.record.node if facts.leader else ""
-        if not await self._tell(request, asked, Deed.RECLONE, f"{asked.node} from {leader}"):
-            return problem(409, "The reclone is refused", MEANWHILE, **document)
+        if not await self._tell(source, asked, Deed.RECLONE, f"{asked.node} from {leader}"):
+            return None
         decision = Decision(
             lane=Lane.POSTGRES,
             rule="reclone-asked",
@@ -81,8 +93,7 @@ class NodeApi:
         log.warning("reclone_asked_for", by=asked.by, reason=asked.reason)
         return web.json_response(document, status=202)
 
-    async def rejoin(self, request: web.Request) -> web.Response:
-        asked = NodeRequest.model_validate_json(await request.read())
+    async def _rejoin(self, asked: NodeRequest, source: str) -> web.Response | None:
         facts = self._state.facts
         if (refused := _not_us(asked, facts)) is not None:
             return refused
@@ -92,14 +103,13 @@ class NodeApi:
         document = _document(asked, facts, obstacles, comes)
         if obstacles or asked.dry_run:
             return _told(document, "rejoin")
-        if not await self._tell(request, asked, Deed.REJOIN, asked.node):
-            return problem(409, "The rejoin is refused", MEANWHILE, **document)
+        if not await self._tell(source, asked, Deed.REJOIN, asked.node):
+            return None
         self._state.hurry()
         log.info("rejoin_asked_for", by=asked.by, reason=asked.reason)
         return web.json_response(document, status=202)
 
-    async def remove(self, request: web.Request) -> web.Response:
-        asked = NodeRequest.model_validate_json(await request.read())
+    async def _remove(self, asked: NodeRequest, source: str) -> web.Response | None:
         facts = self._state.facts
         if asked.node not in facts.site_of:
             return _no_such_node(asked, facts)
@@ -112,18 +122,18 @@ class NodeApi:
             return _told(document, "remove")
         known = facts.cluster.desired.record if facts.cluster.desired else Desired()
         retired = tuple(sorted({*(known.retired or ()), asked.node}))
-        act = self._act(request, asked, Deed.REMOVED, asked.node)
+        act = self._act(source, asked, Deed.REMOVED, asked.node)
         wanted = self._desk.writer().want(known.model_copy(update={"retired": retired}), act)
         if not await self._desk.write(wanted):
-            return problem(409, "The removal is refused", MEANWHILE, **document)
+            return None
         log.warning("node_removed", node=asked.node, by=asked.by, reason=asked.reason)
         return web.json_response(document, status=202)
 
-    async def _tell(self, request: web.Request, asked: NodeRequest, what: Deed, about: str) -> bool:
-        return await self._desk.write(self._desk.writer().note(self._act(request, asked, what, about)))
+    async def _tell(self, source: str, asked: NodeRequest, what: Deed, about: str) -> bool:
+        return await self._desk.write(self._desk.writer().note(self._act(source, asked, what, about)))
 
-    def _act(self, request: web.Request, asked: NodeRequest, what: Deed, about: str) -> Act:
-        wall, source = self._state.facts.wall, request.remote or "unknown"
+    def _act(self, source: str, asked: NodeRequest, what: Deed, about: str) -> Act:
+        wall = self._state.facts.wall
         return Act(what=what, by=asked.by, at=wall, about=about, reason=asked.reason, source=source)
 
 

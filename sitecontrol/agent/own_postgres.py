@@ -27,7 +27,9 @@ from sitecontrol import quarantine
 from sitecontrol.agent import comparing
 from sitecontrol.agent.fencing import sessions_ended
 from sitecontrol.agent.monitor import Running
+from sitecontrol.agent.row import OPENING
 from sitecontrol.agent.setting_aside import Leading, SettingAside
+from sitecontrol.agent.spare import Spare
 from sitecontrol.clock import Clock
 from sitecontrol.leadership.facts import PgFacts, PgState
 from sitecontrol.leadership.timing import END_POSTGRES
@@ -94,6 +96,7 @@ class OwnPostgres:
             folder=quarantine.folder_in(settings.site.state_dir),
             clock=clock,
         )
+        self._spare = Spare(lambda: self.connect("spare"))
         self.boot = ""  # of the start that runs; empty for one that we found running
         self.marker = marker
 
@@ -110,8 +113,9 @@ class OwnPostgres:
         self._node.release()
 
     async def connect(self, purpose: str, *, database: str = "hotsite") -> Session:
-        """A new superuser session over the unix socket."""
-        del purpose
+        """A superuser session over the unix socket, the caller's to close: a new one, or for OPENING the spare one."""
+        if purpose == OPENING and (spare := self._spare.take()) is not None:
+            return spare
         return await self._node.session(database, timeout=CONNECT_WITHIN)
 
     # -- looking at it ---------------------------------------------------------------------------------------
@@ -216,9 +220,10 @@ class OwnPostgres:
         if self._node.running is not None:
             self._node.follow(role)
             await self._learn(follows=leader, compared_in=term)
-            return
-        await self._node.kill()
-        await self._start(role, follows=leader, compared_in=term, within=START_WITHIN)
+        else:
+            await self._node.kill()
+            await self._start(role, follows=leader, compared_in=term, within=START_WITHIN)
+        await self._spare.prepare()
 
     async def _compare(self, leader: str) -> None:
         timeline = await comparing.apart(self._node, self._target(leader, "rewind"))
@@ -250,7 +255,7 @@ class OwnPostgres:
         await self._learn(follows=follows, compared_in=compared_in)
 
     async def promote(self) -> None:
-        await self._node.promote()
+        await self._node.promote(through=self._spare.session)  # it stays there for the opening
         self._known = replace(
             self._known, follows=None, compared_in=None
         )  # the directory is the same: no look at it in the pause

@@ -180,7 +180,9 @@ async def _run(
 
 
 async def other_with_data(settings: Settings, own: str) -> str | None:
-    """A configured node whose agent says that it has data; those that do not answer are not known to have any."""
+    """A configured node whose agent says that it has data; those that do not answer are not known to have any. What a
+    first start has left unfinished is none: else two of them would wait for each other for ever.
+    """
     async with aiohttp.ClientSession(
         timeout=aiohttp.ClientTimeout(total=CONNECT_WITHIN),
         connector=aiohttp.TCPConnector(ssl=client_context(settings.security)),
@@ -188,7 +190,8 @@ async def other_with_data(settings: Settings, own: str) -> str | None:
         for other in (n for place in settings.place for n in place.nodes if n.name != own):
             with contextlib.suppress(aiohttp.ClientError, TimeoutError, ValueError):
                 async with client.get(f"{other.agent.rstrip('/')}/status") as answer:
-                    if (await answer.json())["postgres"]["incarnation"] is not None:
+                    told = (await answer.json())["postgres"]
+                    if told["incarnation"] is not None and not told.get("unfinished"):
                         return other.name
     return None
 

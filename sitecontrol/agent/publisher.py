@@ -20,33 +20,34 @@ RETRY_AFTER = 0.5
 
 
 class Publisher:
-    """`describe` gives the record of now and the lease to bind it to (0: none yet); `bad` the revision of a value under
-    our key that is not believed (None: there is none).
+    """`told` gives what is told at once when it has changed, and the lease to bind it to (0: none yet); `describe` the
+    whole record of now; `bad` the revision of a value under our key that is not believed (None: there is none).
     """
 
     def __init__(
         self,
         etcd: Etcd,
         key: str,
-        describe: Callable[[], tuple[Member, int]],
+        told: Callable[[], tuple[object, int]],
+        describe: Callable[[], Member],
         bad: Callable[[], int | None],
         clock: Clock,
     ) -> None:
         self._etcd = etcd
         self._key = key
+        self._told = told
         self._describe = describe
         self._bad = bad
         self._clock = clock
 
     async def run(self) -> None:
-        written: tuple[object, ...] = ()
+        written: tuple[object, int] | None = None
         written_at = 0.0
         while True:
             await self._clock.sleep(LOOK_EVERY)
-            record, lease = self._describe()
-            told = (lease, record.role, record.ready, record.reasons, record.incarnation, record.term)
+            told = _, lease = self._told()
             due = self._clock.now() - written_at >= EVERY or self._bad() is not None
-            if lease and (due or told != written) and await self.write(record, lease):
+            if lease and (due or told != written) and await self.write(self._describe(), lease):
                 written, written_at = told, self._clock.now()
 
     async def write(self, record: Member, lease: int) -> bool:

@@ -6,6 +6,7 @@ from importlib import resources
 
 from replication.session import Session
 
+OPENING = "opening"  # what `connect` is told: a session may stand ready for it
 BARRIER_WITHIN = 10.0  # seconds; a barrier waits for every standby in step
 WRITE_WITHIN = 10.0
 CHECKPOINT_WITHIN = 120.0
@@ -43,7 +44,7 @@ class Row:
 
     async def open(self, term: int, node: str) -> None:
         """Let dispatchers in: first the barrier (everything older is where it must be), then the row."""
-        session = await self._connect("open")
+        session = await self._connect(OPENING)
         try:
             await self._keep_schema(session)
             await session.commit(BARRIER, timeout=BARRIER_WITHIN)

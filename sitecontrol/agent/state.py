@@ -33,6 +33,9 @@ class AgentState:
     work: Callable[[], str | None] = lambda: None  # what is being done with PostgreSQL: an effect's name
     begin: Callable[[Decision], bool] = lambda _: False  # what an operator asked for; False: the lane is busy
     hurry: Callable[[], None] = lambda: None  # what was to be waited for is tried now
+    strangers: Callable[[], Sequence[str]] = (
+        tuple  # members of etcd that belong to another cluster, with the cure
+    )
 
     @property
     def serving(self) -> bool:
@@ -68,6 +71,8 @@ class AgentState:
             reasons.append("etcd was not read yet")
         elif not f.etcd_here and not self.serving:
             reasons.append("etcd is not reached")
+        if not f.etcd_here:
+            reasons.extend(self.strangers())
         reasons.extend(self._name_taken())
         decision = self.decisions.get(Lane.POSTGRES)
         sentence = decision.sentence if decision else "nothing was decided yet"
@@ -132,6 +137,7 @@ class AgentState:
                 "streaming": f.pg.upstream,
                 "names": list(f.pg.names),
                 "incarnation": f.pg.incarnation,
+                "unfinished": f.pg.unfinished,
                 "slots": [slot.name for slot in f.pg.slots],
                 "standbys": [
                     {

@@ -159,6 +159,7 @@ class Agents:
         except SettingsError as error:
             raise Problem(str(error), Exit.USAGE) from error
         asked = [node for _, node in self.nodes if only in (None, node.name)]
+        unsure = ""
         for node in asked:
             try:
                 answer = self._ask(node, path, body=body, token=token)
@@ -174,6 +175,9 @@ class Agents:
             if changes:
                 told = f"the agent of {node.name} does not know the outcome ({answer.body.get('detail')})"
                 raise OutcomeUnknown(told)
+            unsure = f"the agent of {node.name} cannot check it: {answer.body.get('detail')}"
+        if unsure:
+            raise Unreachable(unsure, Exit.UNREACHABLE)
         raise self._unreachable(asked)
 
     def _unreachable(self, nodes: Sequence[Node] | None = None) -> Unreachable:

@@ -9,7 +9,8 @@ import click
 from rich.live import Live
 from rich.text import Text
 
-from sitecontrol.cli.agents import Agents, Answer, OutcomeUnknown, Unreachable
+from sitecontrol.cli.acting import answered, dry_run_option, wished
+from sitecontrol.cli.agents import Agents, OutcomeUnknown, Unreachable
 from sitecontrol.cli.session import Exit, Globals, Problem, leave, typed, with_globals
 from sitecontrol.cli.tables import history_lines, status_lines, unheard
 from sitecontrol.records import SWAP_PHASES, Phase
@@ -47,7 +48,7 @@ def status(options: Globals, *, watch: bool) -> None:
 @click.command()
 @click.option("--to", "target", required=True, help="The site (or node) that production moves to.")
 @click.option("--reason", default="", help="Kept in the history.")
-@click.option("--dry-run", is_flag=True, help="Run every check and tell what would happen; move nothing.")
+@dry_run_option
 @with_globals
 def swap(options: Globals, *, target: str, reason: str, dry_run: bool) -> None:
     """Move production to another site, as planned work: no request is refused."""
@@ -63,20 +64,16 @@ def swap(options: Globals, *, target: str, reason: str, dry_run: bool) -> None:
     ):
         raise Problem("not confirmed; nothing was changed (--yes goes on without asking)", Exit.REFUSED)
     try:
-        answer = agents.post("/swap", body, changes=not dry_run)
+        told = answered(options, agents.post("/swap", body, changes=not dry_run))
     except OutcomeUnknown as error:
         raise OutcomeUnknown(f"{error.message}; {_what_is_seen(agents)}") from error
-    if answer.status >= 400:
-        if options.as_json:
-            options.emit(answer.body)
-        raise _refusal(answer)
     if dry_run:
         if options.as_json:
-            options.emit(answer.body)
+            options.emit(told)
         else:
-            options.console.print(f"Nothing stands in the way: {answer.body['to']} could take over now.")
+            options.console.print(f"Nothing stands in the way: {told['to']} could take over now.")
         return
-    _follow(options, agents, str(answer.body["id"]))
+    _follow(options, agents, str(told["id"]))
 
 
 def _what_is_seen(agents: Agents) -> str:
@@ -94,10 +91,6 @@ def _what_is_seen(agents: Agents) -> str:
         f"swap {current['id']} to {current['to_node']} is in progress ({current['phase']}), asked for by"
         f" {current['by']}: `sitectl status --watch` follows it"
     )
-
-
-def _refusal(answer: Answer) -> Problem:
-    return Problem(f"{answer.body.get('title')}: {answer.body.get('detail')}", Exit.REFUSED)
 
 
 def _follow(options: Globals, agents: Agents, swap_id: str) -> None:
@@ -158,37 +151,35 @@ def _said(_context: click.Context, _parameter: click.Parameter, value: str) -> s
 
 @click.command()
 @click.option("--reason", required=True, callback=_said, help="Shown to everybody who looks at the status.")
+@dry_run_option
 @with_globals
-def pause(options: Globals, *, reason: str) -> None:
+def pause(options: Globals, *, reason: str, dry_run: bool) -> None:
     """Automatic swaps off: nothing but an operator moves production.
 
     Should the leader be lost meanwhile, no other node takes the lead, not even by `sitectl swap`: `sitectl resume` lets
     one that is in step take it.
     """
-    _want(options, "/pause", reason, "Automatic swaps are paused by {by}: {reason}")
+    _want(options, "/pause", reason, "Automatic swaps are paused by {by}: {reason}", dry_run=dry_run)
 
 
 @click.command()
 @click.option("--reason", default="", help="Kept with the record.")
+@dry_run_option
 @with_globals
-def resume(options: Globals, *, reason: str) -> None:
+def resume(options: Globals, *, reason: str, dry_run: bool) -> None:
     """Automatic swaps on again; what health moved before counts no more for its cool-down and its hourly limit."""
-    _want(options, "/resume", reason, "Automatic swaps are on.")
+    _want(options, "/resume", reason, "Automatic swaps are on.", dry_run=dry_run)
 
 
-def _want(options: Globals, path: str, reason: str, done: str) -> None:
-    try:
-        answer = Agents(options).post(path, {"reason": reason, "by": getpass.getuser()})
-    except OutcomeUnknown as error:
-        raise OutcomeUnknown(
-            f"{error.message}; `sitectl status` tells what holds; asking again is safe"
-        ) from error
-    if answer.status != 200:
-        raise _refusal(answer)
+def _want(options: Globals, path: str, reason: str, done: str, *, dry_run: bool) -> None:
+    body = {"reason": reason}
+    wanted = wished(options, Agents(options), path, body, dry_run=dry_run, look="`sitectl status`")
+    if wanted is None:
+        return
     if options.as_json:
-        options.emit(answer.body)
+        options.emit(wanted)
     else:
-        by, why = (answer.body.get(f"paused_{word}") for word in ("by", "reason"))
+        by, why = (wanted.get(f"paused_{word}") for word in ("by", "reason"))
         options.console.print(Text(done.format(by=by, reason=why)))
 
 

@@ -1,18 +1,19 @@
 """`maintenance begin / end / list`: work at a site, announced, so that health moves nothing because of it."""
 
-import getpass
 import re
 from typing import Any
 
 import click
 from rich.text import Text
 
-from sitecontrol.cli.agents import Agents, OutcomeUnknown
+from sitecontrol.cli.acting import dry_run_option, wished
+from sitecontrol.cli.agents import Agents
 from sitecontrol.cli.session import Exit, Globals, Problem, with_globals
 from sitecontrol.cli.tables import window_line
 
 SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 LONGEST = 30 * 86_400
+LOOK = "`sitectl maintenance list`"
 
 
 class Duration(click.ParamType[int]):
@@ -49,26 +50,28 @@ def maintenance() -> None:
 @click.option("--site", required=True, help="The site that is worked at.")
 @click.option("--for", "for_s", type=Duration(), required=True, help="How long: 90s, 45m, 2h, 1d.")
 @click.option("--reason", required=True, callback=_reason, help="Shown to everybody who looks at the status.")
+@dry_run_option
 @with_globals
-def begin(options: Globals, *, site: str, for_s: int, reason: str) -> None:
+def begin(options: Globals, *, site: str, for_s: int, reason: str, dry_run: bool) -> None:
     """From now on, for so long. What was announced for the site before is replaced."""
-    agents = Agents(options)
-    sites = list(dict.fromkeys(known for known, _ in agents.nodes))
-    if site not in sites:
-        raise Problem(f"--site {site}: no such site; there are: {', '.join(sites)}", Exit.USAGE)
-    body = {"site": site, "for_s": for_s, "reason": reason, "by": getpass.getuser()}
-    wanted = _act(agents, "/maintenance/begin", body)
-    window = next(w for w in wanted["maintenance"] if w["site"] == site)
-    _tell(options, wanted, window_line(window))
+    agents = _agents(options, site)
+    body = {"site": site, "for_s": for_s, "reason": reason}
+    wanted = wished(options, agents, "/maintenance/begin", body, dry_run=dry_run, look=LOOK)
+    if wanted is not None:
+        window = next(w for w in wanted["maintenance"] if w["site"] == site)
+        _tell(options, wanted, window_line(window))
 
 
 @maintenance.command()
 @click.option("--site", required=True, help="The site whose work is done.")
+@dry_run_option
 @with_globals
-def end(options: Globals, *, site: str) -> None:
+def end(options: Globals, *, site: str, dry_run: bool) -> None:
     """Before its time, or because it is done."""
-    wanted = _act(Agents(options), "/maintenance/end", {"site": site, "by": getpass.getuser()})
-    _tell(options, wanted, f"{site} is not in maintenance any more.")
+    agents = _agents(options, site)
+    wanted = wished(options, agents, "/maintenance/end", {"site": site}, dry_run=dry_run, look=LOOK)
+    if wanted is not None:
+        _tell(options, wanted, f"{site} is not in maintenance any more.")
 
 
 @maintenance.command("list")
@@ -83,16 +86,12 @@ def list_windows(options: Globals) -> None:
         options.console.print(Text(line))
 
 
-def _act(agents: Agents, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    try:
-        answer = agents.post(path, body)
-    except OutcomeUnknown as error:
-        raise OutcomeUnknown(
-            f"{error.message}; `sitectl maintenance list` tells what holds; asking again is safe"
-        ) from error
-    if answer.status != 200:
-        raise Problem(f"{answer.body.get('title')}: {answer.body.get('detail')}", Exit.REFUSED)
-    return answer.body
+def _agents(options: Globals, site: str) -> Agents:
+    agents = Agents(options)
+    sites = list(dict.fromkeys(known for known, _ in agents.nodes))
+    if site not in sites:
+        raise Problem(f"--site {site}: no such site; there are: {', '.join(sites)}", Exit.USAGE)
+    return agents
 
 
 def _tell(options: Globals, wanted: dict[str, Any], line: str) -> None:

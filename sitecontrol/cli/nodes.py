@@ -9,7 +9,8 @@ from typing import Any
 import click
 from rich.text import Text
 
-from sitecontrol.cli.agents import Agents, Answer, OutcomeUnknown, Unreachable
+from sitecontrol.cli.acting import answered, dry_run_option
+from sitecontrol.cli.agents import Agents, OutcomeUnknown, Unreachable
 from sitecontrol.cli.quarantine import quarantine
 from sitecontrol.cli.session import Exit, Globals, Problem, leave, typed, with_globals
 from sitecontrol.cli.tables import node_lines
@@ -22,9 +23,6 @@ REMOVE_WITHIN = 60.0
 POLL = 0.2
 IDLE_LOOKS = 5  # an agent's picture may be a moment older than what it does
 
-dry = click.option(
-    "--dry-run", is_flag=True, help="Run every check and tell what would happen; change nothing."
-)
 why = click.option("--reason", default="", help="Kept in the audit log.")
 
 
@@ -56,7 +54,7 @@ def node_list(options: Globals) -> None:
 @node.command()
 @click.argument("name", metavar="NODE")
 @why
-@dry
+@dry_run_option
 @with_globals
 def reclone(options: Globals, *, name: str, reason: str, dry_run: bool) -> None:
     """Throw the data directory of a standby away and take a fresh copy of the leader.
@@ -91,7 +89,7 @@ def reclone(options: Globals, *, name: str, reason: str, dry_run: bool) -> None:
 @node.command()
 @click.argument("name", metavar="NODE")
 @why
-@dry
+@dry_run_option
 @with_globals
 def rejoin(options: Globals, *, name: str, reason: str, dry_run: bool) -> None:
     """Have NODE try to come back now, by rewind or clone, instead of after the pause that grew with each failure."""
@@ -106,7 +104,7 @@ def rejoin(options: Globals, *, name: str, reason: str, dry_run: bool) -> None:
 @node.command()
 @click.argument("name", metavar="NODE")
 @why
-@dry
+@dry_run_option
 @with_globals
 def remove(options: Globals, *, name: str, reason: str, dry_run: bool) -> None:
     """NODE is gone for good: nothing waits for it and no WAL is kept for it any more.
@@ -179,7 +177,7 @@ class Act:
         answer = self._agents.post(
             self._path, {**self._body, "dry_run": True}, changes=False, only=self._only
         )
-        return self._answered(answer)
+        return answered(self._options, answer)
 
     def end_dry_run(self, told: dict[str, Any]) -> None:
         if self._options.as_json:
@@ -199,7 +197,7 @@ class Act:
 
     def ask(self) -> dict[str, Any]:
         try:
-            return self._answered(self._agents.post(self._path, self._body, only=self._only))
+            return answered(self._options, self._agents.post(self._path, self._body, only=self._only))
         except OutcomeUnknown as error:
             raise OutcomeUnknown(
                 f"{error.message}; `sitectl audit` tells whether it was asked for; asking again is safe"
@@ -235,13 +233,6 @@ class Act:
             shown[phase] = round(time.monotonic() - self._began, 1)
             if not self._options.as_json:
                 self._print(f"  {phase} ({shown[phase]:g} s)")
-
-    def _answered(self, answer: Answer) -> dict[str, Any]:
-        if answer.status < 400:
-            return answer.body
-        if self._options.as_json:
-            self._options.emit(answer.body)
-        raise Problem(f"{answer.body.get('title')}: {answer.body.get('detail')}", Exit.REFUSED)
 
     def _tell_consequences(self, told: dict[str, Any]) -> None:
         for sentence in told["consequences"]:

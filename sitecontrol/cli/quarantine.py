@@ -95,14 +95,33 @@ def replay(options: Globals, *, name: str, account: str | None, key_file: Path |
 
 @quarantine.command()
 @click.argument("name", metavar="FILE")
+@click.option("--dry-run", is_flag=True, help="Only tell what it holds and what would become of it.")
 @with_globals
-def settle(options: Globals, *, name: str) -> None:
-    """FILE is dealt with: it is kept, and raises no alarm any more."""
-    settled = files.settle(_file(options, name), getpass.getuser())
+def settle(options: Globals, *, name: str, dry_run: bool) -> None:
+    """FILE is dealt with: it is kept, and raises no alarm any more. `replay` takes it afterwards, too."""
+    file = _file(options, name)
+    if dry_run:
+        _tell_settling(options, file)
+        return
+    settled = files.settle(file, getpass.getuser())
     if options.as_json:
         options.emit(_as_json(settled))
     else:
         options.console.print(Text(f"{settled.name} is settled; it is kept as {settled.path}"))
+
+
+def _tell_settling(options: Globals, file: SetAside) -> None:
+    kept = files.settled_path(file)
+    if options.as_json:
+        options.emit({**_as_json(file), "dry_run": True, "would": "settle", "kept_as": str(kept)})
+        return
+    held = ", ".join(f"{count} {table}" for table, count in file.header.counts.items() if count) or "no rows"
+    if file.settled:
+        options.console.print(Text(f"{file.name} ({held}) is settled already: nothing would change."))
+    else:
+        options.console.print(
+            Text(f"{file.name} ({held}) would raise no alarm any more, and be kept as {kept}"), soft_wrap=True
+        )
 
 
 def _end(options: Globals, file: SetAside, outcomes: Sequence[Outcome], *, dry_run: bool) -> None:

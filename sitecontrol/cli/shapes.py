@@ -104,6 +104,17 @@ class SwapChecked(Shape):
     would: Literal["swap"]
 
 
+class WishChecked(Shape):
+    """A dry run: `changes` has the fields that would change, each from what to what."""
+
+    obstacles: list[str]
+    consequences: list[str]
+    changes: dict[str, tuple[Any, Any]]
+    wanted: Desired
+    dry_run: Literal[True]
+    would: Literal["pause", "resume", "maintenance begin", "maintenance end"]
+
+
 class Unreadable(Shape):
     """An entry of the history that does not decode."""
 
@@ -305,6 +316,14 @@ class SetAsideFile(Shape):
     error: str | None
 
 
+class SetAsideSettled(SetAsideFile):
+    """A dry run: where the file would be kept."""
+
+    dry_run: Literal[True]
+    would: Literal["settle"]
+    kept_as: str
+
+
 class SetAsideRows(SetAsideFile):
     rows: list[dict[str, Any]]
 
@@ -356,13 +375,15 @@ class Schema(BaseModel):
 
 NodeAct = NodeActDone | NodeActChecked | Refusal
 
+Wish = Desired | WishChecked | Refusal
+
 SHAPES: dict[str, Any] = {
     "status": Cluster,
     "swap": HistoryEntry | SwapChecked | Refusal,
-    "pause": Desired,
-    "resume": Desired,
-    "maintenance begin": Desired,
-    "maintenance end": Desired,
+    "pause": Wish,
+    "resume": Wish,
+    "maintenance begin": Wish,
+    "maintenance end": Wish,
     "maintenance list": list[Maintenance],
     "history": list[HistoryEntry | Unreadable],
     "why": Why,
@@ -374,7 +395,7 @@ SHAPES: dict[str, Any] = {
     "node quarantine list": list[SetAsideFile],
     "node quarantine show": SetAsideRows,
     "node quarantine replay": Replay,
-    "node quarantine settle": SetAsideFile,
+    "node quarantine settle": SetAsideFile | SetAsideSettled,
     "traffic status": list[TrafficRow],
     "traffic test": TrafficTest,
     "config check": ConfigGood | ConfigBad,

@@ -9,8 +9,11 @@ as "no keys", "not succeeded", "lease gone".
 from typing import Any
 
 import grpc
+import structlog
 
 from sitecontrol.etcd.api import EtcdError, EtcdRefused, EtcdUnknown, LeaseLost
+
+log = structlog.get_logger()
 
 
 class TokenRefused(EtcdRefused):
@@ -53,10 +56,15 @@ def meaning(error: grpc.aio.AioRpcError, endpoint: str) -> EtcdError:
 
 
 class OneCluster:
-    """All answers come from the cluster that gave the first one: another one's keys and leases are not ours."""
+    """All answers come from the cluster that gave the first one: another one's keys and leases are not ours.
+
+    Nobody goes over to another cluster by himself, be ours gone for good: some would be there and some here, and each
+    cluster would name a leader. A person starts the processes again, and so says that this is the one.
+    """
 
     def __init__(self) -> None:
         self._id: int | None = None
+        self.strangers: dict[str, str] = {}  # endpoint -> what is wrong with it, and the cure
 
     def checked(self, answer: Any, endpoint: str) -> Any:
         """The answer, if etcd gave it: each but MoveLeader's has a header that names the member and its cluster."""
@@ -66,10 +74,15 @@ class OneCluster:
         if self._id is None:
             self._id = header.cluster_id
         if header.cluster_id != self._id:
-            raise EtcdUnknown(
+            why = (
                 f"{endpoint}: a member of etcd cluster {header.cluster_id:x}, while we speak with {self._id:x}: correct"
                 " etcd.endpoints; if etcd was made anew, start this process again"
             )
+            if self.strangers.get(endpoint) != why:
+                self.strangers[endpoint] = why
+                log.error("etcd_of_another_cluster", why=why)
+            raise EtcdUnknown(why)
+        self.strangers.pop(endpoint, None)
         return answer
 
 

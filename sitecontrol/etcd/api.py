@@ -131,6 +131,11 @@ class Etcd(Protocol):
     time when one is silent; a call that writes is sent once, and what is not known of it is `EtcdUnknown`.
     """
 
+    @property
+    def strangers(self) -> Sequence[str]:
+        """A sentence for each endpoint whose last answer came from another etcd cluster than ours, with the cure."""
+        ...
+
     async def get(self, key: str, *, serializable: bool = False, timeout: float | None = None) -> Range:
         """The key as the majority has it; `serializable`: as any one member has it, perhaps old."""
         ...

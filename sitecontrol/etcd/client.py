@@ -46,6 +46,10 @@ class GrpcEtcd:
         tokens = Tokens(self._endpoints, *login) if login else None
         self._calls = Calls(self._endpoints, tokens, call_timeout)
 
+    @property
+    def strangers(self) -> Sequence[str]:
+        return tuple(self._calls.cluster.strangers.values())
+
     async def get(self, key: str, *, serializable: bool = False, timeout: float | None = None) -> Range:
         request = wire.get_request(key, serializable=serializable)
         return await self._read(request, serializable=serializable, timeout=timeout)

@@ -74,6 +74,10 @@ class MemoryEtcd:
 
     # Calls
 
+    @property
+    def strangers(self) -> Sequence[str]:
+        return ()
+
     async def get(self, key: str, *, serializable: bool = False, timeout: float | None = None) -> Range:
         return await self._ask(partial(self.store.get, key))
 

@@ -7,6 +7,8 @@ planned swap is begun across it; but it keeps nobody from taking the lead, and p
 Only what both tell is compared: of two versions one may know a setting that the other does not.
 """
 
+from functools import lru_cache
+
 from sitecontrol.leadership.facts import Facts
 from sitecontrol.records import Member
 from sitecontrol.settings import FailoverSettings
@@ -14,6 +16,7 @@ from sitecontrol.settings import FailoverSettings
 Told = dict[str, float | str]
 
 
+@lru_cache(maxsize=16)
 def told(settings: FailoverSettings) -> Told:
     """As a member record has them."""
     found: Told = settings.model_dump(mode="json")
@@ -43,6 +46,6 @@ def differences_from_us(f: Facts) -> tuple[str, ...]:
     return tuple(
         sentence
         for node, entry in sorted(f.cluster.members.items())
-        if node != f.node
+        if node != f.node and entry.record.failover != ours
         for sentence in differences(f.node, ours, node, entry.record.failover)
     )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from functools import cached_property
 
 from sitecontrol.leadership.observed import Watch
 from sitecontrol.records import InStep, Leader, Maintenance, Member, Phase, Swap, Sync
@@ -95,6 +96,7 @@ class LeaseFacts:
 
     id: int = 0  # 0 = none
     ends_at: float = 0.0
+    former: int = 0  # the one that we lost before, in which a record of ours may still be seen; 0 = none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,19 +159,19 @@ class Facts:
                 return window
         return None
 
-    @property
+    @cached_property
     def leader(self) -> Entry[Leader] | None:
         return self.cluster.leader
 
-    @property
+    @cached_property
     def sync(self) -> Sync | None:
         return self.cluster.sync.record if self.cluster.sync else None
 
-    @property
+    @cached_property
     def swap(self) -> Swap | None:
         return self.cluster.swap.record if self.cluster.swap else None
 
-    @property
+    @cached_property
     def term(self) -> int:
         return self.cluster.term.record.term if self.cluster.term else 0
 
@@ -182,7 +184,7 @@ class Facts:
         bad = self.cluster.bad.get(name)
         return bad is not None and not bad.newer
 
-    @property
+    @cached_property
     def lead(self) -> bool:
         """Etcd names *us*: by our lease, never by our name."""
         leader = self.leader
@@ -192,11 +194,11 @@ class Facts:
     def lease_ends_in(self) -> float:
         return self.lease.ends_at - self.now
 
-    @property
+    @cached_property
     def lease_safe(self) -> bool:
         return self.lease.id != 0 and self.lease_ends_in > self.settings.lease_margin
 
-    @property
+    @cached_property
     def etcd_here(self) -> bool:
         """Etcd spoke to us within the last renewal periods."""
         heard = self.etcd_heard_at
@@ -289,7 +291,7 @@ class Facts:
         complete = {sync.leader, *(s.node for s in sync.standbys)} if sync is not None else set()
         return any(node in self.cluster.members for node in complete - {self.node})
 
-    @property
+    @cached_property
     def open(self) -> bool:
         """Dispatchers are let in, in the term that we hold."""
         return (
@@ -309,10 +311,11 @@ class Facts:
     @property
     def name_taken_by(self) -> Entry[Member] | None:
         """The record that another agent keeps under our name, as one with a copied configuration does. Not our own from
-        before our lease was lost, which tells of this very data directory; and whom `sync` names gives way to nobody.
+        before our lease was lost: it is bound to that one or, from before a restart, tells of this very data directory.
+        And whom `sync` names gives way to nobody.
         """
         told = self.member(self.node)
-        if told is None or told.lease == self.lease.id or self.lead:
+        if told is None or told.lease in (self.lease.id, self.lease.former) or self.lead:
             return None
         ours = self.pg.incarnation is not None and told.record.incarnation == self.pg.incarnation
         known = self.recorded_leader or self.our_place_in_step is not None

@@ -18,7 +18,7 @@ from typing import Any
 
 from sitecontrol.leadership.effects import AskForSwap, Effect
 from sitecontrol.leadership.facts import Facts
-from sitecontrol.leadership.observed import HEALTH_SWAP, Picture, Word, votes
+from sitecontrol.leadership.observed import HEALTH_SWAP, Picture, Word, is_seen_unfit, votes
 from sitecontrol.leadership.swapping import obstacles
 from sitecontrol.leadership.table import Row
 from sitecontrol.leadership.turns import target_in
@@ -152,7 +152,7 @@ ROWS: Sequence[Row] = (
     Row(
         "live-fit",
         "No place whose word counts sees the live site unfit.",
-        lambda f: _seen(f, lambda seen: not seen.unfit),
+        lambda f: not is_seen_unfit(f.cluster, live_site(f) or "") or _seen(f, lambda seen: not seen.unfit),
     ),
     Row(
         "too-few",

@@ -15,10 +15,11 @@ did not look for a while, because nobody can say what was seen meanwhile.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from sitecontrol.frozen import replace
 from sitecontrol.records import HistoryEntry, Maintenance, Observation
 from sitecontrol.view import Entry, Snapshot
 
@@ -114,6 +115,11 @@ class Watch:
 
     def agreed_for(self, now: float) -> float:
         return 0.0 if self.agreed_since is None else now - self.agreed_since
+
+
+def is_seen_unfit(cluster: Snapshot, live: str) -> bool:
+    """Some place's word is against the live site, whether it counts or not. It is rare: the rest is looked at then."""
+    return any(entry.record.fit.get(live) is False for entry in cluster.observations.values())
 
 
 def votes(
@@ -231,7 +237,7 @@ def _subject(
     """What enough places agree on now; None: nothing."""
     leader = cluster.leader.record if cluster.leader else None
     live = site_of.get(leader.node) if leader else None
-    if leader is None or live is None:
+    if leader is None or live is None or not is_seen_unfit(cluster, live):
         return None
     target = votes(cluster, places, live, watch.heard, now).agreed(sorted(set(site_of.values())))
     return None if target is None else Subject(node=leader.node, term=leader.term, target=target)

@@ -28,6 +28,7 @@ from sitecontrol.lab.plan import Kind
 from sitecontrol.lab.ports import PLACES, SITES, PortPlan
 from sitecontrol.settings import Environment, Settings, load
 from tests.drills.test_configs import plan_in
+from tests.haproxy import PROGRAM, needs_haproxy
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = "/etc/hotsite/site.toml"  # in every container
@@ -117,7 +118,14 @@ def test_exactly_what_the_other_places_are_told_is_published_and_by_who_listens_
             assert host == container
             published.add(int(host))
             assert int(host) in listens(settings_of(place), name, service["command"]), name
-    assert published == told
+    edge = {port_of(value) for value in edge_of(place).values() if value.startswith("0.0.0.0:")}
+    assert edge == ({PortPlan().place(place).agent + 8} if place in SITES else set())
+    assert published == told | edge
+
+
+def edge_of(place: str) -> dict[str, str]:
+    """The environment of the place's HAProxy."""
+    return dict(services(place).get(f"{place}-edge", {}).get("environment", {}))
 
 
 def listens(settings: Settings, name: str, command: list[str]) -> set[int]:
@@ -125,6 +133,8 @@ def listens(settings: Settings, name: str, command: list[str]) -> set[int]:
     found = {port_of(value) for flag, value in flags(command).items() if flag.startswith("listen")}
     if name.endswith("-agent") and settings.agent is not None and settings.replication is not None:
         found |= {port_of(settings.agent.listen), port_of(settings.replication.listen)}
+    if name.endswith("-edge"):
+        found.add(port_of(edge_of(settings.here.name)["EDGE_LISTEN"]))
     if name.endswith("-healthcheck") and settings.healthcheck is not None:
         found.add(port_of(settings.healthcheck.listen))
     return found | {port_of(one.listen) for one in settings.dispatcher.instances if one.name == name}
@@ -180,6 +190,7 @@ def test_a_service_is_given_only_the_secrets_that_it_reads() -> None:
         "agent": tls | roles | {"operator-token"},
         "dispatcher-1": tls | {"postgres-dispatch", "carrier-try"},
         "dispatcher-2": tls | {"postgres-dispatch", "carrier-try"},
+        "edge": set(),
         "healthcheck": tls | {"postgres-monitor"},
         "migrate": {"postgres-migrate"},
         "account": {"postgres-migrate"},
@@ -200,6 +211,11 @@ def test_the_two_sites_differ_in_nothing_but_names_and_ports() -> None:
         data["x-process"].pop("extra_hosts")
         for service in data["services"].values():
             service.pop("extra_hosts")
+            service["environment"] = {
+                name: value
+                for name, value in service.get("environment", {}).items()
+                if "_DISPATCHER_" not in name
+            }
             words = service.get("command", ())
             service["command"] = [word for word in words if not word.startswith("--initial-cluster=")]
         return json.dumps(data, sort_keys=True)
@@ -208,6 +224,33 @@ def test_the_two_sites_differ_in_nothing_but_names_and_ports() -> None:
     hosts = {json.dumps(compose(place)["x-process"]["extra_hosts"]) for place in PLACES}
     clusters = {flags(services(place)[f"{place}-etcd"]["command"])["initial-cluster"] for place in PLACES}
     assert len(hosts) == len(clusters) == 1
+
+
+def test_each_sites_edge_knows_every_dispatcher_of_both_by_what_is_published() -> None:
+    wanted = {
+        one.name.upper().replace("-", "_"): f"{site}:{port_of(one.listen)}"
+        for site in SITES
+        for one in settings_of(site).dispatcher.instances
+    }
+    for site in SITES:
+        assert {name: value for name, value in edge_of(site).items() if "_DISPATCHER_" in name} == wanted
+
+
+@needs_haproxy
+@pytest.mark.parametrize("site", SITES)
+def test_haproxy_takes_the_file_that_is_mounted_with_the_addresses_that_are_given(site: str) -> None:
+    service = services(site)[f"{site}-edge"]
+    [volume] = service["volumes"]
+    file = ROOT / volume.partition(":-")[2].partition("}")[0]
+    presets = set(re.findall(r"^ +presetenv (\w+)", file.read_text(), flags=re.MULTILINE))
+    assert presets == edge_of(site).keys()
+    here = {name: re.sub("^(columbus|denver):", "127.0.0.1:", value) for name, value in edge_of(site).items()}
+    command = [str(PROGRAM), "-c", "-f", str(file)]
+    checked = subprocess.run(
+        command, env={**os.environ, **here}, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert checked.returncode == 0, checked.stderr
+    assert "WARNING" not in checked.stdout + checked.stderr
 
 
 def test_the_example_explains_every_variable_and_no_other() -> None:
@@ -469,6 +512,7 @@ def test_compose_takes_each_file(project: Project, place: str) -> None:
 @pytest.mark.timeout(900)
 def test_a_text_is_delivered_production_swaps_and_outlives_a_killed_site(hotsite: Hotsite) -> None:
     columbus, denver = 7105, 7115  # the first dispatcher of each
+    edges = {"columbus": 7108, "denver": 7118}
     until(lambda: hotsite.cluster("columbus").get("durability") == "two-site", 240, "both sites in step")
     words = ("add", "--account", "utility", "--program", "outages", "--source", "12345")
     account = ("run", "--rm", "-T", "columbus-account", *words)
@@ -489,23 +533,31 @@ def test_a_text_is_delivered_production_swaps_and_outlives_a_killed_site(hotsite
     def delivered(port: int, message: str) -> bool:
         return hotsite.call(port, f"/v1/messages/{message}", key)[1].get("state") == "delivered"
 
+    def answers(edge: int) -> str | None:
+        """The site whose dispatcher answers there."""
+        site = hotsite.call(edge, "/status", key)[1].get("site")
+        return None if site is None else str(site)
+
     until(lambda: send(columbus, "first")[0] in {200, 202}, 60, "a text is accepted")
     status, first = send(columbus, "first")
     assert (status, first["duplicate"], first["durability"]) == (200, True, "two-site")
     until(lambda: delivered(denver, first["id"]), 60, "its receipt")
+    for edge in edges.values():
+        until(lambda port=edge: answers(port) == "columbus", 60, "both edges reach the live site")
 
     hotsite.sitectl("columbus", "swap", "--to", "denver", "--yes")
     history = json.loads(hotsite.sitectl("denver", "history", "--json"))
     assert ("swap", "denver") in [(entry["kind"], entry["site"]) for entry in history]
-    status, second = send(columbus, "second")
-    assert status == 202
+    until(lambda: answers(edges["columbus"]) == "denver", 60, "the old site's edge reaches the new live site")
+    status, second = send(edges["columbus"], "second")
+    assert (status, second["site"]) == (202, "denver")
     until(lambda: hotsite.cluster("denver").get("durability") == "two-site", 60, "in step after the swap")
 
     live = hotsite.cluster("denver")["live_site"]  # denver, unless a busy machine has made it fail over since
     [other] = [site for site in SITES if site != live]
     ports = {"columbus": columbus, "denver": denver}
     hotsite.compose(live, "kill")
-    took = until(lambda: send(ports[other], "third")[0] in {200, 202}, 60, "the other site takes over")
+    took = until(lambda: send(edges[other], "third")[0] in {200, 202}, 60, "the other site takes over")
     print(f"accepted again {took:.1f} s after the live site's containers were killed")  # noqa: T201 # shown by -rP
     third = send(ports[other], "third")[1]
     assert (third["live_site"], third["durability"]) == (other, "one-site")

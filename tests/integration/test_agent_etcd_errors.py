@@ -268,6 +268,31 @@ async def test_a_live_site_outlives_answers(pair: Pair, way: Way, error: Callabl
     await outlived(pair, way, lambda: fault.met >= MET)
 
 
+async def test_an_etcd_that_was_made_anew_is_named_with_the_cure_until_ours_answers_again(
+    pair: Pair, way: Way
+):
+    leader = pair.columbus
+    await pair.leads()
+    await asyncio.to_thread(way.begin, AnotherCluster)
+
+    async def told() -> bool:
+        status, answer = await leader.ask("/ready")
+        assert (await leader.status())["live"]  # by its canary
+        return status == 503 and any(
+            "if etcd was made anew, start this process again" in r for r in answer["reasons"]
+        )
+
+    async def silent() -> bool:
+        return (await leader.ask("/ready")) == (200, {"ready": True, "reasons": []})
+
+    try:
+        await pair.until(told, "the other cluster is named")
+    finally:
+        await asyncio.to_thread(way.mend)
+    await pair.until(silent, "ours answers again")
+    assert [event["level"] for event in leader.events("etcd_of_another_cluster")]
+
+
 @pytest.mark.parametrize(
     "spoil", [s for s in Spoil if s is not Spoil.NOTHING], ids=lambda s: s.name.lower().replace("_", "-")
 )

@@ -160,6 +160,15 @@ async def test_promotion_begins_a_new_timeline_and_can_be_repeated(nodes: Nodes)
         assert (await position.look(session, timeout=5)).timeline == 2
 
 
+async def test_a_promotion_through_a_session_that_stands_leaves_it_open_to_write(nodes: Nodes) -> None:
+    a = await nodes.primary("a")
+    b = await nodes.standby("b", of=a)
+    async with aclosing(await b.session()) as standing:
+        await a.kill()
+        await b.promote(through=standing)
+        await standing.commit("create table t ()", timeout=5)
+
+
 async def test_killing_ends_backends_that_survived_their_postmaster(nodes: Nodes) -> None:
     a = await nodes.primary("a")
     async with aclosing(await a.session()) as session:

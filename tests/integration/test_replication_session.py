@@ -5,11 +5,13 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
 import uvloop
 
+from replication import known_types
 from replication.errors import ReplicationError
 from replication.session import CommitUnknown, Session, SessionLost, Target
 
@@ -27,6 +29,32 @@ async def session(database: Target) -> AsyncIterator[Session]:
 async def test_a_commit_returns_the_rows_of_its_statement(session: Session) -> None:
     rows = await session.commit("insert into t values ($1, $2) returning id", 1, "a", timeout=SOON)
     assert [row["id"] for row in rows] == [1]
+
+
+async def test_postgresqls_own_types_are_asked_about_once_and_others_on_each_connection(
+    database: Target, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[frozenset[int]] = []
+    ask = asyncpg.Connection._introspect_types
+
+    async def count(self: Any, typeoids: Any, timeout: float | None) -> Any:
+        asked.append(frozenset(typeoids))
+        return await ask(self, typeoids, timeout)
+
+    monkeypatch.setattr(asyncpg.Connection, "_introspect_types", count)
+    monkeypatch.setattr(known_types.Connection, "_known", {})
+    await session.commit("create type colour as enum ('red')", timeout=SOON)
+    number = uuid4()
+    for _ in range(2):
+        async with aclosing(await Session.connect(database, timeout=SOON)) as fresh:
+            rows = await fresh.read(
+                "select $1::uuid[] as ids, $2::integer[] as counts", [number], [1, 2], timeout=SOON
+            )
+            assert (rows[0]["ids"], rows[0]["counts"]) == ([number], [1, 2])
+            rows = await fresh.read("select $1::colour[] as seen", ["red"], timeout=SOON)
+            assert rows[0]["seen"] == ["red"]
+    built_in = frozenset({1007, 2951})
+    assert [types == built_in for types in asked] == [True, False, False]
 
 
 async def test_an_error_of_the_server_is_a_definite_no_and_the_session_goes_on(session: Session) -> None:

@@ -137,8 +137,13 @@ async def test_what_is_refused_is_told_with_the_reason_and_the_file_goes_on_wait
         assert verdicts(done) == {"late": "refused", "good": "accepted"}
         assert "expires_at has passed" in done.document["messages"][0]["detail"]
         assert place.states() == [False]
-        assert (await place.sitectl("settle", file.name)).code == Exit.DONE
+        dry = await place.sitectl("settle", file.name, "--dry-run")
+        assert (dry.code, place.states()) == (Exit.DONE, [False])
+        assert f"{file.name} (1 message) would raise no alarm any more, and be kept as " in dry.out
+        told = (await place.sitectl("settle", file.name, "--dry-run", "--json")).document
+        assert (await place.sitectl("settle", file.name, "--json")).document["path"] == told["kept_as"]
         assert place.states() == [True]
+        assert "is settled already" in (await place.sitectl("settle", file.name, "--dry-run")).out
 
 
 async def test_messages_of_several_accounts_are_sent_with_the_key_of_each(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from sitecontrol.settings import Environment, Secrets, SecuritySettings, Setting
 from sitecontrol.tls import client_context, server_context
 from tests.certificates import Certificates, make_certificates
 from tests.ports import free_port
-from tests.unit.leadership_facts import DENVER, at_denver
+from tests.unit.leadership_facts import DENVER, at_denver, standby
 
 PORT = "@PORT@"
 SETTINGS = f"""
@@ -137,6 +138,19 @@ async def test_a_first_start_asks_the_other_agents_whether_they_have_data(
     place: Place, *, trusts: bool, found: str | None
 ) -> None:
     assert await other_with_data(place.settings(trusts=trusts), "columbus-a") == found
+
+
+async def test_what_another_first_start_has_left_unfinished_is_no_data(
+    tmp_path: Path, certificates: Certificates
+) -> None:
+    unused: Any = None
+    facts = at_denver(pg=replace(standby(), unfinished=True))
+    api = AgentApi(AgentState(prefix="/p/", facts=facts, version="1"), unused, "token", CollectorRegistry())
+    there = Place(tmp_path, certificates, free_port())
+    settings = there.settings(trusts=True).model_copy(update={"security": own(certificates)})
+    async with running(api.app()) as runner:
+        await _listen(runner, f"127.0.0.1:{there.port}", tls_context(settings))
+        assert await other_with_data(there.settings(trusts=True), "columbus-a") is None
 
 
 @pytest.mark.parametrize("trusts", [True, False])

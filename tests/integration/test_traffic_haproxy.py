@@ -165,3 +165,20 @@ async def test_the_plan_is_what_haproxy_understands(edge: Edge) -> None:
         socket, _, said = line.partition(": ")
         assert (await ask(socket, said)).strip() == ""
     assert await edge.adapter().check(TO_DENVER) is None
+
+
+async def test_an_edge_is_healthy_while_a_dispatcher_of_either_site_works(edge: Edge) -> None:
+    async def health() -> int:
+        async with edge.client.get(f"{edge.url}/edge-health") as answer:
+            return answer.status
+
+    await edge.production.move(None)  # nobody leads: requests are held, and that is no illness of the edge
+    await eventually(lambda: _nobody_is_live(edge))
+    assert await health() == 200
+    for dispatcher in edge.dispatchers.values():
+        await dispatcher.stop()
+
+    async def ill() -> bool:
+        return await health() == 503
+
+    await eventually(ill)

@@ -66,14 +66,22 @@ def told(snapshot: Snapshot, **changes: Any) -> Snapshot:
     return after
 
 
+FOR_EVER = 10**9  # seconds
+
+
 class Store(MemoryStore):
+    def __init__(self, clock: SimulatedClock) -> None:
+        super().__init__(clock)
+        self.of_dispatchers = self.grant(FOR_EVER)  # what their records are bound to: here it never ends
+
     def elect(self) -> None:
         """A new leader: every lease begins anew with it."""
         self.move_leader(2 if self._leader == 1 else 1)
 
     def end_leases(self) -> None:
         for lease in tuple(self._leases):
-            self.revoke(lease)
+            if lease != self.of_dispatchers:
+                self.revoke(lease)
 
     def since(self, revision: int) -> list[Event]:
         """What happened after a revision, oldest first."""
@@ -101,9 +109,8 @@ class EtcdCluster:
         self._electing = False
         self._away_until = dict.fromkeys(PLACES, 0.0)
         self._serving: dict[str, bool] = {}  # what `serves` last said, until something changes
-        self.late = 0  # calls that were applied after their caller had given them up
+        self.late = 0  # calls that are under way, and will be applied after their caller had given them up
         self.changed = Bell(scheduler)
-        self.looks = 0  # grows with every change
         self.store.listen(self._follow)
         scheduler.spawn(self._end_leases(), "etcd")
 
@@ -181,7 +188,7 @@ class EtcdCluster:
             self.read = told(self.read, revision=event.kv.mod_revision)
         self._shown = self.store.revision
         self.snapshot = told(believe(self.snapshot, self.read), read_at=0.0)
-        self.looks += 1
+        self._scheduler.changes += 1
         self.changed.ring()
 
 
@@ -192,6 +199,10 @@ class EtcdClient:
         self._cluster = cluster
         self._scheduler = scheduler
         self._place = place
+
+    @property
+    def strangers(self) -> Sequence[str]:
+        return ()
 
     async def get_prefix(
         self, prefix: str, *, serializable: bool = False, timeout: float | None = None
@@ -265,6 +276,7 @@ class EtcdClient:
         if fate == "applied":
             self._try(step)
         elif fate == "late":
+            self._cluster.late += 1
             self._scheduler.spawn(self._apply_late(step), "etcd")
         await self._out_of_time(started)
 
@@ -273,7 +285,7 @@ class EtcdClient:
             self._cluster.rng.choice((1.5, 3.0, 8.0, 20.0)) * self._cluster.rng.random()
         )
         await self._scheduler.until(lambda: self._cluster.leader is not None, within=1e9, every=0.2)
-        self._cluster.late += 1
+        self._cluster.late -= 1
         self._try(step)
 
     @staticmethod

@@ -1,7 +1,8 @@
 """What goes wrong, as data: a schedule that a seed makes, and that can be shortened fault by fault."""
 
 import random
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from enum import Enum
 
 SITES = ("columbus", "denver")
@@ -63,6 +64,7 @@ class Fault:
         return (self.at, self.kind.value, self.where) < (other.at, other.kind.value, other.where)
 
 
+REST = 3.0  # seconds: a longer pause between two faults teaches nothing, and costs as much as a fault
 BEGIN, END = 1.5, 20.5  # seconds; before, the cluster comes to rest; after, it has to converge by itself
 WEIGHTS = dict.fromkeys(Kind, 1.0) | {
     Kind.SWAP: 3.0,
@@ -91,7 +93,20 @@ def schedule(rng: random.Random, kinds: tuple[Kind, ...] = ANY) -> tuple[Fault, 
         first = found[0]
         near = round(first.at + rng.uniform(0.0, 1.2), 2)
         found[1] = Fault(near, min(found[1].lasts, END - near), found[1].kind, found[1].where, found[1].other)
-    return tuple(sorted(found))
+    return closer(sorted(found))
+
+
+def closer(faults: Iterable[Fault]) -> tuple[Fault, ...]:
+    """The same faults, one over the other as they were, with no pause longer than `REST` before any; oldest first."""
+    found, over, sooner = [], BEGIN, 0.0
+    for fault in faults:
+        at = fault.at - sooner
+        if at - over > REST:
+            at = over + (at - over) % REST
+            sooner = fault.at - at
+        found.append(replace(fault, at=round(at, 2)))
+        over = max(over, at + fault.lasts)
+    return tuple(found)
 
 
 ANYWHERE = frozenset(

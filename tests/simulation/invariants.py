@@ -38,7 +38,6 @@ class Invariants:
     _open: dict[str, tuple[str, int]] = field(default_factory=dict)  # node -> (boot, term) as last seen
     _leader_seen: tuple[int, str] | None = None
     _asked: dict[str, float] = field(default_factory=dict)  # health's swaps, and when each was asked for
-    _looked_at: tuple[int, int] = (-1, -1)  # all that the invariants rest on, when they were last looked at
 
     def after_step(self, task: Task) -> None:
         if task.error is not None:
@@ -47,10 +46,6 @@ class Invariants:
             raise Violation(
                 "no-crash", f"{task.owner}: {type(task.error).__name__}: {task.error}"
             ) from task.error
-        now = (self.world.looks, self.cluster.looks)
-        if now == self._looked_at:
-            return
-        self._looked_at = now
         for database in self.world.databases.values():
             self._look_at_opening(database)
         self._look_at_leader()

@@ -182,6 +182,7 @@ class SimulatedNode:
         self._publisher = Publisher(
             cast("Any", etcd),
             f"/hotsite/sim/members/{database.node}",
+            self.agent._told,
             self.agent._describe,
             self.agent._bad_own_record,
             clock,

@@ -37,7 +37,6 @@ class World:
         self.entries: list[Entry] = []
         self.databases: dict[str, Database] = {}
         self.serial = 0
-        self.looks = 0  # grows with every write and every start or end of a server
 
     def new_name(self, kind: str) -> str:
         self.serial += 1
@@ -101,7 +100,7 @@ class Database:
     @server.setter
     def server(self, server: Server | None) -> None:
         self._server = server
-        self.world.looks += 1
+        self.world.scheduler.changes += 1
         self.settled.ring()
 
     @property
@@ -128,7 +127,7 @@ class Database:
             self.disk.lose_power(
                 self.world.rng.randint(self.disk.flushed, max(self.disk.flushed, len(self.disk.wal)))
             )
-            self.world.looks += 1
+            self.world.scheduler.changes += 1
 
     def pause_replay(self) -> None:
         server = self.server
@@ -161,7 +160,7 @@ class Database:
         assert disk is not None
         self.world.entries.append(Entry(kind, disk.timeline, payload))
         disk.wal.append(len(self.world.entries) - 1)
-        self.world.looks += 1
+        self.world.scheduler.changes += 1
         return len(disk.wal)
 
     def flush(self, server: Server, position: int) -> None:

@@ -11,10 +11,11 @@ rung before.
 """
 
 import asyncio
-import heapq
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from heapq import heappop, heappush
+from types import coroutine
 from typing import Any
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -25,6 +26,7 @@ class Task:
 
     def __init__(self, scheduler: "Scheduler", coroutine: Coroutine[Any, Any, Any], owner: str) -> None:
         self.coroutine = coroutine
+        self._send: Callable[[None], float] = coroutine.send
         self.owner = owner
         self.ended = False
         self.error: BaseException | None = None
@@ -45,8 +47,8 @@ class Task:
         try:
             if self._canceled:
                 self._canceled = False
-                return float(self.coroutine.throw(asyncio.CancelledError()))
-            return float(self.coroutine.send(None))
+                return self.coroutine.throw(asyncio.CancelledError())  # type: ignore[no-any-return] # what Wait gives
+            return self._send(None)
         except StopIteration:
             self.ended = True
         except asyncio.CancelledError:
@@ -69,30 +71,11 @@ class Bell:
             self._scheduler.at(0.0, task)
 
 
-class Wait:
-    __slots__ = ("_bell", "_scheduler", "_seconds")
-
-    def __init__(self, scheduler: "Scheduler", seconds: float, bell: Bell | None) -> None:
-        self._scheduler = scheduler
-        self._seconds = seconds
-        self._bell = bell
-
-    def __await__(self) -> Generator[float, None, None]:
-        if self._scheduler.over:  # then the rest is only cleared away
-            return
-        task, bell = self._scheduler.running, self._bell
-        if bell is None or task is None:
-            yield self._seconds
-            return
-        bell.waiting[task] = None
-        yield self._seconds
-        bell.waiting.pop(task, None)
-
-
 class Scheduler:
     def __init__(self) -> None:
         self.now = 0.0
         self.over = False
+        self.changes = 0  # grows with all that the invariants rest on
         self.running: Task | None = None
         self._queue: list[tuple[float, int, Task]] = []
         self._serial = 0
@@ -108,11 +91,20 @@ class Scheduler:
     def at(self, delay: float, task: Task) -> None:
         self._serial += 1
         task.due = self._serial
-        heapq.heappush(self._queue, (self.now + max(0.0, delay), self._serial, task))
+        heappush(self._queue, (self.now + max(0.0, delay), self._serial, task))
 
-    def wait(self, seconds: float, bell: Bell | None = None) -> Wait:
+    @coroutine
+    def wait(self, seconds: float, bell: Bell | None = None) -> Generator[float, None, None]:
         """For so long, or until the bell is rung."""
-        return Wait(self, seconds, bell)
+        if self.over:  # then the rest is only cleared away
+            return
+        task = self.running
+        if bell is None or task is None:
+            yield seconds
+            return
+        bell.waiting[task] = None
+        yield seconds
+        bell.waiting.pop(task, None)
 
     async def until(self, reached: Callable[[], bool], *, within: float, every: float = 0.01) -> bool:
         ends = self.now + within
@@ -140,10 +132,13 @@ class Scheduler:
         return owner in self._stopped
 
     def run(self, until: float, after_step: Callable[[Task], None]) -> None:
-        """Go on until that time, or until `after_step` raises."""
+        """Go on until that time, or until `after_step` raises: it is called when a step has changed anything, or was
+        its task's last.
+        """
         queue, stopped = self._queue, self._stopped
+        looked_at = -1
         while queue and queue[0][0] <= until:
-            at, serial, task = heapq.heappop(queue)
+            at, serial, task = heappop(queue)
             if task.ended or serial != task.due:
                 continue
             self.now = at
@@ -153,8 +148,11 @@ class Scheduler:
             self.running = task
             delay = task.step()
             if delay is not None:
-                self.at(delay, task)
-            after_step(task)
+                self._serial = task.due = serial = self._serial + 1
+                heappush(queue, (at + delay if delay > 0.0 else at, serial, task))
+            if delay is None or looked_at != self.changes:
+                looked_at = self.changes
+                after_step(task)
         self.now = max(self.now, until)
 
     def clear_away(self) -> None:

@@ -220,6 +220,7 @@ class SimulatedDispatcher:
         self._rng = random.Random(seed + life)
         self._carriers_stall = True
         self.etcd = EtcdClient(around.cluster, around.scheduler, place)
+        self._lease = around.cluster.store.of_dispatchers
         self.seen = view_of(around.cluster, place, around.scheduler, clock)
         self.leadership = SimulatedLeadership(around, place, self.seen, clock, settings)
         self.seen.shown = self.leadership.see
@@ -305,7 +306,8 @@ class SimulatedDispatcher:
             record = self._record()
             try:
                 if record != written:
-                    put = Put(key=f"{PREFIX}dispatchers/{record.name}", value=record.encode())
+                    key, lease = f"{PREFIX}dispatchers/{record.name}", self._lease
+                    put = Put(key=key, value=record.encode(), lease=lease)
                     await self.etcd.txn((), (put,))
                     written = record
                 elif self._clock.now() - heard >= RENEW_EVERY_S:

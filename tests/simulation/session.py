@@ -1,6 +1,5 @@
 """A session of the agent with the model of PostgreSQL: what its statements do, and what a poll tells."""
 
-import json
 from typing import Any
 
 import asyncpg
@@ -72,7 +71,9 @@ class ModelSession:
         """The same server still answers."""
         database = self._database
         await database.world.scheduler.wait(database.world.rng.uniform(0.0005, 0.004))
-        if not await database.world.scheduler.until(lambda: not database.hung, within=timeout, every=0.05):
+        if database.hung and not await database.world.scheduler.until(
+            lambda: not database.hung, within=timeout, every=0.05
+        ):
             self.closed = True
             raise SessionLost("no answer")
         if self.closed or database.server is not self._server:
@@ -83,18 +84,12 @@ class ModelSession:
 def database_poll(database: Database, server: Server) -> dict[str, Any]:
     disk, paused = server.disk, server.paused
     row = database.last("row") if paused is None else paused.row
-    standbys = [
-        {
-            "name": name,
-            "streaming": True,
-            "flush": server.flushed.get(name, 0),
-            "replay": server.flushed.get(name, 0),
-            "flush_lag": 0.0,
-            "replay_lag": 0.0,
-        }
+    standbys = ",".join(
+        _standby(name, server.flushed.get(name, 0))
         for name in server.senders
         if database.streams_to(name, server)
-    ]
+    )
+    slots = ",".join(_slot(name, len(disk.wal)) for name in database.world.databases if name != database.node)
     return {
         "in_recovery": server.recovering,
         "row_term": row.payload[0] if row else None,
@@ -108,15 +103,17 @@ def database_poll(database: Database, server: Server) -> dict[str, Any]:
         "timeline": disk.timeline,
         "control_timeline": disk.control_timeline,
         "upstream": server.upstream,
-        "standbys": json.dumps(standbys),
-        "slots": json.dumps(
-            [
-                {"name": slot_of(name), "lsn": len(disk.wal), "lost": False}
-                for name in database.world.databases
-                if name != database.node
-            ]
-        ),
+        "standbys": f"[{standbys}]",
+        "slots": f"[{slots}]",
     }
+
+
+def _standby(name: str, flushed: int) -> str:
+    return f'{{"name":"{name}","streaming":true,"flush":{flushed},"replay":{flushed},"flush_lag":0.0,"replay_lag":0.0}}'
+
+
+def _slot(name: str, lsn: int) -> str:
+    return f'{{"name":"{slot_of(name)}","lsn":{lsn},"lost":false}}'
 
 
 async def connect(database: Database) -> ModelSession:

@@ -150,7 +150,7 @@ class SeveralRun(Run):
         self._put("sync", Sync(term=1, leader=leader.node, leader_incarnation=disk, standbys=in_step))
         for place in SITES:
             record = DispatcherRecord(name=f"{place}-1", site=place, ready=True, links=1, links_up=1)
-            self._put(f"dispatchers/{place}-1", record)
+            self._put(f"dispatchers/{place}-1", record, self.cluster.store.of_dispatchers)
 
     def _start_sender(self, site: Site) -> None:
         if site.database.node == NODES[site.place][0]:

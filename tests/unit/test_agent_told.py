@@ -44,6 +44,18 @@ def metrics_of(told: AgentState) -> list[str]:
     return generate_latest(registry).decode().splitlines()
 
 
+# -- an etcd that was made anew
+
+
+def test_an_etcd_of_another_cluster_is_told_with_its_cure_when_no_other_is_reached() -> None:
+    gone = at_columbus(etcd_heard_at=90.0)
+    for facts, reasons in ((gone, ["made anew: start again"]), (at_columbus(), [])):
+        told = state(facts)
+        assert told.serving
+        told.strangers = lambda: ("made anew: start again",)
+        assert told.reasons == reasons
+
+
 # -- how far a standby is behind
 
 

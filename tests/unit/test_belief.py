@@ -7,7 +7,16 @@ import pytest
 
 from sitecontrol.belief import believe, newly_bad
 from sitecontrol.etcd.api import KeyValue
-from sitecontrol.records import Desired, HistoryEntry, Initialize, Phase, Record, Term
+from sitecontrol.records import (
+    Desired,
+    DispatcherRecord,
+    HistoryEntry,
+    Initialize,
+    Observation,
+    Phase,
+    Record,
+    Term,
+)
 from sitecontrol.snapshot import Bad, Snapshot, put, remove
 from tests.unit.leadership_facts import (
     COLUMBUS,
@@ -138,6 +147,28 @@ def test_garbage_elsewhere_is_named_and_changes_nothing_else(folder):
     after = story.write_at(f"{folder}/x", b"garbage")
     assert list(after.bad) == [f"{folder}/x"]
     assert (after.leader, after.term, after.sync) == (before.leader, before.term, before.sync)
+
+
+READY = DispatcherRecord(name="denver-1", site="denver", ready=True, links=1, links_up=1)
+SEEN = Observation(place="witness", at=WALL, blind=False, fit={"columbus": False})
+
+
+@pytest.mark.parametrize(
+    ("name", "record"), [("dispatchers/denver-1", READY), ("observations/witness", SEEN)]
+)
+def test_a_dispatchers_or_a_daemons_word_without_a_lease_counts_nothing_and_is_named(
+    name: str, record: Record
+):
+    """Nothing would take it away: what a process left behind would count for ever."""
+    folder, _, rest = name.partition("/")
+    story = Story()
+    assert rest in getattr(story.write_at(name, record, NOBODYS_LEASE), folder)
+    after = story.write_at(name, record)
+    assert getattr(after, folder) == {}
+    assert list(after.bad) == [name]
+    assert "is bound to no lease" in after.bad[name].why
+    again = story.write_at(name, record, NOBODYS_LEASE)
+    assert (list(getattr(again, folder)), dict(again.bad)) == ([rest], {})
 
 
 def test_what_was_mended_is_bad_no_more():

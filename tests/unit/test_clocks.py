@@ -107,12 +107,12 @@ async def test_the_picture_is_followed():
         clocks = Clocks(view=sites.view, settings=sites.settings, clock=sites.clock)
         await eventually(lambda: sites.view.snapshot.read_at is not None)
         await clocks.start()
-        now, lease = sites.clock.wall(), await sites.etcd.grant(600)  # without one a member is not believed
+        now, lease = sites.clock.wall(), await sites.etcd.grant(600)  # without one neither is believed
         for node, wall in (("columbus-a", now + HOUR), ("denver-a", now)):
             record = Member(node=node, site=node[:-2], role=Role.STANDBY, wall=wall)
             await sites.etcd.put(f"{sites.settings.prefix}members/{node}", record.encode(), lease=lease)
         seen = Observation(place="witness", at=now, blind=False)
-        await sites.etcd.put(f"{sites.settings.prefix}observations/witness", seen.encode())
+        await sites.etcd.put(f"{sites.settings.prefix}observations/witness", seen.encode(), lease=lease)
         await eventually(lambda: not clocks.agree("columbus-a"))
         await clocks.stop()
         assert not clocks.tasks.died.is_set()

@@ -135,6 +135,19 @@ async def test_a_lost_lease_or_a_failing_etcd_is_met_by_registering_anew():
         await eventually(lambda: registration._lease != lease)
 
 
+async def test_a_word_that_somebody_has_written_over_is_told_again(monkeypatch):
+    monkeypatch.setattr(registration_module, "RENEW_EVERY_S", 0.05)
+    monkeypatch.setattr(registration_module, "REPEAT_EVERY_S", 0.1)
+    async with registered() as (etcd, word, _):
+        await until_told(etcd, word.record)
+        forged = word.record.model_copy(update={"ready": not word.record.ready})
+        await etcd.put("/d/columbus-1", forged.encode())
+        await until_told(etcd, word.record)
+        found = (await etcd.get("/d/columbus-1")).one
+        assert found is not None
+        assert found.lease != 0
+
+
 async def test_a_stop_withdraws_the_record():
     async with registered() as (etcd, word, registration):
         await until_told(etcd, word.record)

@@ -11,6 +11,7 @@ import grpc.aio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from sitecontrol.etcd import binaries
 from sitecontrol.etcd.answers import OneCluster, TokenRefused, meaning
@@ -255,3 +256,20 @@ def test_an_answer_of_another_cluster_says_nothing_and_what_to_do_is_told():
     with pytest.raises(EtcdUnknown, match=r"etcd\.endpoints"):
         cluster.checked(_answer(8), "there")
     assert cluster.checked(_answer(7, 2), "here")
+    (why,) = cluster.strangers.values()
+    assert "cluster 8" in why
+    assert "start this process again" in why
+    assert cluster.checked(_answer(7, 3), "there")  # corrected
+    assert cluster.strangers == {}
+
+
+def test_another_cluster_is_an_error_in_the_log_once_and_not_with_each_call():
+    cluster = OneCluster()
+    cluster.checked(_answer(7), "here")
+    with capture_logs() as logged:
+        for _ in range(3):
+            with pytest.raises(EtcdUnknown):
+                cluster.checked(_answer(8), "there")
+    assert [(entry["event"], entry["log_level"]) for entry in logged] == [
+        ("etcd_of_another_cluster", "error")
+    ]

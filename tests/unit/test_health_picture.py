@@ -24,6 +24,21 @@ def test_without_etcd_the_open_database_tells_who_is_live() -> None:
     assert "own database" in live.sentence
 
 
+def test_without_etcd_an_open_database_whose_canary_stands_still_is_not_live_as_its_agent_says_too() -> None:
+    still = {"canary/": "number 7 has not moved for 4 s"}
+    for change in ({"etcd_answers": False}, {"snapshot": snapshot_of(None)}):
+        live = Stage(bad=still, **change).scene().live
+        assert (live.state, live.site, live.node, live.serving_site) == (
+            LiveState.NOBODY,
+            None,
+            "columbus-a",
+            None,
+        )
+        assert "the canary of columbus-a stands still" in live.sentence
+    named = Stage(bad=still).scene().live  # etcd's word is enough
+    assert (named.state, named.site) == (LiveState.LIVE, "columbus")
+
+
 def test_without_the_database_etcd_tells_who_is_live_and_says_so() -> None:
     live = Stage(bad=NO_DATABASE).scene().live
     assert (live.state, live.site) == (LiveState.LIVE, "columbus")

@@ -66,6 +66,19 @@ def test_our_own_record_from_before_our_lease_was_lost_is_no_other_agents():
     assert rule(second(standby())) == "follows"
 
 
+def test_what_we_told_before_we_had_data_under_a_lease_that_we_lost_is_no_other_agents():
+    """As in a first start during which the lease ran out: nobody else may end what it has made."""
+    told = entry(member(DENVER, incarnation=None), THEIR_LEASE)
+    ours = LeaseFacts(id=77, ends_at=101.8, former=THEIR_LEASE)
+    facts = at_denver(
+        cluster=cluster(members={DENVER: told}, sync=None, initialize=None, term=None, leader=None),
+        pg=standby(),
+    )
+    assert rule(replace(facts, lease=SECOND)) == "name-taken-runs"
+    assert not rule(replace(facts, lease=ours)).startswith("name-taken")
+    assert not rule(replace(facts, lease=LeaseFacts(former=THEIR_LEASE))).startswith("name-taken")
+
+
 def test_whom_sync_names_gives_way_to_nobody():
     taken = entry(member(DENVER, incarnation="disk-other"), THEIR_LEASE)
     known = cluster(members={DENVER: taken})
@@ -95,10 +108,13 @@ class Told:
     async def write(self) -> bool:
         lease = await self.etcd.grant(600)
 
-        def described() -> tuple[Member, int]:
+        def described() -> Member:
+            return self.record
+
+        def told() -> tuple[object, int]:
             return self.record, lease
 
-        publisher = Publisher(self.etcd, KEY, described, lambda: self.bad, SystemClock())
+        publisher = Publisher(self.etcd, KEY, told, described, lambda: self.bad, SystemClock())
         return await publisher.write(self.record, lease)
 
     async def now(self) -> bytes | None:

@@ -1,0 +1,29 @@
+"""`frozen.replace` makes what `dataclasses.replace` makes."""
+
+import dataclasses
+
+import pytest
+
+from sitecontrol import frozen
+from sitecontrol.leadership.facts import LeaseFacts, PgFacts, PgState
+from tests.unit.leadership_facts import OUR_LEASE, THEIR_LEASE, at_columbus
+
+
+def test_a_copy_has_the_changes_and_the_rest_and_the_first_one_stays():
+    before = PgFacts(state=PgState.STANDBY, timeline=2, names=("denver-a",))
+    after = frozen.replace(before, timeline=3, upstream=True)
+    assert after == dataclasses.replace(before, timeline=3, upstream=True)
+    assert before == PgFacts(state=PgState.STANDBY, timeline=2, names=("denver-a",))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        after.timeline = 4  # type: ignore[misc] # that it is refused is the fact
+
+
+def test_what_was_reckoned_from_the_fields_is_reckoned_anew():
+    before = at_columbus(lease=LeaseFacts(id=OUR_LEASE, ends_at=1e9))
+    assert before.lead
+    assert not frozen.replace(before, lease=LeaseFacts(id=THEIR_LEASE, ends_at=1e9)).lead
+
+
+def test_a_field_that_there_is_not_is_refused():
+    with pytest.raises(TypeError, match="PgFacts has no field lsn"):
+        frozen.replace(PgFacts(state=PgState.MUTE), lsn=7)  # type: ignore[call-arg] # that it is refused is the fact
