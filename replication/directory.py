@@ -161,9 +161,11 @@ class DataDirectory:
         return self.path.with_name(f"{self.path.name}.{suffix}")
 
 
-def write(path: Path, text: str, *, owner: tuple[int, int] | None = None) -> None:
-    """Replace a file's contents, all or nothing. Mode 600. A loss of power may undo it, or leave it empty."""
-    _replace(path, text, owner=owner, sync=False)
+def write(path: Path, text: str, *, owner: tuple[int, int] | None = None, sync: bool = False) -> None:
+    """Replace a file's contents, all or nothing. Mode 600. A loss of power may undo it, or, without `sync`, leave the
+    file empty.
+    """
+    _replace(path, text, owner=owner, sync=sync)
 
 
 def write_durably(path: Path, text: str) -> None:

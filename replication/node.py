@@ -24,7 +24,7 @@ from pathlib import Path
 
 import structlog
 
-from replication import timelines
+from replication import histories, timelines
 from replication.changes import Changes
 from replication.configuration import Primary, Role, Standby
 from replication.configured import PRIVATE_PORT, NodeSettings, Rendered, check
@@ -179,6 +179,12 @@ class Node:
                 f"timeline {own.timeline} cannot be rewound to timeline {timeline}: pg_rewind would not see"
                 " where they parted"
             )
+        says = await histories.ask(source, timeout=STATEMENT_S)
+        if (other := timelines.contradicted(self.told(), says.history)) is not None:
+            raise NeedsClone(
+                f"timeline {other} of {source.host}:{source.port} is another one than ours of that number:"
+                " pg_rewind would take them for the same"
+            )
         self._rendered.render(Primary(), cluster_name="rewinding")
         self._rendered.set_signal(standby=False)  # pg_rewind may have to run crash recovery first
         rewound = own.state not in CLEAN or await self._can_rewind(source, timeline, own, deadline)
@@ -242,9 +248,11 @@ class Node:
 
     async def history(self) -> tuple[Stretch, ...]:
         """How its timeline came about."""
-        timeline = (await self.control_data()).timeline
-        file = self.settings.data_dir / timelines.HISTORY_OF.format(timeline=timeline)
-        return timelines.parse(file.read_text() if file.exists() else "", timeline)
+        return histories.own(self.settings.data_dir, (await self.control_data()).timeline)
+
+    def told(self) -> frozenset[Stretch]:
+        """All that its files tell of timelines, of those that it left, too; it may run."""
+        return histories.all_own(self.settings.data_dir)
 
     async def changes(self, begin: int, end: int, *, deadline: float = 60.0) -> Changes:
         """Which rows were written between two positions. Raises NodeError when the WAL is not there any more."""
@@ -302,13 +310,23 @@ class Node:
         return count
 
     async def promote(self, *, through: Session | None = None, deadline: float = 30.0) -> None:
-        """End recovery and begin a new timeline; returns when it takes writes. Done already: nothing happens.
+        """End recovery and begin a new timeline, by a name that no other has (see `timelines`); returns when it takes
+        writes. Done already: nothing happens.
 
         `through`: a superuser session that stands already, and is left open; without one, one is dialled.
         """
         session = through or await self.session()
         try:
             if not await _out_of_recovery(session):
+                rows = await session.read(
+                    "select timeline_id from pg_control_checkpoint()", timeout=STATEMENT_S
+                )
+                await histories.name_next(
+                    self.settings.data_dir,
+                    self.settings.name,
+                    at_least=rows[0]["timeline_id"],
+                    owner=self.account.owner,
+                )
                 # Not waited for in the server: that looks only every 0.1 s.
                 await session.read("select pg_promote(wait => false)", timeout=deadline)
                 await until(lambda: _out_of_recovery(session), "the promotion did not end", deadline=deadline)

@@ -1,18 +1,29 @@
 """Where two histories parted. Pure.
 
 A timeline ends where the next one was begun from it; the file `pg_wal/<timeline>.history` tells how its own came
-about, a line for each ancestor: its number, and the position at which it was left. Two servers share a timeline only
-if both began it at the same position, and it parts them where the first of the two left it.
+about, a line for each ancestor: its number, and the position at which it was left.
+
+**A number is no identity.** Two nodes that are promoted one after the other from the same position both call what they
+begin by the same number, and PostgreSQL cannot tell one from the other (docs/adr/0013). So each promotion gets a name
+that no other has: a remark at the end of the parent's file, which PostgreSQL copies as it is into the file of the
+timeline that it begins, and hands on from there with the file. It names what was begun where the line below it tells;
+below the last line it names what may be begun next.
+
+Two servers share a timeline only if both began it at the same position and by the same promotion, and it parts them
+where the first of the two left it.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from replication import lsn
 from replication.errors import NodeError
 
 HISTORY_OF = "pg_wal/{timeline:08X}.history"
-"""Below the data directory; timeline 1 has none."""
+"""Below the data directory; timeline 1 has none, or one that only names what may be begun next."""
+FILE_NAME = re.compile(r"([0-9A-F]{8})\.history")
+REMARK = "# begun by "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,13 +33,17 @@ class Stretch:
     timeline: int
     begin: int
     end: int | None  # None: it is the newest, and goes on
+    begun_by: str | None = None  # the promotion; None: it has no name (by hand, or by an earlier version)
 
 
 def parse(text: str, timeline: int) -> tuple[Stretch, ...]:
     """The history of `timeline`, from its file (empty: it has none), oldest first. Raises NodeError."""
     stretches: list[Stretch] = []
-    begin = 0
+    begin, begun_by, named = 0, None, None
     for line in text.splitlines():
+        if line.startswith(REMARK):
+            named = line.removeprefix(REMARK).strip() or None
+            continue
         words = line.partition("#")[0].split()
         if not words:
             continue
@@ -36,9 +51,29 @@ def parse(text: str, timeline: int) -> tuple[Stretch, ...]:
             ancestor, end = int(words[0]), lsn.parse(words[1])
         except (ValueError, IndexError):
             raise NodeError(f"not a line of a timeline's history: {line!r}") from None
-        stretches.append(Stretch(timeline=ancestor, begin=begin, end=end))
-        begin = end
-    return (*stretches, Stretch(timeline=timeline, begin=begin, end=None))
+        stretches.append(Stretch(timeline=ancestor, begin=begin, end=end, begun_by=begun_by))
+        begin, begun_by, named = end, named, None
+    return (*stretches, Stretch(timeline=timeline, begin=begin, end=None, begun_by=begun_by))
+
+
+def naming_next(text: str, promotion: str) -> str:
+    """The text of a history's file, in which the timeline that is begun from it next has this name, and no other."""
+    lines = text.splitlines()
+    while lines and (not lines[-1].strip() or lines[-1].startswith(REMARK)):
+        lines.pop()
+    return "\n".join((*lines, REMARK + promotion)) + "\n"
+
+
+def contradicted(ours: Iterable[Stretch], theirs: Iterable[Stretch]) -> int | None:
+    """A timeline that both know by this number, and that is not the same one; None: there is none.
+
+    What only one of them knows contradicts nothing.
+    """
+    known = {stretch.timeline: (stretch.begin, stretch.begun_by) for stretch in theirs}
+    other = (
+        s.timeline for s in ours if known.get(s.timeline, (s.begin, s.begun_by)) != (s.begin, s.begun_by)
+    )
+    return min(other, default=None)
 
 
 def fork(ours: Sequence[Stretch], theirs: Sequence[Stretch]) -> int | None:
@@ -46,7 +81,9 @@ def fork(ours: Sequence[Stretch], theirs: Sequence[Stretch]) -> int | None:
     timeline.
     """
     common = [
-        (a, b) for a, b in zip(ours, theirs, strict=False) if (a.timeline, a.begin) == (b.timeline, b.begin)
+        (a, b)
+        for a, b in zip(ours, theirs, strict=False)
+        if (a.timeline, a.begin, a.begun_by) == (b.timeline, b.begin, b.begun_by)
     ]
     if not common:
         raise NodeError("the two histories have nothing in common")

@@ -83,6 +83,7 @@ def situations() -> Iterator[Facts]:
             open_term=3 if opened and state is PgState.PRIMARY else None,
             incarnation=f"disk-{COLUMBUS}",
             follows=DENVER,
+            compared_in=3,
             system_id=None if state is PgState.ABSENT else "7",
         )
         facts = replace(base, pg=pg)
@@ -161,6 +162,7 @@ CHANGES: tuple[Callable[[Facts], Facts], ...] = (
     _pg(unflushed_since=90.0),
     _pg(since=99.9),
     _pg(follows=COLUMBUS),
+    _pg(apart_from=DENVER),
     _pg(canary_at=90.0),
     _pg(unfinished=True, system_id="8"),
     _pg(clean_shutdown_lsn=2_000),

@@ -216,7 +216,11 @@ class Executor:
         log.info("promoted", term=facts.term)
 
     async def _start_standby(self, effect: StartStandby, facts: Facts) -> None:
-        await self._postgres.start_standby(None if effect.leader == facts.node else effect.leader)
+        leader = facts.leader.record if facts.leader is not None else None
+        if leader is None or effect.leader == facts.node:
+            await self._postgres.start_standby(None)
+        else:
+            await self._postgres.start_standby(effect.leader, term=leader.term)
         await self._look()
 
     async def _rewind(self, effect: Rewind, facts: Facts) -> None:

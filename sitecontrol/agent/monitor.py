@@ -41,6 +41,8 @@ class Running:
     system_id: str | None
     incarnation: str | None
     follows: str | None
+    compared_in: int | None = None
+    apart_from: str | None = None
     unfinished: bool = False
 
 
@@ -133,6 +135,8 @@ class Monitor:
             state=state,
             system_id=known.system_id,
             incarnation=known.incarnation,
+            compared_in=known.compared_in,
+            apart_from=known.apart_from,
             standbys=(),
             upstream=False,
         )
@@ -165,6 +169,8 @@ class Monitor:
             was_primary=primary,
             unfinished=known.unfinished,
             follows=known.follows,
+            compared_in=known.compared_in,
+            apart_from=known.apart_from,
             upstream=row["upstream"],
             open_term=row["row_term"] if primary and row["opened_here"] else None,
             row_term=row["row_term"],

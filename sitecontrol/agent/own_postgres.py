@@ -24,6 +24,7 @@ from replication.node import Node
 from replication.postmaster import StopMode
 from replication.session import Session, Target
 from sitecontrol import quarantine
+from sitecontrol.agent import comparing
 from sitecontrol.agent.fencing import sessions_ended
 from sitecontrol.agent.monitor import Running
 from sitecontrol.agent.row import OPENING
@@ -88,6 +89,7 @@ class OwnPostgres:
         self._at_rest: PgFacts | None = None
         self._looked_at = 0.0
         self._failed_starts = 0
+        self._apart_from: str | None = None
         self._setting_aside = SettingAside(
             self._node,
             site=settings.site.name,
@@ -126,7 +128,7 @@ class OwnPostgres:
         return self._known.system_id, self._known.incarnation
 
     def running(self) -> Running:
-        return replace(self._known, unfinished=self.unfinished)
+        return replace(self._known, unfinished=self.unfinished, apart_from=self._apart_from)
 
     async def at_rest(self) -> PgFacts | None:
         """What can be said of a PostgreSQL that does not run; None when it runs."""
@@ -165,6 +167,7 @@ class OwnPostgres:
             clean_shutdown_lsn=clean_end,
             was_primary=control.state in WAS_PRIMARY,
             failed_starts=self._failed_starts,
+            apart_from=self._apart_from,
             unfinished=self.unfinished,
         )
 
@@ -178,12 +181,13 @@ class OwnPostgres:
             log.warning("shutdown_not_read", error=str(error))
             return None
 
-    async def _learn(self, *, follows: str | None) -> None:
+    async def _learn(self, *, follows: str | None, compared_in: int | None = None) -> None:
         control = await self._node.control_data()
         self._known = Running(
             system_id=control.system_id,
             incarnation=self._node.directory.incarnation(control),
             follows=follows,
+            compared_in=compared_in,
         )
 
     # -- moving it ---------------------------------------------------------------------------------------------
@@ -204,24 +208,43 @@ class OwnPostgres:
         await self._node.kill()
         await self._start(Primary(waits_for=names), follows=None, within=within or START_WITHIN)
 
-    async def start_standby(self, leader: str | None) -> None:
-        """Start as a standby of `leader`, or have a running one follow it; None: replay only what is here."""
+    async def start_standby(self, leader: str | None, *, term: int | None = None) -> None:
+        """Start as a standby of `leader`, or have a running one follow it; None: replay only what is here.
+
+        With a `term` its history and ours are compared first. Raises NeedsClone when they contradict each other, and
+        does nothing then, nor while the leader does not tell.
+        """
         role = Standby(upstream=self._target(leader, "replication") if leader else None)
+        if leader is not None and term is not None:
+            await self._compare(leader)
         if self._node.running is not None:
             self._node.follow(role)
-            await self._learn(follows=leader)
+            await self._learn(follows=leader, compared_in=term)
         else:
             await self._node.kill()
-            await self._start(role, follows=leader, within=START_WITHIN)
+            await self._start(role, follows=leader, compared_in=term, within=START_WITHIN)
         await self._spare.prepare()
 
-    async def _start(self, role: Primary | Standby, *, follows: str | None, within: float) -> None:
+    async def _compare(self, leader: str) -> None:
+        timeline = await comparing.apart(self._node, self._target(leader, "rewind"))
+        self._apart_from, self._at_rest = None if timeline is None else leader, None
+        if timeline is not None:
+            raise NeedsClone(f"timeline {timeline} of {leader} is another one than ours of that number")
+
+    async def _start(
+        self,
+        role: Primary | Standby,
+        *,
+        follows: str | None,
+        within: float,
+        compared_in: int | None = None,
+    ) -> None:
         self.boot = random.token_hex(8)
         try:
             await self._node.start(role, cluster_name=f"{self._name}/{self.boot}", deadline=within)
         except NotReady:
             self._failed_starts = 0  # it runs, and replays
-            await self._learn(follows=follows)
+            await self._learn(follows=follows, compared_in=compared_in)
             raise
         except NodeError:
             self._failed_starts += 1
@@ -229,12 +252,12 @@ class OwnPostgres:
         finally:
             self._at_rest = None
         self._failed_starts = 0
-        await self._learn(follows=follows)
+        await self._learn(follows=follows, compared_in=compared_in)
 
     async def promote(self) -> None:
         await self._node.promote(through=self._spare.session)  # it stays there for the opening
         self._known = replace(
-            self._known, follows=None
+            self._known, follows=None, compared_in=None
         )  # the directory is the same: no look at it in the pause
 
     async def set_names(self, names: tuple[str, ...]) -> None:
@@ -300,7 +323,7 @@ class OwnPostgres:
         await self.stop_clean(within=5.0)
         await self._set_aside(leader)
         needed = await self._node.rewind_from(source, timeline=timeline)
-        self._failed_starts = 0
+        self._failed_starts, self._apart_from = 0, None
         log.info("rewound", leader=leader, needed=needed)
         await self.start_standby(leader)
 
@@ -311,7 +334,7 @@ class OwnPostgres:
         await self._set_aside(leader)
         await self._node.clone_from(self._target(leader, "replication"), deadline=CLONE_WITHIN)
         self.forget_marker()
-        self._failed_starts = 0
+        self._failed_starts, self._apart_from = 0, None
         log.info("cloned", leader=leader)
         await self.start_standby(leader)
 

@@ -22,13 +22,13 @@ from typing import Any
 import asyncpg
 import structlog
 
-from replication import lsn, position, timelines
+from replication import histories, lsn, position, timelines
 from replication.changes import Changes
 from replication.control import ControlData
 from replication.errors import NodeError, ReplicationError
+from replication.histories import Says
 from replication.node import Node
 from replication.session import Session, SessionLost, Target
-from replication.timelines import Stretch
 from sitecontrol import quarantine
 from sitecontrol.clock import Clock
 from sitecontrol.quarantine import Header
@@ -37,10 +37,6 @@ log = structlog.get_logger()
 
 WITHIN_S = 120.0  # for all of it, crash recovery included; pg_rewind would have to run that anyway
 LOOK_S = 3.0
-LEADER = """
-    select system_identifier, ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int as timeline
-    from pg_control_system()
-"""
 LARGEST = 512_000_000  # bytes of one file
 PROGRAM = (sys.executable, "-m", "dispatcher.set_aside")
 FAILURES = (ReplicationError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError, KeyError)
@@ -57,13 +53,6 @@ class Leading:
 
 class LeaderSilent(NodeError):
     """The leader cannot be reached."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LeaderSays:
-    system_id: str
-    timeline: int
-    history: tuple[Stretch, ...]
 
 
 class SettingAside:
@@ -124,7 +113,7 @@ class SettingAside:
             error=None,
         )
 
-    async def _fork(self, control: ControlData, says: LeaderSays) -> int | None:
+    async def _fork(self, control: ControlData, says: Says) -> int | None:
         """Where our history left the leader's; None when nothing of ours can lie beyond that."""
         fork = timelines.fork(await self._node.history(), says.history)
         try:
@@ -160,24 +149,11 @@ class SettingAside:
         log.warning("set_aside", file=str(path), rows=header.rows, **told)
 
 
-async def _ask(source: Target) -> LeaderSays:
-    """The leader's history."""
+async def _ask(source: Target) -> Says:
     try:
-        session = await Session.connect(source, timeout=LOOK_S)
+        return await histories.ask(source, timeout=LOOK_S)
     except SessionLost as error:
         raise LeaderSilent(str(error)) from error
-    async with aclosing(session):
-        [row] = await session.read(LEADER, timeout=LOOK_S)
-        timeline, text = int(row["timeline"]), ""
-        if timeline > 1:
-            file = timelines.HISTORY_OF.format(timeline=timeline)
-            rows = await session.read("select pg_read_binary_file($1) as history", file, timeout=LOOK_S)
-            text = bytes(rows[0]["history"]).decode()
-    return LeaderSays(
-        system_id=str(row["system_identifier"] % 2**64),
-        timeline=timeline,
-        history=timelines.parse(text, timeline),
-    )
 
 
 def order(own: Target, leader: Target, changes: Changes, into: Path) -> dict[str, Any]:

@@ -56,7 +56,8 @@ class AgentState:
         if f.lead and f.pg.state is PgState.PRIMARY:
             return Role.LEADER
         if f.pg.state is PgState.STANDBY:
-            return Role.STANDBY
+            # One that has not compared its history with the leader's may not come into step.
+            return Role.STANDBY if f.leader is None or f.lead or f.compared else Role.STARTING
         if f.pg.state in (PgState.ABSENT, PgState.UNUSABLE):
             return Role.STARTING
         return Role.LEADER if self.serving else Role.STOPPED

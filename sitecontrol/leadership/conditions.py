@@ -106,6 +106,12 @@ def cannot_follow(f: Facts, patience: float) -> bool:
     )
 
 
+def apart(f: Facts) -> bool:
+    """By our history, which PostgreSQL would not notice, we cannot follow who leads."""
+    at_hand = f.pg.state in (PgState.STOPPED, PgState.STANDBY)
+    return at_hand and led_by_other(f) and f.pg.apart_from == leader_name(f)
+
+
 def on_leaders_timeline(f: Facts) -> bool:
     leader = f.member(leader_name(f))
     return leader is not None and f.pg.timeline == leader.record.timeline

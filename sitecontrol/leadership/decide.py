@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from sitecontrol.leadership import health, mending, steps, swapping, upkeep
 from sitecontrol.leadership.conditions import (
     MUTE_PATIENCE,
+    apart,
     canary_holds_back,
     canary_late,
     cannot_follow,
@@ -294,6 +295,12 @@ POSTGRES: Sequence[Row] = (
         lambda f: Clone(leader=leader_name(f)),
     ),
     Row(
+        "clone-apart",
+        "A timeline of ours has the number of one of the leader's, and is another one: take a fresh copy of it.",
+        lambda f: apart(f) and settled(f),
+        lambda f: Clone(leader=leader_name(f)),
+    ),
+    Row(
         "follow-after-hand-over",
         "We handed over clean and the leader has all of ours: follow it without a rewind.",
         lambda f: led_by_other(f) and f.pg.state is PgState.STOPPED and f.handed_cleanly,
@@ -351,8 +358,12 @@ POSTGRES: Sequence[Row] = (
     ),
     Row(
         "re-point",
-        "The leader has changed: follow the new one.",
-        lambda f: led_by_other(f) and f.pg.state is PgState.STANDBY and f.pg.follows != leader_name(f),
+        "The leader has changed, or leads in a new term: see that its history goes on from ours, and follow it.",
+        lambda f: (
+            led_by_other(f)
+            and f.pg.state is PgState.STANDBY
+            and (f.pg.follows != leader_name(f) or not f.compared)
+        ),
         lambda f: StartStandby(leader=leader_name(f)),
     ),
     Row(

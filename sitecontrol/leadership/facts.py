@@ -75,6 +75,10 @@ class PgFacts:
     )
     was_primary: bool = False  # STOPPED: it ran as a primary before
     follows: str | None = None  # STANDBY: the node whose address it was told to follow
+    compared_in: int | None = None  # STANDBY: the term in whose leader's history ours was found to go on
+    apart_from: str | None = (
+        None  # a leader that has a timeline of the number of one of ours, and another one
+    )
     upstream: bool = False  # STANDBY: a walreceiver is streaming
     open_term: int | None = None  # PRIMARY: the term this very start was opened for
     row_term: int | None = None  # the term in control.leadership, whoever opened it
@@ -295,6 +299,11 @@ class Facts:
             and self.pg.open_term is not None
             and self.pg.open_term == self.term
         )
+
+    @property
+    def compared(self) -> bool:
+        """Whoever leads was asked in this term, and its history goes on from ours."""
+        return self.leader is not None and self.pg.compared_in == self.leader.record.term
 
     def member(self, node: str) -> Entry[Member] | None:
         return self.cluster.members.get(node)

@@ -77,8 +77,10 @@ def joinables(f: Facts) -> tuple[str, ...]:
         and [s.name for s in f.pg.standbys].count(standby.name) == 1  # two would flush for one another
         and standby.streaming
         and (member := f.member(standby.name)) is not None
-        # A record from before it was rewound would be refused later.
+        # A record from before it was rewound would be refused later; one of an older term is from before it had
+        # compared its history with ours.
         and member.record.role is Role.STANDBY
+        and member.record.term == f.term
         and member.record.incarnation is not None
         and f.pg.received_lsn - standby.flush_lsn < JOIN_LAG_BYTES
     )

@@ -51,6 +51,10 @@ class Disk:
         self._queued = len(self.wal)
         return self._queue
 
+    def promotions(self, entries: "list[Entry]") -> dict[int, int]:
+        """By which promotion each of its timelines was begun."""
+        return {entries[i].timeline: i for i in self.wal if entries[i].kind == "promoted"}
+
     def latest(self, kind: str, entries: "list[Entry]") -> int | None:
         """The newest entry of a kind."""
         for i in self.wal[self._seen :]:

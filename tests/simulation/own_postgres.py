@@ -20,6 +20,8 @@ class ModelPostgres:
         self.world = database.world
         self._failed_starts = 0
         self._known_boot = ""
+        self._compared_in: int | None = None
+        self._apart_from: str | None = None
 
     @property
     def boot(self) -> str:
@@ -34,6 +36,8 @@ class ModelPostgres:
             system_id=SYSTEM_ID if disk else None,
             incarnation=disk.incarnation if disk else None,
             follows=self.database.follows,
+            compared_in=self._compared_in,
+            apart_from=self._apart_from,
         )
 
     async def connect(self, purpose: str) -> ModelSession:
@@ -59,6 +63,7 @@ class ModelPostgres:
             clean_shutdown_lsn=disk.clean_end,
             was_primary=disk.was_primary,
             failed_starts=self._failed_starts,
+            apart_from=self._apart_from,
         )
 
     # -- moving it
@@ -89,13 +94,30 @@ class ModelPostgres:
         del within
         await self._start(recovering=False, names=names, follows=None)
 
-    async def start_standby(self, leader: str | None) -> None:
+    async def start_standby(self, leader: str | None, *, term: int | None = None) -> None:
+        if leader is not None and term is not None:
+            await self._compare(leader)
+        self._compared_in = term
         if self.database.server is not None:
             if not self.database.server.recovering:
                 raise NodeError("it runs as a primary")
             self.database.follows = leader
             return
         await self._start(recovering=True, names=(), follows=leader)
+
+    async def _compare(self, leader: str) -> None:
+        """As `sitecontrol.agent.comparing`: a timeline is known by the promotion that began it."""
+        source = self.world.databases[leader]
+        await self._take_time(0.01, 0.1)
+        up, disk = source.up(), self.database.disk
+        if not self.world.network.talk(self.database.place, source.place) or up is None or disk is None:
+            raise NodeError("the leader does not tell its history")
+        if up.recovering and disk.timeline > up.disk.timeline:
+            raise NodeError("the leader is not promoted yet")
+        ours, theirs = disk.promotions(self.world.entries), up.disk.promotions(self.world.entries)
+        self._apart_from = leader if any(theirs.get(n, p) != p for n, p in ours.items()) else None
+        if self._apart_from is not None:
+            raise NeedsClone("another timeline of the same number")
 
     async def promote(self) -> None:
         database = self.database
@@ -176,6 +198,7 @@ class ModelPostgres:
         disk.usable = False
         await self._take_time(0.2, 0.8)
         await self._copy(source, disk)
+        self._apart_from = None
         await self.start_standby(leader)
 
     async def clone(self, leader: str) -> None:
@@ -184,6 +207,7 @@ class ModelPostgres:
         self.database.disk = Disk(incarnation=self.world.new_name("disk"), usable=False)
         await self._take_time(0.3, 1.0)
         await self._copy(source, self.database.disk)
+        self._apart_from = None
         await self.start_standby(leader)
 
     async def _source(self, leader: str) -> Database:

@@ -4,8 +4,8 @@ A WAL is a list of entries, each made once, on top of what was there: two direct
 hold the same entry. A position (LSN) is the number of entries. Modelled: commits that wait for the standbys that
 `synchronous_standby_names` names, and the moment between setting a name and really waiting for it; waits that end
 because the names were cleared; crashes, clean and immediate stops, stops that do not end; timelines; promotion, which
-may fail; streaming, which needs one history; a standby's position that is not known while it does not run; rewind and
-clone, which leave a directory unusable when they are cut off.
+may fail; streaming, which needs one history as far as the numbers of timelines tell; a standby's position that is not
+known while it does not run; rewind and clone, which leave a directory unusable when they are cut off.
 """
 
 import random
@@ -294,7 +294,7 @@ class Database:
             await wait(rng.uniform(*ONE_WAY))
 
     def _upstream(self) -> "Database | None":
-        """Who is streamed from: reached, running, and of one history with us."""
+        """Who is streamed from: reached, running, and on the timeline, by its number, that our last entry is on."""
         upstream = self.world.databases.get(self.follows) if self.follows else None
         if upstream is None or self.disk is None or not self.world.network.talk(self.place, upstream.place):
             return None
@@ -302,7 +302,10 @@ class Database:
         if source is None or source.recovering:
             return None
         ours, theirs = self.disk.wal, source.disk.wal
-        same = len(ours) <= len(theirs) and (not ours or theirs[len(ours) - 1] == ours[-1])
+        if len(ours) > len(theirs):
+            return None
+        entries = self.world.entries
+        same = not ours or entries[theirs[len(ours) - 1]].timeline == entries[ours[-1]].timeline
         return upstream if same else None
 
     def _take(self, server: Server, source: Server, length: int) -> None:

@@ -141,7 +141,7 @@ def test_after_a_hand_over_the_old_leader_joins_only_when_the_swap_has_noted_tha
             term=entry(Term(term=4)),
             sync=entry(sync(DENVER, term=4)),
             swap=entry(swap(phase)),
-            members={COLUMBUS: entry(member(COLUMBUS), OUR_LEASE)},
+            members={COLUMBUS: entry(member(COLUMBUS, term=4), OUR_LEASE)},
         )
         follower = replace(primary().standbys[0], name=COLUMBUS)
         serving = primary(

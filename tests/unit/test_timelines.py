@@ -45,6 +45,42 @@ def test_a_timeline_of_the_same_number_that_was_begun_elsewhere_is_another_one()
     assert timelines.fork(elsewhere, timelines.parse(FIRST, 2)) == FORK
 
 
+def named(text: str, promotion: str, line: str) -> str:
+    """As PostgreSQL writes the file of a new timeline: its parent's as it is, and a line."""
+    return timelines.naming_next(text, promotion) + "\n" + line
+
+
+def test_a_name_is_that_of_the_timeline_which_the_next_line_tells_to_have_been_begun() -> None:
+    third = named(named("", "b, promotion 1", FIRST), "c, promotion 2", SECOND.splitlines()[-1])
+    stretches = timelines.parse(third, 3)
+    assert [(s.timeline, s.begin) for s in stretches] == [(1, 0), (2, FORK), (3, LATER)]
+    assert [s.begun_by for s in stretches] == [None, "b, promotion 1", "c, promotion 2"]
+
+
+def test_what_is_named_below_the_last_line_was_not_begun_and_the_next_name_takes_its_place() -> None:
+    file = timelines.naming_next(FIRST, "b, promotion 1")
+    assert timelines.parse(file, 2) == timelines.parse(FIRST, 2)
+    again = timelines.naming_next(file, "b, promotion 2")
+    assert again == FIRST + "# begun by b, promotion 2\n"
+    assert timelines.naming_next("", "b") == "# begun by b\n"
+
+
+def test_a_timeline_that_was_begun_at_the_same_position_by_another_promotion_is_another_one() -> None:
+    ours, theirs = [timelines.parse(named("", by, FIRST), 2) for by in ("b, promotion 1", "c, promotion 1")]
+    without = timelines.parse(FIRST, 2)
+    assert timelines.fork(ours, theirs) == timelines.fork(ours, without) == FORK
+    assert timelines.contradicted(ours, theirs) == timelines.contradicted(without, ours) == 2
+    assert timelines.fork(ours, ours) is None
+    assert timelines.contradicted(ours, ours) is None
+
+
+def test_what_only_one_of_two_histories_knows_contradicts_nothing() -> None:
+    first, second, third = timelines.parse("", 1), timelines.parse(FIRST, 2), timelines.parse(SECOND, 3)
+    assert timelines.contradicted(third, second) is timelines.contradicted(first, third) is None
+    elsewhere = timelines.parse("1\t0/3000200\tno recovery target specified\n", 2)
+    assert timelines.contradicted({*third, *elsewhere}, second) == 2
+
+
 def test_what_lies_since_a_fork_may_be_spread_over_timelines() -> None:
     third = timelines.parse(SECOND, 3)
     assert timelines.since(third, FORK, LATER + 8) == (

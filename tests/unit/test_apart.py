@@ -1,0 +1,122 @@
+"""A standby whose history has a timeline of the same number as the leader's, and another one."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from replication import histories
+from replication.errors import NodeError
+from replication.histories import Says
+from replication.session import Target
+from replication.timelines import Stretch
+from sitecontrol.agent import comparing
+from sitecontrol.agent.state import AgentState
+from sitecontrol.leadership.decide import decide
+from sitecontrol.leadership.effects import Clone, Join, StartStandby
+from sitecontrol.leadership.facts import Facts, PgState
+from sitecontrol.leadership.table import Lane
+from sitecontrol.records import Role
+from tests.unit.leadership_facts import (
+    COLUMBUS,
+    DENVER,
+    OUR_LEASE,
+    THEIR_LEASE,
+    at_columbus,
+    at_denver,
+    cluster,
+    entry,
+    member,
+    primary,
+    standby,
+    sync,
+)
+
+BARRED = cluster(sync=entry(sync(COLUMBUS)))
+
+
+def test_a_standby_compares_its_history_with_the_leaders_anew_in_each_term() -> None:
+    for before in (None, 2):
+        decision = decide(Lane.POSTGRES, at_denver(pg=standby(compared_in=before)))
+        assert (decision.rule, decision.effect) == ("re-point", StartStandby(leader=COLUMBUS))
+    assert decide(Lane.POSTGRES, at_denver(pg=standby(compared_in=3))).rule == "follows"
+
+
+@pytest.mark.parametrize("state", [PgState.STOPPED, PgState.STANDBY])
+def test_one_that_is_apart_from_its_leader_is_cloned_once_the_leader_holds_everything(state: PgState) -> None:
+    pg = standby(state=state, apart_from=COLUMBUS, compared_in=None)
+    decision = decide(Lane.POSTGRES, at_denver(pg=pg, cluster=BARRED))
+    assert (decision.rule, decision.effect) == ("clone-apart", Clone(leader=COLUMBUS))
+    assert not isinstance(
+        decide(Lane.POSTGRES, at_denver(pg=pg)).effect, Clone
+    )  # in step: perhaps the only copy
+
+
+def test_to_be_apart_from_one_leader_says_nothing_about_the_next() -> None:
+    pg = standby(apart_from="columbus-b", compared_in=None)
+    assert decide(Lane.POSTGRES, at_denver(pg=pg, cluster=BARRED)).rule == "re-point"
+
+
+def test_only_one_that_has_compared_its_history_in_this_term_comes_into_step() -> None:
+    def told(**of_denver: Any) -> Facts:
+        members = {
+            COLUMBUS: entry(member(COLUMBUS), OUR_LEASE),
+            DENVER: entry(member(DENVER, **of_denver), THEIR_LEASE),
+        }
+        pg = primary(names=(), remote_in_step=())
+        return at_columbus(pg=pg, cluster=cluster(sync=entry(sync(COLUMBUS)), members=members))
+
+    assert decide(Lane.STEP, told(term=3)).effect == Join(node=DENVER)
+    assert decide(Lane.STEP, told(term=2)).effect is None
+    assert decide(Lane.STEP, told(role=Role.STARTING)).effect is None
+
+
+def test_a_standby_calls_itself_one_after_it_has_compared_its_history() -> None:
+    def role(facts: Facts) -> Role:
+        return AgentState(prefix="/", facts=facts, version="1").role
+
+    assert role(at_denver(pg=standby(compared_in=3))) is Role.STANDBY
+    assert role(at_denver(pg=standby(compared_in=2))) is Role.STARTING
+    nobody = at_denver(pg=standby(compared_in=2), cluster=cluster(leader=None))
+    assert role(nobody) is Role.STANDBY  # it may lead by what it holds
+
+
+class Ours:
+    """A node, as far as its histories are asked for."""
+
+    def __init__(self, *stretches: Stretch) -> None:
+        self._stretches = frozenset(stretches)
+
+    def told(self) -> frozenset[Stretch]:
+        return self._stretches
+
+
+FIRST = Stretch(timeline=1, begin=0, end=500)
+OF_B = Stretch(timeline=2, begin=500, end=None, begun_by="b, promotion 1")
+OF_C = replace(OF_B, begun_by="c, promotion 1")
+
+
+async def apart(
+    monkeypatch: pytest.MonkeyPatch, *theirs: Stretch, in_recovery: bool = False, ours: tuple[Stretch, ...]
+) -> int | None:
+    async def told(*_: object, **__: object) -> Says:
+        return Says(system_id="7", in_recovery=in_recovery, timeline=theirs[-1].timeline, history=theirs)
+
+    monkeypatch.setattr(histories, "ask", told)
+    node: Any = Ours(*ours)
+    return await comparing.apart(node, Target(host="127.0.0.1", port=5432, user="x"))
+
+
+async def test_the_same_number_by_another_promotion_is_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert await apart(monkeypatch, FIRST, OF_C, ours=(FIRST, OF_B)) == 2
+    assert await apart(monkeypatch, FIRST, OF_B, ours=(FIRST, OF_B)) is None
+    assert await apart(monkeypatch, FIRST, OF_C, ours=(FIRST,)) is None
+
+
+async def test_a_leader_that_is_not_promoted_yet_may_begin_a_timeline_of_our_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(NodeError, match="not promoted yet: whether its next timeline is our 2 is not known"):
+        await apart(monkeypatch, FIRST, in_recovery=True, ours=(FIRST, OF_B))
+    assert await apart(monkeypatch, FIRST, in_recovery=True, ours=(FIRST,)) is None
+    assert await apart(monkeypatch, FIRST, OF_B, in_recovery=True, ours=(FIRST, OF_B)) is None
