@@ -6,6 +6,7 @@ the CPU time per message say more. Exits 1 when a number that must be reached is
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -74,6 +75,7 @@ async def run(kinds: tuple[str, ...], seconds: float) -> tuple[list[Result], rep
 @click.option("--only", type=click.Choice(KINDS), multiple=True, help="Only these; may be given again.")
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Also write the figures to this file.")
 def main(seconds: float, only: tuple[str, ...], file: Path | None) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: its labs are taken down
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     console.print(
         f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; two-site durability, everything here"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from replication import timelines
 from replication.directory import write
+from replication.errors import NeedsClone, NodeError
 from replication.session import Session, Target
 from replication.timelines import Stretch
 
@@ -61,13 +62,15 @@ def own(data_dir: Path, timeline: int) -> tuple[Stretch, ...]:
 
 def all_own(data_dir: Path) -> frozenset[Stretch]:
     """All that any file of a history in this data directory tells, of later timelines than its own, too, and of those
-    that were left.
+    that were left. Raises NeedsClone when one of them cannot be read.
     """
-    return frozenset(
-        stretch
-        for number, file in _files(data_dir).items()
-        for stretch in timelines.parse(file.read_text(), number)
-    )
+    found: set[Stretch] = set()
+    for number, file in _files(data_dir).items():
+        try:
+            found.update(timelines.parse(file.read_text(), number))
+        except (NodeError, OSError, ValueError) as error:
+            raise NeedsClone(f"{file.name} cannot be read, so nobody can be followed: {error}") from error
+    return frozenset(found)
 
 
 async def name_next(data_dir: Path, node: str, *, at_least: int, owner: tuple[int, int] | None) -> str:

@@ -16,6 +16,7 @@ where the first of the two left it.
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from replication import lsn
 from replication.errors import NodeError
@@ -80,15 +81,15 @@ def fork(ours: Sequence[Stretch], theirs: Sequence[Stretch]) -> int | None:
     """Where our history left theirs; None: nothing shows that it did, for both are still on their last common
     timeline.
     """
-    common = [
-        (a, b)
-        for a, b in zip(ours, theirs, strict=False)
-        if (a.timeline, a.begin, a.begun_by) == (b.timeline, b.begin, b.begun_by)
-    ]
+    common = list(takewhile(lambda pair: _same(*pair), zip(ours, theirs, strict=False)))
     if not common:
         raise NodeError("the two histories have nothing in common")
     ends = [stretch.end for stretch in common[-1] if stretch.end is not None]
     return min(ends, default=None)
+
+
+def _same(a: Stretch, b: Stretch) -> bool:
+    return (a.timeline, a.begin, a.begun_by) == (b.timeline, b.begin, b.begun_by)
 
 
 def since(history: Sequence[Stretch], begin: int, end: int) -> tuple[Stretch, ...]:

@@ -8,6 +8,7 @@ import asyncio
 import os
 import platform
 import random
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -131,6 +132,7 @@ def main(
     output: Path,
 ) -> None:
     """Measure, and write the page. Exit code 1 when a drill did not hold, or came to no end."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: its labs are taken down
     figures = read(keep)
 
     def say(what: str) -> None:

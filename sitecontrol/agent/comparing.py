@@ -5,24 +5,39 @@ position both begin the same one (docs/adr/0013). It is asked again in each term
 may have begun a timeline with the number of one that we have taken from somebody else.
 """
 
+import asyncio
+
 from replication import histories, timelines
-from replication.errors import NodeError
+from replication.errors import NeedsClone, NodeError, SessionLost
 from replication.node import Node
 from replication.session import Target
 
-ASK_WITHIN = 1.0  # seconds
+ASK_WITHIN = 1.0  # seconds, for all of it: whoever might take the lead waits for its end
 
 
-async def apart(node: Node, leader: Target) -> int | None:
-    """The timeline that we and the leader know by one number, and that is not the same one; None: there is none.
+async def goes_on(node: Node, leader: Target, system_id: str) -> bool:
+    """See that the leader's history goes on from ours, as far as it has one; returns whether it is promoted.
 
-    Raises NodeError when the leader may begin it yet, SessionLost and what `Session.read` raises when it does not tell.
+    Until it is, it may still begin a timeline of the number of one that we receive meanwhile: ask again.
+
+    Raises NeedsClone when they contradict each other, or ours cannot be read; NodeError when the leader may begin the
+    timeline yet, or is of another cluster than `system_id`; SessionLost and what `Session.read` raises when it does not
+    tell.
     """
-    says = await histories.ask(leader, timeout=ASK_WITHIN)
-    ours = node.told()
+    where = f"{leader.host}:{leader.port}"
+    try:
+        async with asyncio.timeout(ASK_WITHIN):
+            says = await histories.ask(leader, timeout=ASK_WITHIN)
+    except TimeoutError as error:
+        raise SessionLost(f"{where} did not tell its history within {ASK_WITHIN} s") from error
+    if says.system_id != system_id:
+        raise NodeError(f"{where} is of another cluster: its system identifier is {says.system_id}")
+    ours = await asyncio.to_thread(node.told)
     newest = max((stretch.timeline for stretch in ours), default=1)
     if says.in_recovery and newest > says.timeline:
         raise NodeError(
-            f"{leader.host}:{leader.port} is not promoted yet: whether its next timeline is our {newest} is not known"
+            f"{where} is not promoted yet: whether its next timeline is our {newest} is not known"
         )
-    return timelines.contradicted(ours, says.history)
+    if (other := timelines.contradicted(ours, says.history)) is not None:
+        raise NeedsClone(f"timeline {other} of {where} is another one than ours of that number")
+    return not says.in_recovery

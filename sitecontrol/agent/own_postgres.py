@@ -11,6 +11,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 
+import asyncpg
 import structlog
 
 from replication import standbys
@@ -19,7 +20,7 @@ from replication.configuration import Primary, Standby
 from replication.configured import NodeSettings
 from replication.control import ClusterState, ControlData
 from replication.directory import sync_folder
-from replication.errors import NeedsClone, NodeError, NotReady
+from replication.errors import NeedsClone, NodeError, NotReady, ReplicationError
 from replication.node import Node
 from replication.postmaster import StopMode
 from replication.session import Session, Target
@@ -42,6 +43,12 @@ START_WITHIN = 30.0
 DOOMED_AFTER = 1.0  # seconds that a killed process may take to go, before a dead disk is the explanation
 CLONE_WITHIN = 3_600.0
 LOOK_AGAIN = 3.0  # an operator may move a data directory that is at rest
+SILENT = (
+    ReplicationError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    OSError,
+)  # a TimeoutError is an OSError
 WAS_PRIMARY = frozenset(
     {
         ClusterState.IN_PRODUCTION,
@@ -212,24 +219,41 @@ class OwnPostgres:
         """Start as a standby of `leader`, or have a running one follow it; None: replay only what is here.
 
         With a `term` its history and ours are compared first. Raises NeedsClone when they contradict each other, and
-        does nothing then, nor while the leader does not tell.
+        does nothing then. While the leader does not tell, one that runs is left as it is (raises), and one that does
+        not run is started to replay what is here.
         """
-        role = Standby(upstream=self._target(leader, "replication") if leader else None)
+        compared_in = None
         if leader is not None and term is not None:
-            await self._compare(leader)
+            try:
+                compared_in = term if await self._compare(leader) else None
+            except NeedsClone:
+                raise
+            except SILENT as error:
+                if self._node.running is not None:
+                    raise
+                log.warning("history_not_compared", leader=leader, error=str(error))
+                leader = None
+        role = Standby(upstream=self._target(leader, "replication") if leader else None)
         if self._node.running is not None:
             self._node.follow(role)
-            await self._learn(follows=leader, compared_in=term)
+            await self._learn(follows=leader, compared_in=compared_in)
         else:
             await self._node.kill()
-            await self._start(role, follows=leader, compared_in=term, within=START_WITHIN)
+            await self._start(role, follows=leader, compared_in=compared_in, within=START_WITHIN)
         await self._spare.prepare()
 
-    async def _compare(self, leader: str) -> None:
-        timeline = await comparing.apart(self._node, self._target(leader, "rewind"))
-        self._apart_from, self._at_rest = None if timeline is None else leader, None
-        if timeline is not None:
-            raise NeedsClone(f"timeline {timeline} of {leader} is another one than ours of that number")
+    async def _compare(self, leader: str) -> bool:
+        """Returns whether that is the end of it: False while the leader is not promoted."""
+        self._at_rest = None
+        control = await self._node.control_data()
+        try:
+            promoted = await comparing.goes_on(self._node, self._target(leader, "rewind"), control.system_id)
+        except NeedsClone:
+            self._apart_from = leader
+            raise
+        self._apart_from = None
+        self.forget_marker()
+        return promoted
 
     async def _start(
         self,

@@ -56,8 +56,12 @@ class AgentState:
         if f.lead and f.pg.state is PgState.PRIMARY:
             return Role.LEADER
         if f.pg.state is PgState.STANDBY:
-            # One that has not compared its history with the leader's may not come into step.
-            return Role.STANDBY if f.leader is None or f.lead or f.compared else Role.STARTING
+            # One that has not compared its history with the leader's may not come into step. While nobody leads, who is
+            # in step may lead by what it holds.
+            compared = (
+                f.lead or f.pg.compared_in == f.term or (f.leader is None and f.our_place_in_step is not None)
+            )
+            return Role.STANDBY if compared else Role.STARTING
         if f.pg.state in (PgState.ABSENT, PgState.UNUSABLE):
             return Role.STARTING
         return Role.LEADER if self.serving else Role.STOPPED
@@ -79,6 +83,11 @@ class AgentState:
         if f.pg.state is PgState.STANDBY:
             if not f.pg.upstream:
                 reasons.append("PostgreSQL does not stream from the leader")
+            if f.leader is not None and not f.lead and not f.compared:
+                reasons.append(
+                    "the leader has not told its history in this term yet: without it this node does not come into step"
+                    " (why: `history_not_compared` or `effect_failed` in this agent's log)"
+                )
             if f.unreplayed_for > REPLAY_PATIENCE:
                 reasons.append(
                     "PostgreSQL receives from the leader, but replays nothing: is its replay paused?"

@@ -51,6 +51,11 @@ def reserved_by_us(f: Facts) -> bool:
     return reserved is not None and reserved.lease != 0 and reserved.lease == f.lease.id
 
 
+def cluster_believed(f: Facts) -> bool:
+    """Nothing that tells of the cluster itself is bad; a dispatcher's or an observer's record tells nothing of it."""
+    return not any(map(f.bad, ("initialize", "leader", "term", "sync", "swap", "desired")))
+
+
 def initialized(f: Facts) -> bool:
     return f.cluster.initialize is not None and f.cluster.term is not None
 

@@ -19,6 +19,7 @@ from sitecontrol.leadership.conditions import (
     canary_late,
     cannot_follow,
     cannot_start,
+    cluster_believed,
     foreign,
     in_step_of_older_term,
     initialized,
@@ -147,7 +148,7 @@ POSTGRES: Sequence[Row] = (
         lambda f: (
             (f.cluster.initialize is None or reserved_by_us(f))
             and f.cluster.term is None
-            and not f.cluster.bad
+            and cluster_believed(f)
             and f.lease_safe
             and (
                 f.preferred

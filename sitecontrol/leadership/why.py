@@ -201,6 +201,8 @@ def _pg_of(f: Facts, node: str, loss: Loss) -> PgFacts | None:
     if member is None or state is None:
         return None
     told = member.record
+    if told.role is Role.STARTING and told.received_lsn > 0:
+        state = PgState.STANDBY  # it runs, and has not compared its history with the leader's yet
     return PgFacts(
         state=state,
         system_id=known.record.system_id if known else None,

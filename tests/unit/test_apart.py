@@ -1,12 +1,14 @@
 """A standby whose history has a timeline of the same number as the leader's, and another one."""
 
+import asyncio
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from replication import histories
-from replication.errors import NodeError
+from replication.errors import NeedsClone, NodeError, SessionLost
 from replication.histories import Says
 from replication.session import Target
 from replication.timelines import Stretch
@@ -78,7 +80,19 @@ def test_a_standby_calls_itself_one_after_it_has_compared_its_history() -> None:
     assert role(at_denver(pg=standby(compared_in=3))) is Role.STANDBY
     assert role(at_denver(pg=standby(compared_in=2))) is Role.STARTING
     nobody = at_denver(pg=standby(compared_in=2), cluster=cluster(leader=None))
-    assert role(nobody) is Role.STANDBY  # it may lead by what it holds
+    assert role(nobody) is Role.STANDBY  # it is in step, and may lead by what it holds
+    barred = at_denver(pg=standby(compared_in=2), cluster=cluster(leader=None, sync=entry(sync(COLUMBUS))))
+    assert (
+        role(barred) is Role.STARTING
+    )  # whoever takes the lead up again must not take it for one that has compared
+
+
+def test_one_that_could_not_compare_says_why_it_is_not_ready() -> None:
+    def reasons(facts: Facts) -> str:
+        return " ".join(AgentState(prefix="/", facts=facts, version="1").reasons)
+
+    assert "not told its history in this term" in reasons(at_denver(pg=standby(compared_in=2)))
+    assert "told its history" not in reasons(at_denver(pg=standby(compared_in=3)))
 
 
 class Ours:
@@ -91,32 +105,66 @@ class Ours:
         return self._stretches
 
 
+LEADER = Target(host="127.0.0.1", port=5432, user="x")
 FIRST = Stretch(timeline=1, begin=0, end=500)
 OF_B = Stretch(timeline=2, begin=500, end=None, begun_by="b, promotion 1")
 OF_C = replace(OF_B, begun_by="c, promotion 1")
 
 
-async def apart(
+async def goes_on(
     monkeypatch: pytest.MonkeyPatch, *theirs: Stretch, in_recovery: bool = False, ours: tuple[Stretch, ...]
-) -> int | None:
+) -> bool:
     async def told(*_: object, **__: object) -> Says:
         return Says(system_id="7", in_recovery=in_recovery, timeline=theirs[-1].timeline, history=theirs)
 
     monkeypatch.setattr(histories, "ask", told)
     node: Any = Ours(*ours)
-    return await comparing.apart(node, Target(host="127.0.0.1", port=5432, user="x"))
+    return await comparing.goes_on(node, LEADER, "7")
 
 
 async def test_the_same_number_by_another_promotion_is_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert await apart(monkeypatch, FIRST, OF_C, ours=(FIRST, OF_B)) == 2
-    assert await apart(monkeypatch, FIRST, OF_B, ours=(FIRST, OF_B)) is None
-    assert await apart(monkeypatch, FIRST, OF_C, ours=(FIRST,)) is None
+    with pytest.raises(NeedsClone, match="timeline 2 of 127"):
+        await goes_on(monkeypatch, FIRST, OF_C, ours=(FIRST, OF_B))
+    assert await goes_on(monkeypatch, FIRST, OF_B, ours=(FIRST, OF_B))
+    assert await goes_on(monkeypatch, FIRST, OF_C, ours=(FIRST,))
 
 
 async def test_a_leader_that_is_not_promoted_yet_may_begin_a_timeline_of_our_number(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(NodeError, match="not promoted yet: whether its next timeline is our 2 is not known"):
-        await apart(monkeypatch, FIRST, in_recovery=True, ours=(FIRST, OF_B))
-    assert await apart(monkeypatch, FIRST, in_recovery=True, ours=(FIRST,)) is None
-    assert await apart(monkeypatch, FIRST, OF_B, in_recovery=True, ours=(FIRST, OF_B)) is None
+        await goes_on(monkeypatch, FIRST, in_recovery=True, ours=(FIRST, OF_B))
+    assert not await goes_on(monkeypatch, FIRST, in_recovery=True, ours=(FIRST,))
+    assert not await goes_on(monkeypatch, FIRST, OF_B, in_recovery=True, ours=(FIRST, OF_B))
+
+
+async def test_whoever_answers_for_another_cluster_is_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def told(*_: object, **__: object) -> Says:
+        return Says(system_id="8", in_recovery=False, timeline=1, history=(FIRST,))
+
+    monkeypatch.setattr(histories, "ask", told)
+    node: Any = Ours(FIRST)
+    with pytest.raises(NodeError, match="of another cluster: its system identifier is 8"):
+        await comparing.goes_on(node, LEADER, "7")
+
+
+async def test_a_leader_that_answers_nothing_holds_nobody_up_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def told(*_: object, **__: object) -> Says:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(histories, "ask", told)
+    monkeypatch.setattr(comparing, "ASK_WITHIN", 0.01)
+    node: Any = Ours(FIRST)
+    with pytest.raises(SessionLost, match="did not tell its history"):
+        await comparing.goes_on(node, LEADER, "7")
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe", b"\0\0\0", b"one 0/1"])
+def test_a_history_of_ours_that_cannot_be_read_needs_a_clone(tmp_path: Path, damage: bytes) -> None:
+    (tmp_path / "pg_wal").mkdir()
+    (tmp_path / "pg_wal" / "00000002.history").write_bytes(damage)
+    with pytest.raises(NeedsClone, match=r"00000002\.history cannot be read"):
+        histories.all_own(tmp_path)

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from sitecontrol.leadership.effects import (
     Clone,
     Join,
@@ -12,7 +14,7 @@ from sitecontrol.leadership.effects import (
 from sitecontrol.leadership.facts import Facts, PgFacts, PgState, StandbyFacts
 from sitecontrol.leadership.table import Lane
 from sitecontrol.records import Initialize, Phase, Role, Term
-from sitecontrol.view import Snapshot
+from sitecontrol.view import Bad, Snapshot
 from tests.unit.decided import DENVER_LEADS, NO_ETCD, effect, rule
 from tests.unit.leadership_facts import (
     COLUMBUS,
@@ -38,6 +40,13 @@ def test_the_preferred_site_makes_the_first_data_directory():
     nothing = Snapshot(read_at=1.0)
     assert rule(at_columbus(cluster=nothing, pg=standby(state=PgState.ABSENT))) == "bootstrap"
     assert rule(at_denver(cluster=nothing, pg=standby(state=PgState.ABSENT))) == "await-bootstrap"
+
+
+@pytest.mark.parametrize(("name", "begins"), [("dispatchers/old", True), ("term", False), ("swap", False)])
+def test_only_a_bad_record_of_the_cluster_itself_holds_the_first_start_up(name: str, begins: bool):
+    bad = {name: Bad(why="of nobody", mod_revision=1, lease=0)}
+    nothing = Snapshot(read_at=1.0, bad=bad)
+    assert (rule(at_columbus(cluster=nothing, pg=standby(state=PgState.ABSENT))) == "bootstrap") is begins
 
 
 def test_a_node_that_has_data_never_bootstraps():

@@ -1,5 +1,7 @@
 """Where two histories parted, and which rows the WAL shows to have been written since."""
 
+from dataclasses import replace
+
 import pytest
 
 from replication import lsn, timelines
@@ -95,3 +97,11 @@ def test_the_wal_tells_which_blocks_of_tables_were_written_to_and_by_which_trans
     found.read(WAL.splitlines(keepends=True))
     assert found.transactions == {742, 743, 744}
     assert found.blocks == {(16384, 16390): {7, 8, 9}, (16384, 16391): {5}}
+
+
+def test_what_is_alike_behind_the_first_difference_is_not_common() -> None:
+    first = Stretch(timeline=1, begin=0, end=100)
+    of_a = Stretch(timeline=2, begin=100, end=200, begun_by="a, promotion 1")
+    of_b = replace(of_a, begun_by="b, promotion 1")
+    alike = Stretch(timeline=3, begin=200, end=None)
+    assert timelines.fork((first, of_a, alike), (first, of_b, alike)) == 100

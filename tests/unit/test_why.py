@@ -95,7 +95,7 @@ def test_without_a_standby_in_step_production_would_hold_until_the_leader_return
         ({"timeline": 0}, "denver-a is on timeline 0, and what was acknowledged is on 1"),
         ({"received_lsn": 400, "replayed_lsn": 300}, "denver-a lacks 100 bytes of what was acknowledged"),
         (
-            {"role": Role.STARTING},
+            {"role": Role.STARTING, "received_lsn": 0, "replayed_lsn": 0},
             "PostgreSQL of denver-a is absent: what it holds is not known before it runs",
         ),
     ],
@@ -109,6 +109,11 @@ def test_what_a_standby_that_does_not_run_holds_is_not_guessed():
     (prospect,) = [p for p in outlook(facts, site_loss(facts)).prospects if p.node == DENVER]
     assert (prospect.could_lead, prospect.rule) == (None, "replay-to-know")
     assert "is not known before it runs" in in_the_way(facts)[0]
+
+
+def test_one_in_step_that_has_not_compared_its_history_in_this_term_would_lead_all_the_same():
+    facts = with_denver(role=Role.STARTING)
+    assert outlook(facts, site_loss(facts)).would_lead == (DENVER,)
 
 
 def test_an_agent_that_is_not_heard_is_named():
