@@ -6,7 +6,7 @@ from tests.agents import Pair, Site
 
 # Without slots a checkpoint throws away what is older than itself.
 PARAMETERS = (
-    ', wal_keep_size = 0, max_slot_wal_keep_size = "96MB", max_wal_size = "64MB", min_wal_size = "32MB"'
+    ', wal_keep_size = 0, max_slot_wal_keep_size = "24MB", max_wal_size = "16MB", min_wal_size = "8MB"'
 )
 SLOTS = "select coalesce(string_agg(slot_name || ' ' || coalesce(wal_status, '-'), ','), '') from pg_replication_slots"
 

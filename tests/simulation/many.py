@@ -77,7 +77,8 @@ def results(chosen: Chosen, seeds: Iterable[int], jobs: int) -> Iterator[Iterato
     if jobs == 1:
         yield map(partial(result_of, chosen), seeds)
         return
-    with multiprocessing.Pool(jobs, initializer=_begin) as pool:
+    # Not forked: who calls may have threads, and handlers of signals that would keep a process from its end.
+    with multiprocessing.get_context("spawn").Pool(jobs, initializer=_begin) as pool:
         yield pool.imap_unordered(partial(result_of, chosen), seeds, chunksize=AT_ONCE)
 
 

@@ -95,9 +95,17 @@ class ModelPostgres:
         await self._start(recovering=False, names=names, follows=None)
 
     async def start_standby(self, leader: str | None, *, term: int | None = None) -> None:
+        compared_in = None
         if leader is not None and term is not None:
-            await self._compare(leader)
-        self._compared_in = term
+            try:
+                compared_in = term if await self._compare(leader) else None
+            except NeedsClone:
+                raise
+            except NodeError:
+                if self.database.server is not None:
+                    raise
+                leader = None  # it replays what is here meanwhile
+        self._compared_in = compared_in
         if self.database.server is not None:
             if not self.database.server.recovering:
                 raise NodeError("it runs as a primary")
@@ -105,7 +113,7 @@ class ModelPostgres:
             return
         await self._start(recovering=True, names=(), follows=leader)
 
-    async def _compare(self, leader: str) -> None:
+    async def _compare(self, leader: str) -> bool:
         """As `sitecontrol.agent.comparing`: a timeline is known by the promotion that began it."""
         source = self.world.databases[leader]
         await self._take_time(0.01, 0.1)
@@ -118,6 +126,7 @@ class ModelPostgres:
         self._apart_from = leader if any(theirs.get(n, p) != p for n, p in ours.items()) else None
         if self._apart_from is not None:
             raise NeedsClone("another timeline of the same number")
+        return not up.recovering
 
     async def promote(self) -> None:
         database = self.database
