@@ -62,13 +62,15 @@ def own(data_dir: Path, timeline: int) -> tuple[Stretch, ...]:
 
 def all_own(data_dir: Path) -> frozenset[Stretch]:
     """All that any file of a history in this data directory tells, of later timelines than its own, too, and of those
-    that were left. Raises NeedsClone when one of them cannot be read.
+    that were left. Raises NeedsClone when one of them is damaged.
     """
     found: set[Stretch] = set()
     for number, file in _files(data_dir).items():
         try:
             found.update(timelines.parse(file.read_text(), number))
-        except (NodeError, OSError, ValueError) as error:
+        except FileNotFoundError:
+            continue  # PostgreSQL took it away meanwhile
+        except (NodeError, UnicodeDecodeError) as error:
             raise NeedsClone(f"{file.name} cannot be read, so nobody can be followed: {error}") from error
     return frozenset(found)
 

@@ -20,6 +20,7 @@ from sitecontrol.agent.steps import Steps
 from sitecontrol.clock import Clock
 from sitecontrol.etcd.api import Etcd
 from sitecontrol.leadership import swapping
+from sitecontrol.leadership.conditions import leader_has_written_sync
 from sitecontrol.leadership.effects import (
     Advance,
     AskForSwap,
@@ -220,7 +221,14 @@ class Executor:
         if leader is None or effect.leader == facts.node:
             await self._postgres.start_standby(None)
         else:
-            await self._postgres.start_standby(effect.leader, term=leader.term)
+            try:
+                await self._postgres.start_standby(effect.leader, term=leader.term)
+            except NeedsClone:
+                # Before the leader has written `sync`, ours may be the right history, and its own the wrong one.
+                if self._postgres.running().apart_from == effect.leader and leader_has_written_sync(facts):
+                    await self._postgres.disown()
+                    await self._look()
+                raise
         await self._look()
 
     async def _rewind(self, effect: Rewind, facts: Facts) -> None:

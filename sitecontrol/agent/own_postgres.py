@@ -255,6 +255,14 @@ class OwnPostgres:
         self.forget_marker()
         return promoted
 
+    async def disown(self) -> None:
+        """What is here is not the copy that the leader takes it for: by another name it counts for nothing in `sync`,
+        the leader stops waiting for it, and it may be cloned.
+        """
+        incarnation = self._node.directory.new_incarnation(await self._node.control_data())
+        self._known, self._at_rest = replace(self._known, incarnation=incarnation), None
+        log.warning("copy_disowned", incarnation=incarnation)
+
     async def _start(
         self,
         role: Primary | Standby,

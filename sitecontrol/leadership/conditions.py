@@ -60,17 +60,19 @@ def initialized(f: Facts) -> bool:
     return f.cluster.initialize is not None and f.cluster.term is not None
 
 
-def settled(f: Facts) -> bool:
-    """The leader has written that it alone holds everything. Before that our copy may be the only whole one, and
-    must not be rewound or thrown away.
-    """
+def leader_has_written_sync(f: Facts) -> bool:
+    """In its own term. Before that our copy may be the only whole one."""
     sync, leader = f.sync, f.leader
     return (
         sync is not None
         and leader is not None
         and (sync.leader, sync.term) == (leader.record.node, leader.record.term)
-        and f.our_place_in_step is None
     )
+
+
+def settled(f: Facts) -> bool:
+    """The leader has written who holds everything, and not that we do: our copy may be rewound or thrown away."""
+    return leader_has_written_sync(f) and f.our_place_in_step is None
 
 
 def in_step_of_older_term(f: Facts) -> bool:

@@ -128,6 +128,10 @@ class ModelPostgres:
             raise NeedsClone("another timeline of the same number")
         return not up.recovering
 
+    async def disown(self) -> None:
+        if (disk := self.database.disk) is not None:
+            disk.incarnation = self.world.new_name("disk")
+
     async def promote(self) -> None:
         database = self.database
         server = database.server

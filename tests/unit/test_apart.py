@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -13,12 +13,16 @@ from replication.histories import Says
 from replication.session import Target
 from replication.timelines import Stretch
 from sitecontrol.agent import comparing
+from sitecontrol.agent.executor import Executor
+from sitecontrol.agent.monitor import Running
 from sitecontrol.agent.state import AgentState
 from sitecontrol.leadership.decide import decide
 from sitecontrol.leadership.effects import Clone, Join, StartStandby
 from sitecontrol.leadership.facts import Facts, PgState
 from sitecontrol.leadership.table import Lane
 from sitecontrol.records import Role
+from tests.unit.health_scenes import settings_of
+from tests.unit.held_clock import HeldClock
 from tests.unit.leadership_facts import (
     COLUMBUS,
     DENVER,
@@ -168,3 +172,48 @@ def test_a_history_of_ours_that_cannot_be_read_needs_a_clone(tmp_path: Path, dam
     (tmp_path / "pg_wal" / "00000002.history").write_bytes(damage)
     with pytest.raises(NeedsClone, match=r"00000002\.history cannot be read"):
         histories.all_own(tmp_path)
+
+
+class Postgres:
+    """An own PostgreSQL whose history contradicts that of its leader."""
+
+    def __init__(self) -> None:
+        self.disowned = 0
+
+    async def start_standby(self, leader: str | None, *, term: int | None = None) -> None:
+        raise NeedsClone(f"timeline 2 of {leader} in term {term} is another one than ours of that number")
+
+    def running(self) -> Running:
+        return Running(system_id="7", incarnation="disk", follows=None, apart_from=COLUMBUS)
+
+    async def disown(self) -> None:
+        self.disowned += 1
+
+
+@pytest.mark.parametrize(("written_in", "disowned"), [(3, 1), (2, 0)])
+async def test_a_copy_that_the_leader_counts_and_that_is_of_another_history_is_disowned(
+    written_in: int, disowned: int
+) -> None:
+    """Else it stays in `sync` for ever, may lead, and is never cloned. While `sync` is of an older term it is kept."""
+    unused: Any = None
+    own = Postgres()
+    executor = Executor(
+        etcd=unused,
+        scribe=unused,
+        postgres=cast("Any", own),
+        bootstrapper=unused,
+        steps=unused,
+        row=unused,
+        look=_nothing,
+        repaired=unused,
+        clock=HeldClock(),
+        settings=settings_of(),
+    )
+    facts = at_denver(cluster=cluster(sync=entry(sync(COLUMBUS, DENVER, term=written_in))))
+    with pytest.raises(NeedsClone):
+        await executor.execute(StartStandby(leader=COLUMBUS), facts)
+    assert own.disowned == disowned
+
+
+async def _nothing() -> None:
+    return
