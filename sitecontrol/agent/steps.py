@@ -38,9 +38,12 @@ class Steps:
         earlier write of unknown outcome must not be able to put a standby back after its names are cleared.
         """
         staying = tuple(s for s in self._in_sync(facts) if s.node not in effect.nodes)
+        names = tuple(s.node for s in staying)
+        # With the names go those, too, whom an earlier leave took out of etcd without our hearing of it.
+        gone = {*effect.nodes, *facts.pg.names, *facts.pg.remote_in_step}.difference(names)
         await self._write(self._writer(facts).rewrite_sync(staying))
-        await self._row.hide_remote(effect.nodes)
-        await self._postgres.set_names(tuple(s.node for s in staying))
+        await self._row.hide_remote(sorted(gone))
+        await self._postgres.set_names(names)
         log.warning("left_step", nodes=effect.nodes, reason=effect.reason, staying=[s.node for s in staying])
 
     async def join(self, facts: Facts, effect: Join) -> None:

@@ -179,8 +179,10 @@ def test_a_text_is_delivered_production_swaps_and_outlives_a_killed_site(hotsite
         return None if site is None else str(site)
 
     until(lambda: send(columbus, "first")[0] in {200, 202}, 60, "a text is accepted")
+    # A standby may be out of step for a moment while everything starts on a busy machine.
+    until(lambda: send(columbus, "first")[1].get("durability") == "two-site", 60, "a text is on both sites")
     status, first = send(columbus, "first")
-    assert (status, first["duplicate"], first["durability"]) == (200, True, "two-site")
+    assert (status, first["duplicate"]) == (200, True)
     until(lambda: delivered(denver, first["id"]), 60, "its receipt")
     for edge in edges.values():
         until(lambda port=edge: answers(port) == "columbus", 60, "both edges reach the live site")

@@ -323,3 +323,27 @@ async def test_all_three_come_into_step_one_after_the_other_and_leave_in_another
     left = await play([*joined, ("leave", {FAR}), ("leave", {NEAR}), ("commit", ()), ("flush", DENVER)])
     assert left.primary.names == (DENVER,)
     assert left.primary.acknowledged == left.primary.written
+
+
+async def test_whom_an_earlier_leave_took_out_unheard_is_hidden_before_its_name_goes():
+    """Seed 5187 of the simulation: DENVER left `sync` by a write that nobody heard of; with FAR its name went as well,
+    and what then committed was told to be on both.
+    """
+    done: list[tuple[str, tuple[str, ...]]] = []
+
+    class Told:
+        async def hide_remote(self, nodes: list[str]) -> None:
+            done.append(("hidden", tuple(nodes)))
+
+        async def set_names(self, names: tuple[str, ...]) -> None:
+            done.append(("waited for", names))
+
+    async def written(_: Transaction) -> int:
+        return 1
+
+    told: Any = Told()
+    facts = at_leader(cluster=four(NEAR, FAR), pg=serving(NEAR, DENVER, FAR))
+    await Steps(told, told, writer_of, written, lambda _: None).leave(
+        facts, Leave(nodes=(FAR,), reason="gone")
+    )
+    assert done == [("hidden", tuple(sorted((DENVER, FAR)))), ("waited for", (NEAR,))]
