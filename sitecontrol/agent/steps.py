@@ -42,7 +42,7 @@ class Steps:
         # With the names go those, too, whom an earlier leave took out of etcd without our hearing of it.
         gone = {*effect.nodes, *facts.pg.names, *facts.pg.remote_in_step}.difference(names)
         await self._write(self._writer(facts).rewrite_sync(staying))
-        await self._row.hide_remote(sorted(gone))
+        await self._row.hide_remote(tuple(sorted(gone)))
         await self._postgres.set_names(names)
         log.warning("left_step", nodes=effect.nodes, reason=effect.reason, staying=[s.node for s in staying])
 

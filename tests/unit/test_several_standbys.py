@@ -332,8 +332,8 @@ async def test_whom_an_earlier_leave_took_out_unheard_is_hidden_before_its_name_
     done: list[tuple[str, tuple[str, ...]]] = []
 
     class Told:
-        async def hide_remote(self, nodes: list[str]) -> None:
-            done.append(("hidden", tuple(nodes)))
+        async def hide_remote(self, nodes: tuple[str, ...]) -> None:
+            done.append(("hidden", nodes))
 
         async def set_names(self, names: tuple[str, ...]) -> None:
             done.append(("waited for", names))
