@@ -4,6 +4,7 @@ from sitecontrol.leadership.facts import Facts, PgState
 
 MUTE_PATIENCE = 3.0  # seconds that a PostgreSQL may stay silent while nothing explains it
 START_TRIES = 2  # starts as a standby that may fail before the data directory is repaired
+BOOTSTRAP_PATIENCE = 10.0  # seconds that a site which is not preferred leaves the first start to the other
 
 
 def running(f: Facts) -> bool:
@@ -54,6 +55,17 @@ def reserved_by_us(f: Facts) -> bool:
 def cluster_believed(f: Facts) -> bool:
     """Nothing that tells of the cluster itself is bad; a dispatcher's or an observer's record tells nothing of it."""
     return not any(map(f.bad, ("initialize", "leader", "term", "sync", "swap", "desired")))
+
+
+def nothing_exists(f: Facts) -> bool:
+    """No cluster was made yet, as far as etcd tells and is believed; at most we have begun to make one."""
+    begun = f.cluster.initialize is not None and not reserved_by_us(f)
+    return not begun and f.cluster.term is None and cluster_believed(f)
+
+
+def our_turn_to_begin(f: Facts) -> bool:
+    absent = f.leader_absent_since
+    return f.preferred or (absent is not None and f.now - absent > BOOTSTRAP_PATIENCE)
 
 
 def initialized(f: Facts) -> bool:

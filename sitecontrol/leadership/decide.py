@@ -19,15 +19,15 @@ from sitecontrol.leadership.conditions import (
     canary_late,
     cannot_follow,
     cannot_start,
-    cluster_believed,
     foreign,
     in_step_of_older_term,
     initialized,
     leader_name,
     led_by_other,
+    nothing_exists,
     nothing_of_ours,
     on_leaders_timeline,
-    reserved_by_us,
+    our_turn_to_begin,
     restart_in_place,
     running,
     serving_without_proof,
@@ -56,7 +56,6 @@ from sitecontrol.leadership.turns import not_our_turn
 from sitecontrol.records import Phase
 
 FOLLOW_PATIENCE = 5.0  # seconds that a standby may run without streaming before it is repaired
-BOOTSTRAP_PATIENCE = 10.0  # seconds that a site which is not preferred leaves the first start to the other
 STALL_PATIENCE = (
     5.0  # seconds that a disk may take no WAL: short stalls are common, and the swap costs one as well
 )
@@ -145,16 +144,7 @@ POSTGRES: Sequence[Row] = (
     Row(
         "bootstrap",
         "Nothing exists yet: make the first data directory and the cluster's first records.",
-        lambda f: (
-            (f.cluster.initialize is None or reserved_by_us(f))
-            and f.cluster.term is None
-            and cluster_believed(f)
-            and f.lease_safe
-            and (
-                f.preferred
-                or (f.leader_absent_since is not None and f.now - f.leader_absent_since > BOOTSTRAP_PATIENCE)
-            )
-        ),
+        lambda f: nothing_exists(f) and f.lease_safe and our_turn_to_begin(f),
         lambda _: Bootstrap(),
     ),
     Row(
