@@ -6,7 +6,8 @@ Their ports lie below those of other tests' servers; each worker of a parallel r
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -60,3 +61,19 @@ def left_of(folder: Path) -> list[psutil.Process]:
     """What still runs of the lab in a folder."""
     lab = read_lab(folder).lab
     return ownership.processes_of([lab.id], [lab.installation.data_dir(home) for home in HOMES])
+
+
+@contextmanager
+def running_lab(folder: Path, *words: str) -> Iterator[Path]:
+    """A lab that is up, and of which nothing is left afterwards. Also one that did not come up is ended: it would take
+    the machine away from every test after it.
+    """
+    try:
+        done = sitectl("lab", "up", "--detach", "--base-port", str(free_base()), *words, folder=folder)
+        assert done.returncode == 0, done.stderr
+        yield folder
+    finally:
+        sitectl("lab", "down", folder=folder)
+        left = left_of(folder)
+        sitectl("lab", "down", "--purge", folder=folder)
+        assert left == []

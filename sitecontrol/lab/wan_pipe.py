@@ -6,6 +6,7 @@ Rules:
 - The end of a stream and a reset travel like bytes: with the delay, and not at all while the line is cut.
 - A cut direction delivers nothing. What comes in meanwhile waits here up to `HIGH_WATER`, then in the
   sender's socket, as it would in front of a dead line.
+- An end that has sent its last and hears nothing of the other's end for `HALF_CLOSED` is gone: both are reset.
 - A connection is set up as TCP would: the far end hears of it after one delay, and no byte reaches it sooner
   than three delays after the near end called. (The near end believes itself connected at once: a program in
   user space cannot leave a SYN unanswered.)
@@ -22,6 +23,9 @@ from enum import Enum
 from typing import cast
 
 HIGH_WATER = 4 * 1024 * 1024
+HALF_CLOSED = (
+    60.0  # seconds that an end which sent its last waits for the other's, as a kernel does (tcp_fin_timeout)
+)
 TOGETHER = 0.0006  # seconds; what is due this soon leaves now, since timers are no finer than 1 ms
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: closing sends RST
 
@@ -88,6 +92,7 @@ class Flow:
         self.twin: Flow | None = None  # the other way of the same connection
         self._paused = False
         self._ended = False
+        self._give_up: asyncio.TimerHandle | None = None
         line.flows.add(self)
 
     def push(self, item: bytes | End) -> None:
@@ -155,6 +160,8 @@ class Flow:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._give_up is not None:
+            self._give_up.cancel()
         self._queue.clear()
         self.sink = None
         self._line.flows.discard(self)
@@ -173,6 +180,8 @@ class Flow:
                 self.source.close()
         else:
             self.sink.write_eof()
+            # A server that never accepts never ends a connection either: its callers' would add up here.
+            self._give_up = self._loop.call_later(HALF_CLOSED, self.reset)
 
 
 class Side(asyncio.Protocol):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.labs import free_base, left_of, sitectl
+from tests.labs import running_lab
 
 pytest.register_assert_rewrite("tests.drills.rehearsal")
 
@@ -23,11 +23,5 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("lab") / "lab"
     settings = folder.with_name("lab.toml")
     settings.write_text(FOR_A_BUSY_MACHINE)
-    done = sitectl(
-        "lab", "up", "--detach", "--base-port", str(free_base()), "--config", str(settings), folder=folder
-    )
-    assert done.returncode == 0, done.stderr
-    yield folder
-    sitectl("lab", "down", folder=folder)
-    assert left_of(folder) == []
-    sitectl("lab", "down", "--purge", folder=folder)
+    with running_lab(folder, "--config", str(settings)):
+        yield folder

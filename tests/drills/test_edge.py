@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 
 from tests.haproxy import needs_haproxy, run_haproxy
-from tests.labs import free_base, left_of, sitectl
+from tests.labs import running_lab, sitectl
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(300), needs_haproxy]
@@ -26,13 +26,8 @@ EVERY = 0.05  # seconds, between a client's requests
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "lab"
-    done = sitectl("lab", "up", "--detach", "--base-port", str(free_base()), folder=folder)
-    assert done.returncode == 0, done.stderr
-    yield folder
-    sitectl("lab", "down", folder=folder)
-    assert left_of(folder) == []
-    sitectl("lab", "down", "--purge", folder=folder)
+    with running_lab(tmp_path / "lab") as folder:
+        yield folder
 
 
 @dataclass

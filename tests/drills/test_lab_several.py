@@ -9,7 +9,7 @@ import pytest
 from sitecontrol.drills.stories import DRILLS
 from tests.drills.conftest import FOR_A_BUSY_MACHINE
 from tests.drills.rehearsal import everything_holds
-from tests.labs import free_base, left_of, sitectl
+from tests.labs import running_lab, sitectl
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(300), pytest.mark.long]
 NODES = {"columbus-a", "columbus-b", "denver-a", "denver-b"}
@@ -20,13 +20,8 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("lab") / "lab"
     settings = folder.with_name("lab.toml")
     settings.write_text(FOR_A_BUSY_MACHINE.replace("[lab]", "[lab]\nnodes_per_site = 2"))
-    where = ("--base-port", str(free_base()), "--config", str(settings))
-    done = sitectl("lab", "up", "--detach", *where, folder=folder)
-    assert done.returncode == 0, done.stderr
-    yield folder
-    sitectl("lab", "down", folder=folder)
-    assert left_of(folder) == []
-    sitectl("lab", "down", "--purge", folder=folder)
+    with running_lab(folder, "--config", str(settings)):
+        yield folder
 
 
 def test_every_node_is_told_of_and_those_that_would_lead_are_named_in_order(several: Path) -> None:

@@ -9,12 +9,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from sitecontrol.lab.peer_owner import holds_socket, place_of, socket_inode
+from sitecontrol.lab import peer_owner, wan_pipe
+from sitecontrol.lab.peer_owner import holds_socket, inode_in, place_of, socket_inode
 from sitecontrol.lab.pidfiles import write_pid
 from sitecontrol.lab.wan import Emulator
 from sitecontrol.lab.wan_pipe import RESET
 from sitecontrol.lab.wan_routes import Route, Shape, WanConfig
 from tests.ports import free_port
+from tests.waiting import eventually
 
 QUIET = 0.15  # seconds of silence that count as "nothing comes"
 
@@ -233,10 +235,53 @@ def test_the_inode_is_read_from_the_kernels_table() -> None:
         b"   7: 0100007F:D431 0100007F:1CE0 01 00000000:00000000 02:000000A7 00000000     0        0 48213 2 0 20 4\n"
         b"   8: 0100007F:1CE0 0100007F:D431 01 00000000:00000000 00:00000000 00000000     0        0 48214 1 0 20 4\n"
     )
-    assert socket_inode(table, local_port=0xD431, remote_port=0x1CE0) == "48213"
-    assert socket_inode(table, local_port=0xD432, remote_port=0x1CE0) is None
+    assert inode_in(table, local_port=0xD431, remote_port=0x1CE0) == 48213
+    assert inode_in(table, local_port=0xD432, remote_port=0x1CE0) is None
+
+
+@pytest.mark.parametrize("family", [4, 31], ids=["asked", "not to be asked"])
+def test_the_kernel_tells_the_inode_of_one_socket(family: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer_owner, "_NETLINK_SOCK_DIAG", family)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as near, server.accept()[0] as far:
+            caller = near.getsockname()[1]
+            ours, theirs = (os.fstat(one.fileno()).st_ino for one in (near, far))
+            assert socket_inode(local_port=caller, remote_port=port) == ours
+            assert socket_inode(local_port=port, remote_port=caller) == theirs
+        assert socket_inode(local_port=caller, remote_port=1) is None
+
+
+async def test_a_server_that_never_ends_a_call_does_not_keep_it_here(
+    tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wan_pipe, "HALF_CLOSED", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:  # it accepts nobody
+        config = WanConfig(
+            control=0,
+            token_file=tmp_path / "token",
+            wan_ms=4,
+            routes=(
+                Route(
+                    door=free_port(),
+                    target_port=deaf.getsockname()[1],
+                    source="columbus",
+                    destination="denver",
+                    service="etcd",
+                ),
+            ),
+            etcd_pidfiles={},
+        )
+        emulator = Emulator(config)
+        await emulator.start()
+        _, writer = await asyncio.open_connection("127.0.0.1", config.routes[0].door)
+        await eventually(lambda: emulator.state()["connections"] == 1)
+        writer.close()
+        await eventually(lambda: emulator.state()["connections"] == 0)
+        assert all(line["connections"] == 0 for line in emulator.state()["lines"])
+        await emulator.stop()
 
 
 def test_a_process_that_has_gone_holds_nothing() -> None:
-    assert not holds_socket(2**22 + 1, "1")
+    assert not holds_socket(2**22 + 1, 1)
     assert place_of({}, local_port=1, remote_port=2) is None
