@@ -26,13 +26,15 @@ Durability = Literal["two-site", "one-site", "unknown"]
 
 
 class Shape(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid", defer_build=True
+    )  # built when `sitectl schema` asks, not at each start
 
 
 class Refusal(BaseModel):
     """RFC 9457: an agent said no. What it would say otherwise may stand beside it."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", defer_build=True)
     type: str
     title: str
     status: int
@@ -369,7 +371,7 @@ class ConfigBad(Shape):
 class Schema(BaseModel):
     """A JSON Schema (draft 2020-12)."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", defer_build=True)
     dialect: str = Field(alias="$schema")
 
 

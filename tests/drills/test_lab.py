@@ -1,4 +1,4 @@
-"""A whole lab: it comes up, the drills that everybody runs hold on it, and nothing of it is left afterwards.
+"""A whole lab: it comes up, the drills that come first hold on it, and nothing of it is left afterwards.
 
 The rest of the fault matrix is in `test_matrix_first` and `test_matrix_second`.
 
@@ -20,6 +20,7 @@ from tests.drills.rehearsal import EVERYWHERE, everything_holds
 from tests.labs import left_of, sitectl
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(300)]
+FIRST = {"swap", "site-loss", "postgres-crash"}  # the others run where CI does
 
 
 def test_the_status_names_every_process_and_the_account(lab: Path) -> None:
@@ -55,7 +56,9 @@ def test_another_lab_on_the_same_ports_is_refused_and_told_the_cure(lab: Path, t
     assert not any(root.exists() for root in postgres_roots(other))
 
 
-@pytest.mark.parametrize("name", EVERYWHERE)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in FIRST else pytest.mark.long) for name in EVERYWHERE]
+)
 def test_everything_holds_in_the_drill(name: str, lab: Path, tmp_path: Path) -> None:
     everything_holds(name, lab, tmp_path)
 

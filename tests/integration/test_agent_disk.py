@@ -30,7 +30,10 @@ def _unmountable() -> str:
     return "" if Path("/dev/loop-control").exists() else "this kernel has no loop devices"
 
 
-pytestmark = pytest.mark.skipif(bool(_unmountable()), reason=_unmountable() or "can be mounted")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(bool(_unmountable()), reason=_unmountable() or "can be mounted"),
+]
 
 
 def run(*command: str | Path) -> None:

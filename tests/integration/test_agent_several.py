@@ -8,6 +8,8 @@ import pytest
 from tests.agents import Site, steady_writing
 from tests.several_agents import Four
 
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
+
 
 def neighbour(four: Four, site: Site) -> Site:
     return next(one for one in four.sites if one.name == site.name and one is not site)
@@ -17,7 +19,6 @@ async def followed_without_a_repair(four: Four, before: dict[str, int], lost: se
     return all(site.repairs() == before[site.node] for site in four.sites if site.node not in lost)
 
 
-@pytest.mark.timeout(300)
 async def test_a_node_is_lost_a_swap_is_made_and_a_site_is_lost(four: Four):
     """One story, as each beginning of four nodes takes its time."""
     leader, _, term = await four.leads()

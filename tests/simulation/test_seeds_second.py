@@ -4,6 +4,7 @@ import pytest
 
 from tests.simulation.seeds import AT_ONCE, all_hold
 
+pytestmark = pytest.mark.long
 FIRST, SEEDS = 650, 650
 
 
