@@ -136,6 +136,7 @@ class Member(Record):
     version: Text = ""
     # Its settings of [failover], by name; versions before these were told leave them out.
     failover: Annotated[dict[SettingName, float | ShortText], Field(max_length=64)] | None = None
+    rejoin_asked_at: AwareDatetime | None = None  # the last `sitectl node rejoin` since this agent started
     wall: AwareDatetime
 
 

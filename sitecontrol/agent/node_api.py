@@ -98,7 +98,7 @@ class NodeApi:
         if (refused := _not_us(asked, facts)) is not None:
             return refused
         decision = self._state.decisions.get(Lane.POSTGRES)
-        comes = (decision.sentence,) if decision else ()
+        comes = (*((decision.sentence,) if decision else ()), *nodes.comes_of_rejoin(facts))
         obstacles = nodes.in_the_way_of_rejoin(facts)
         document = _document(asked, facts, obstacles, comes)
         if obstacles or asked.dry_run:

@@ -92,7 +92,10 @@ def reclone(options: Globals, *, name: str, reason: str, dry_run: bool) -> None:
 @dry_run_option
 @with_globals
 def rejoin(options: Globals, *, name: str, reason: str, dry_run: bool) -> None:
-    """Have NODE try to come back now, by rewind or clone, instead of after the pause that grew with each failure."""
+    """Have NODE try to come back now, by rewind or clone, instead of after the pause that grew with each failure.
+
+    The leader, too, tries at once to bring it into step.
+    """
     act = Act(options, "rejoin", name, reason)
     told = act.checked()
     if dry_run:

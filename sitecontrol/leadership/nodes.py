@@ -29,6 +29,15 @@ def in_the_way_of_rejoin(f: Facts) -> tuple[str, ...]:
     return tuple(found)
 
 
+def comes_of_rejoin(f: Facts) -> tuple[str, ...]:
+    leader = f.leader.record.node if f.leader else None
+    if leader is None or not f.pg.upstream:
+        return ()
+    return (
+        f"should {leader} have {f.node} wait after tries in vain to bring it into step, it tries again at once",
+    )
+
+
 def _nobody_to_follow(f: Facts) -> list[str]:
     found = []
     if not f.etcd_here:

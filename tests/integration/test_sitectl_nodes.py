@@ -1,14 +1,20 @@
 """`sitectl node reclone / rejoin / remove` against two real agents with real PostgreSQL and etcd."""
 
+import os
+import signal
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sitecontrol.cli.session import Exit
+from sitecontrol.leadership.steps import pause_before_join
 from tests.agents import Pair, Site
 from tests.integration.test_agent_slots import slot_of, until_slots
 from tests.integration.test_sitectl import sitectl
+
+FAILURES = 4  # after which the leader has a node wait for eight seconds
 
 
 @pytest.fixture
@@ -18,6 +24,10 @@ def config(pair: Pair) -> Path:
 
 async def incarnation(site: Site) -> Any:
     return (await site.status())["postgres"]["incarnation"]
+
+
+def failed_joins(leader: Site) -> list[dict[str, Any]]:
+    return [event for event in leader.events("effect_failed") if event["effect"] == "Join"]
 
 
 async def test_a_standby_is_recloned_by_its_typed_name_and_comes_back_into_step(pair: Pair, config: Path):
@@ -60,6 +70,46 @@ async def test_the_leader_is_not_recloned_nor_is_a_node_in_step_tried_again(pair
         assert why in said.document["detail"]
     assert await incarnation(leader) == before
     assert (await sitectl("node", "reclone", "boston-a", config=config)).code == Exit.USAGE
+
+
+async def test_a_node_that_the_leader_has_wait_is_brought_into_step_at_once(pair: Pair, config: Path):
+    """The leader's checkpointer hangs, so its commits would never wait for the node: each try fails, and the next one
+    is later.
+    """
+    leader, standby, _ = await pair.leads()
+    await standby.end()
+
+    async def waited_for_no_more() -> bool:
+        return (await leader.status())["postgres"]["names"] == []
+
+    await pair.until(waited_for_no_more, f"{standby.node} left step")
+    async with leader.superuser() as session:
+        await session.read("checkpoint", timeout=20)  # so the checkpointer has switched waiting off
+    checkpointer = await leader.pid_of("checkpointer")
+    os.kill(checkpointer, signal.SIGSTOP)
+    try:
+        before = len(failed_joins(leader))
+        standby.start()
+
+        async def waits() -> bool:
+            return len(failed_joins(leader)) >= before + FAILURES
+
+        await pair.until(waits, f"{standby.node} failed to come into step {FAILURES} times")
+    finally:
+        os.kill(checkpointer, signal.SIGCONT)
+
+    async def has_it_wait() -> bool:
+        return (await leader.status())["decisions"]["step"]["rule"] == "join-later"
+
+    await pair.until(has_it_wait, f"{leader.node} has {standby.node} wait")
+    said = await sitectl("node", "rejoin", standby.node, "--reason", "mended", "--json", config=config)
+    assert said.code == Exit.DONE, said.err
+    assert [p["phase"] for p in said.document["phases"]] == ["trying", "following", "in step"]
+    came, failed = leader.events("came_into_step")[-1], failed_joins(leader)[before + FAILURES - 1]
+    waited = datetime.fromisoformat(came["timestamp"]) - datetime.fromisoformat(failed["timestamp"])
+    assert waited.total_seconds() < pause_before_join(FAILURES)
+    log = (await sitectl("audit", "--json", config=config)).document["audit"]
+    assert [e["reason"] for e in log if e["what"] == "rejoin asked for"] == ["mended"]
 
 
 async def test_a_node_that_is_gone_for_good_is_removed_with_its_slot_and_counts_again_when_it_returns(
