@@ -253,6 +253,7 @@ class Deed(StrEnum):
     RECLONE = "reclone asked for"
     REJOIN = "rejoin asked for"
     REMOVED = "node removed"
+    TRUSTED = "node trusted"
     RETURNED = "removed node returned"
     SET_ASIDE = "rows set aside"
     SETTLED = "set-aside rows settled"

@@ -1,5 +1,5 @@
 """What stands in the way of what an operator asks of one node: to clone it afresh, to try again now, to count it as
-gone for good; and what would come of it. Pure: a dry run and the act itself ask the same.
+gone for good; and what would come of it. Pure: a dry run and the act itself ask the same. (To trust one: `trusting`.)
 """
 
 from sitecontrol.leadership.facts import Facts

@@ -1,4 +1,4 @@
-"""`sitectl node reclone / rejoin / remove` against two real agents with real PostgreSQL and etcd."""
+"""`sitectl node reclone / rejoin / trust / remove` against two real agents with real PostgreSQL and etcd."""
 
 import os
 import signal
@@ -62,6 +62,10 @@ async def test_the_leader_is_not_recloned_nor_is_a_node_in_step_tried_again(pair
     for words, why in (
         (("reclone", leader.node, "--yes"), "leads: move production away first"),
         (("rejoin", standby.node), "there is nothing to try again"),
+        (
+            ("trust", standby.node, "--yes"),
+            "`sync` is believed, and tells who holds every acknowledged message",
+        ),
         (("remove", standby.node, "--yes"), "its agent lives"),
     ):
         said = await sitectl("node", *words, "--json", config=config)
@@ -140,3 +144,41 @@ async def test_a_node_that_is_gone_for_good_is_removed_with_its_slot_and_counts_
         return not kept.get("retired")
 
     await pair.until(counts_again, "it is not gone for good any more")
+
+
+async def test_a_node_that_is_trusted_takes_the_lead_when_nobody_knows_any_more_who_holds_everything(
+    pair: Pair, config: Path
+):
+    leader, standby, term = await pair.leads()
+    number, label = await pair.write_at(leader, term)
+    assert label == "two-site"
+    await leader.end()
+    async with pair.keys() as etcd:
+        await etcd.put(f"{pair.prefix}sync", b"\x00garbage")
+    await pair.until_rule(standby, "in-step-unknown")
+    why = await sitectl("why", "--json", config=config)
+    assert "sitectl node trust" in " ".join(why.document["site_lost"]["in_the_way"])
+    dry = await sitectl("node", "trust", standby.node, "--dry-run", config=config)
+    assert dry.code == Exit.DONE, dry.err
+    assert f"{leader.node} is not heard: acknowledged messages that it alone has are lost" in dry.out
+    refused = await sitectl("node", "trust", standby.node, config=config, typed="yes\n")
+    assert (refused.code, await standby.rule()) == (Exit.REFUSED, "in-step-unknown")
+
+    words = ("node", "trust", standby.node, "--reason", "it burnt down")
+    said = await sitectl(*words, config=config, typed=f"{standby.node}\n")
+    assert said.code == Exit.DONE, said.err
+    assert [line.split("(")[0].strip() for line in said.out.splitlines() if line.startswith("  ")] == [
+        "trusted",
+        "leads",
+    ]
+    await pair.until_leads(standby, above=term)
+    assert await standby.has(number)
+    history = (await sitectl("history", "--json", config=config)).document
+    assert [(e["node"], e["reason"]) for e in history if e["kind"] == "forced"] == [
+        (standby.node, "it burnt down")
+    ]
+    leader.start()
+    await pair.until_two_site()
+    log = (await sitectl("audit", "--json", config=config)).document
+    assert log["flaws"] == []
+    assert "node trusted" in [e["what"] for e in log["audit"]]
