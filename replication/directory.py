@@ -86,6 +86,10 @@ class DataDirectory:
         """Whether there is a data directory that nothing was cut off in the middle of."""
         return not self._marker.exists() and (self.path / "global" / "pg_control").exists()
 
+    def is_copy(self) -> bool:
+        """Whether it was copied from another server, or made for a standby, and not promoted since."""
+        return any((self.path / name).exists() for name in ("backup_label", "standby.signal"))
+
     def mark_unusable(self, why: str) -> None:
         """From now on, until `unmark`, only a clone helps. Returns when that is on disk."""
         write_durably(self._marker, why + "\n")

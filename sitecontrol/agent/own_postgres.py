@@ -157,6 +157,22 @@ class OwnPostgres:
             self.marker.unlink()
             sync_folder(self.marker.parent)
 
+    async def worth_keeping(self) -> str | None:
+        """Why what lies in the data directory is no first start's leftover; None: it is one, or nothing is there."""
+        if not self._node.has_data():
+            return None
+        if not self.unfinished:
+            return "no first start of ours was begun in it"
+        if self._node.needs_clone():
+            return None  # half made, or half removed
+        control = await self._node.control_data()
+        made = self.marker.read_text().strip()
+        if made.isdigit() and made != control.system_id:
+            return f"it is of the cluster {control.system_id}, and the first start that was begun made {made}"
+        if control.was_standby or control.timeline > 1 or self._node.directory.is_copy():
+            return "it was a standby, or was promoted"
+        return None
+
     async def _look_at_rest(self) -> PgFacts:
         if not self._node.has_data():
             return PgFacts(state=PgState.ABSENT)
