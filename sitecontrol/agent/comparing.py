@@ -32,7 +32,7 @@ async def goes_on(node: Node, leader: Target, system_id: str) -> bool:
         raise SessionLost(f"{where} did not tell its history within {ASK_WITHIN} s") from error
     if says.system_id != system_id:
         raise NodeError(f"{where} is of another cluster: its system identifier is {says.system_id}")
-    ours = await asyncio.to_thread(node.told)
+    ours = await node.told()
     newest = max((stretch.timeline for stretch in ours), default=1)
     if says.in_recovery and newest > says.timeline:
         raise NodeError(

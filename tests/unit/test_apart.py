@@ -105,7 +105,7 @@ class Ours:
     def __init__(self, *stretches: Stretch) -> None:
         self._stretches = frozenset(stretches)
 
-    def told(self) -> frozenset[Stretch]:
+    async def told(self) -> frozenset[Stretch]:
         return self._stretches
 
 
