@@ -75,7 +75,7 @@ class Agent:
         self._members: Mapping[str, Entry[Member]] | None = None  # by which they were
         self._bad: Mapping[str, Bad] = {}  # what of etcd is not believed, as it was last told
         self._blank = self._unchanging_facts()
-        self._lanes = Lanes(executor.execute, wake.set, clock)
+        self._lanes = Lanes(executor.execute, wake.set, clock, only_asks=executor.only_asks)
         self._executor = executor
         self._publisher = Publisher(
             etcd,

@@ -12,7 +12,7 @@ from replication.errors import NeedsClone, NodeError, SessionLost
 from replication.node import Node
 from replication.session import Target
 
-ASK_WITHIN = 1.0  # seconds, for all of it: whoever might take the lead waits for its end
+ASK_WITHIN = 1.0  # seconds, for all of it; a claim to lead waits for no leader that is gone (`agent.lanes`)
 
 
 async def goes_on(node: Node, leader: Target, system_id: str) -> bool:

@@ -97,6 +97,7 @@ class OwnPostgres:
         self._looked_at = 0.0
         self._failed_starts = 0
         self._apart_from: str | None = None
+        self.comparing = False  # our history with the leader's: until that ends nothing is started or moved
         self._setting_aside = SettingAside(
             self._node,
             site=settings.site.name,
@@ -262,11 +263,14 @@ class OwnPostgres:
         """Returns whether that is the end of it: False while the leader is not promoted."""
         self._at_rest = None
         control = await self._node.control_data()
+        self.comparing = True
         try:
             promoted = await comparing.goes_on(self._node, self._target(leader, "rewind"), control.system_id)
         except NeedsClone:
             self._apart_from = leader
             raise
+        finally:
+            self.comparing = False
         self._apart_from = None
         self.forget_marker()
         return promoted
