@@ -10,9 +10,10 @@ from sitecontrol.clock import SystemClock
 from sitecontrol.leadership.transactions import Transaction, Writer
 from sitecontrol.settings import Secrets, load
 from sitecontrol.snapshot import Snapshot
-from tests.agents import Site, render
+from tests.agents import render
 from tests.integration.test_agent_start import make_foreign_data
 from tests.postgres import short_folder
+from tests.sites import Site
 from tests.unit.leadership_facts import at_columbus
 
 MARKED = "a first start that is not finished\n"

@@ -10,9 +10,10 @@ import pytest
 
 from sitecontrol.cli.session import Exit
 from sitecontrol.leadership.steps import pause_before_join
-from tests.agents import Pair, Site
+from tests.agents import Pair
 from tests.integration.test_agent_slots import slot_of, until_slots
 from tests.integration.test_sitectl import sitectl
+from tests.sites import Site
 
 FAILURES = 4  # after which the leader has a node wait for eight seconds
 
