@@ -15,6 +15,7 @@ there, and a clone would bring the identity of its source.
 
 import ctypes
 import fcntl
+import glob
 import json
 import os
 import secrets
@@ -24,6 +25,8 @@ from pathlib import Path
 
 from replication.control import ControlData
 from replication.errors import DataDirectoryInUse
+
+UNFINISHED = ".tmp"  # ends the name of a file that is still being written
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +88,10 @@ class DataDirectory:
     def whole(self) -> bool:
         """Whether there is a data directory that nothing was cut off in the middle of."""
         return not self._marker.exists() and (self.path / "global" / "pg_control").exists()
+
+    def is_copy(self) -> bool:
+        """Whether it was copied from another server, or made for a standby, and not promoted since."""
+        return any((self.path / name).exists() for name in ("backup_label", "standby.signal"))
 
     def mark_unusable(self, why: str) -> None:
         """From now on, until `unmark`, only a clone helps. Returns when that is on disk."""
@@ -174,18 +181,30 @@ def write_durably(path: Path, text: str) -> None:
     sync_folder(path.parent)
 
 
+def clear_unfinished(folder: Path, names: str) -> None:
+    """Remove what writes of such files (a pattern) left behind that were cut off."""
+    for suffix in (f".*{UNFINISHED}", UNFINISHED):  # the latter: an earlier version's
+        for leftover in folder.glob(names + suffix):
+            leftover.unlink(missing_ok=True)
+
+
 def _replace(path: Path, text: str, *, owner: tuple[int, int] | None, sync: bool) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.unlink(missing_ok=True)
+    clear_unfinished(path.parent, glob.escape(path.name))
+    # Whose folder it is may put anything under a name that he knows beforehand.
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}{UNFINISHED}")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(handle, "w") as file:
-        file.write(text)
-        file.flush()
-        if sync:
-            os.fsync(handle)
-        if owner is not None and os.geteuid() == 0:
-            os.fchown(handle, *owner)
-    temporary.rename(path)
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+            file.flush()
+            if sync:
+                os.fsync(handle)
+            if owner is not None and os.geteuid() == 0:
+                os.fchown(handle, *owner)
+        temporary.rename(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def sync_file_system(folder: Path) -> None:

@@ -2,6 +2,8 @@
 
 Whoever is about to follow a server, or to be rewound to it, compares the two (`timelines.contradicted`): PostgreSQL
 compares only the numbers of timelines, and streams from another one of the same number into what it takes for its own.
+
+What reads or writes files here is called in a thread: a disk may be slow just when a node is promoted.
 """
 
 import asyncio
@@ -11,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from replication import timelines
-from replication.directory import write
+from replication.directory import clear_unfinished, write
 from replication.errors import NeedsClone, NodeError
 from replication.session import Session, Target
 from replication.timelines import Stretch
@@ -82,13 +84,18 @@ async def name_next(data_dir: Path, node: str, *, at_least: int, owner: tuple[in
     one of which there is a file already. A loss of power leaves each file as it was, or as it shall be.
     """
     promotion = f"{node}, promotion {secrets.token_hex(8)}"
+    await asyncio.to_thread(_name_next, data_dir, promotion, at_least, owner)
+    return promotion
+
+
+def _name_next(data_dir: Path, promotion: str, at_least: int, owner: tuple[int, int] | None) -> None:
+    clear_unfinished(data_dir / "pg_wal", "*.history")
     files = {number: file for number, file in _files(data_dir).items() if number >= at_least}
     if at_least == 1:
         files[1] = data_dir / timelines.HISTORY_OF.format(timeline=1)
     for file in files.values():
         text = timelines.naming_next(file.read_text() if file.exists() else "", promotion)
-        await asyncio.to_thread(write, file, text, owner=owner, sync=True)
-    return promotion
+        write(file, text, owner=owner, sync=True)
 
 
 def _files(data_dir: Path) -> dict[int, Path]:

@@ -180,7 +180,7 @@ class Node:
                 " where they parted"
             )
         says = await histories.ask(source, timeout=STATEMENT_S)
-        if (other := timelines.contradicted(self.told(), says.history)) is not None:
+        if (other := timelines.contradicted(await self.told(), says.history)) is not None:
             raise NeedsClone(
                 f"timeline {other} of {source.host}:{source.port} is another one than ours of that number:"
                 " pg_rewind would take them for the same"
@@ -248,11 +248,12 @@ class Node:
 
     async def history(self) -> tuple[Stretch, ...]:
         """How its timeline came about."""
-        return histories.own(self.settings.data_dir, (await self.control_data()).timeline)
+        timeline = (await self.control_data()).timeline
+        return await asyncio.to_thread(histories.own, self.settings.data_dir, timeline)
 
-    def told(self) -> frozenset[Stretch]:
+    async def told(self) -> frozenset[Stretch]:
         """All that its files tell of timelines, of those that it left, too; it may run."""
-        return histories.all_own(self.settings.data_dir)
+        return await asyncio.to_thread(histories.all_own, self.settings.data_dir)
 
     async def changes(self, begin: int, end: int, *, deadline: float = 60.0) -> Changes:
         """Which rows were written between two positions. Raises NodeError when the WAL is not there any more."""

@@ -136,6 +136,7 @@ class Member(Record):
     version: Text = ""
     # Its settings of [failover], by name; versions before these were told leave them out.
     failover: Annotated[dict[SettingName, float | ShortText], Field(max_length=64)] | None = None
+    rejoin_asked_at: AwareDatetime | None = None  # the last `sitectl node rejoin` since this agent started
     wall: AwareDatetime
 
 
@@ -252,6 +253,7 @@ class Deed(StrEnum):
     RECLONE = "reclone asked for"
     REJOIN = "rejoin asked for"
     REMOVED = "node removed"
+    TRUSTED = "node trusted"
     RETURNED = "removed node returned"
     SET_ASIDE = "rows set aside"
     SETTLED = "set-aside rows settled"

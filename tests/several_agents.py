@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.agents import LEASE_TTL, SECRETS, SETTINGS, SITES, TOKEN, WITNESS, Pair, Site
+from tests.agents import LEASE_TTL, SECRETS, SETTINGS, SITES, WITNESS, Pair
 from tests.etcd import run_cluster
 from tests.ports import free_ports
 from tests.postgres import short_folder, tools, unprivileged_user
+from tests.sites import TOKEN, Site
 
 NODES = ("columbus-a", "columbus-b", "denver-a", "denver-b")
 LOOPBACK = "127.0.0.1"

@@ -75,7 +75,7 @@ class Agent:
         self._members: Mapping[str, Entry[Member]] | None = None  # by which they were
         self._bad: Mapping[str, Bad] = {}  # what of etcd is not believed, as it was last told
         self._blank = self._unchanging_facts()
-        self._lanes = Lanes(executor.execute, wake.set, clock)
+        self._lanes = Lanes(executor.execute, wake.set, clock, only_asks=executor.only_asks)
         self._executor = executor
         self._publisher = Publisher(
             etcd,
@@ -179,7 +179,7 @@ class Agent:
     def _hurry(self) -> None:
         """What was tried in vain is tried again now, and what was to be waited for has been."""
         self._lanes.forget_failures(Lane.POSTGRES)
-        self._memory.hurry()
+        self._memory.hurry(self._clock.wall())
         self._wake.set()
 
     def _move(self, facts: Facts) -> Move:
@@ -267,7 +267,9 @@ class Agent:
 
     def _told(self) -> tuple[object, int]:
         facts, state = self.state.facts, self.state
-        return (state.role, tuple(state.reasons), facts.pg.incarnation, facts.term), facts.lease.id
+        asked_at = self._memory.rejoin_asked_at
+        told = (state.role, tuple(state.reasons), facts.pg.incarnation, facts.term, asked_at)
+        return told, facts.lease.id
 
     def _describe(self) -> Member:
         facts, state = self.state.facts, self.state
@@ -284,5 +286,6 @@ class Agent:
             reasons=tuple(state.reasons),
             version=state.version,
             failover=told(facts.settings),
+            rejoin_asked_at=self._memory.rejoin_asked_at,
             wall=facts.wall,
         )

@@ -6,7 +6,9 @@ the marker counts only while the data directory's system identifier is not the c
 anybody is let in (`OwnPostgres.forget_marker`). A transaction of unknown outcome is barred before the next try throws
 the data directory away: the reservation is written anew, and the transaction names the revision of its own.
 
-Nothing is made while another configured node has data: then it is etcd that has lost its records.
+Nothing is made while another configured node has data: then it is etcd that has lost its records. And nothing is
+thrown away that is no first start's: whoever decided on one may have been wrong. The marker names the system identifier
+of what was made, as soon as it is known.
 """
 
 from collections.abc import Awaitable, Callable
@@ -38,6 +40,10 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+class HasData(RuntimeError):
+    """The data directory holds what a first start did not make."""
+
+
 class Bootstrapper:
     def __init__(
         self,
@@ -59,6 +65,12 @@ class Bootstrapper:
         self._clock = clock
 
     async def run(self, facts: Facts) -> None:
+        """Raises HasData, with nothing written or touched, when that would throw data away."""
+        if (why := await self._postgres.worth_keeping()) is not None:
+            raise HasData(
+                f"the data directory has data, and {why}: nothing was touched. If it is this cluster's, etcd has lost"
+                " its records: bring these back. If nobody needs it, move it away; or correct replication.data_dir"
+            )
         reserved_at = await self._write(self._writer(facts).begin_bootstrap())
         if found := await self._others_with_data():
             raise RuntimeError(
@@ -67,8 +79,9 @@ class Bootstrapper:
         write_durably(self._marker, "a first start that is not finished\n")
         await self._postgres.create()
         await self._postgres.start_primary(())
-        await self._create_roles()
         system_id, incarnation = self._postgres.identity
+        write_durably(self._marker, f"{system_id}\n")
+        await self._create_roles()
         writer = replace(self._writer(facts), incarnation=incarnation)
         await self._write(writer.bootstrap(system_id, self._clock.wall(), reserved_at=reserved_at))
         log.info("bootstrapped", system_id=system_id)

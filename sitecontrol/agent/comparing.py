@@ -12,7 +12,7 @@ from replication.errors import NeedsClone, NodeError, SessionLost
 from replication.node import Node
 from replication.session import Target
 
-ASK_WITHIN = 1.0  # seconds, for all of it: whoever might take the lead waits for its end
+ASK_WITHIN = 1.0  # seconds, for all of it; a claim to lead waits for no leader that is gone (`agent.lanes`)
 
 
 async def goes_on(node: Node, leader: Target, system_id: str) -> bool:
@@ -32,7 +32,7 @@ async def goes_on(node: Node, leader: Target, system_id: str) -> bool:
         raise SessionLost(f"{where} did not tell its history within {ASK_WITHIN} s") from error
     if says.system_id != system_id:
         raise NodeError(f"{where} is of another cluster: its system identifier is {says.system_id}")
-    ours = await asyncio.to_thread(node.told)
+    ours = await node.told()
     newest = max((stretch.timeline for stretch in ours), default=1)
     if says.in_recovery and newest > says.timeline:
         raise NodeError(

@@ -158,6 +158,10 @@ class Executor:
             KeepWal: self._keep_wal,
         }
 
+    def only_asks(self) -> bool:
+        """Whether the start of a standby that is under way only compares histories: it has moved nothing yet."""
+        return self._postgres.comparing
+
     async def execute(self, effect: Effect, facts: Facts) -> None:
         await self._handlers[type(effect)](effect, facts)
 

@@ -1,4 +1,5 @@
-"""Runs at most one effect per lane, lanes beside each other; a fence ends what the PostgreSQL lane is doing.
+"""Runs at most one effect per lane, lanes beside each other; a fence ends what the PostgreSQL lane is doing. So does a
+claim to lead, while that lane only asks a leader for its history, or rests after a failure: whoever led is gone.
 
 The loop that decides never waits for an effect: while a clone runs for minutes, the same facts go on being
 judged, and what is decided meanwhile for a busy lane is dropped, to be decided anew when the lane is free.
@@ -10,7 +11,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from sitecontrol.clock import Clock
-from sitecontrol.leadership.effects import Clone, Effect, Fence
+from sitecontrol.leadership.effects import Claim, Clone, Effect, Fence
 from sitecontrol.leadership.facts import Facts
 from sitecontrol.leadership.table import Decision, Lane
 
@@ -23,15 +24,22 @@ LONGEST_PAUSE = 60.0  # between clones of one leader that fail
 
 class Lanes:
     """`execute` carries one effect out, with the very facts that it was decided from; `done` is told after each,
-    so that the facts are judged anew.
+    so that the facts are judged anew. `only_asks` tells whether starting a standby has moved nothing yet.
     """
 
     def __init__(
-        self, execute: Callable[[Effect, Facts], Awaitable[None]], done: Callable[[], None], clock: Clock
+        self,
+        execute: Callable[[Effect, Facts], Awaitable[None]],
+        done: Callable[[], None],
+        clock: Clock,
+        *,
+        only_asks: Callable[[], bool] = lambda: False,
     ) -> None:
         self._execute = execute
         self._done = done
         self._clock = clock
+        self._only_asks = only_asks
+        self._resting: set[Lane] = set()  # lanes that only wait after a failure
         self._running: dict[Lane, tuple[Effect, asyncio.Task[None]]] = {}
         self._ended: dict[Lane, tuple[Effect, float]] = {}  # the last one of each lane, and when
         self._failures: dict[Lane, tuple[Effect, int]] = {}  # how often in a row it has failed
@@ -41,13 +49,14 @@ class Lanes:
         return entry[0] if entry else None
 
     def offer(self, decision: Decision, facts: Facts) -> bool:
-        """Start the decision's effect if its lane is free, or if it is a fence and none is under way. Tells whether."""
+        """Start the decision's effect if its lane is free, or if it ends what is under way. Tells whether."""
         effect = decision.effect
         if effect is None:
             return False
         busy = self._running.get(decision.lane)
         if busy is not None:
-            if not isinstance(effect, Fence) or isinstance(busy[0], Fence):
+            waits = decision.lane in self._resting or self._only_asks()
+            if not gives_way(busy[0], effect, waits=waits):
                 return False
             busy[1].cancel()
         elif self._just_done(decision.lane, effect):
@@ -87,8 +96,10 @@ class Lanes:
             log.warning(
                 "effect_failed", effect=name, seconds=seconds, kind=type(error).__name__, error=str(error)
             )
+            self._resting.add(lane)
             await self._clock.sleep(PAUSE_AFTER_FAILURE)
         finally:
+            self._resting.discard(lane)
             current = self._running.get(lane)
             if current is not None and current[1] is asyncio.current_task():
                 del self._running[lane]
@@ -105,6 +116,15 @@ class Lanes:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def gives_way(busy: Effect, decided: Effect, *, waits: bool) -> bool:
+    """Whether what a lane is doing is ended for what was decided meanwhile. `waits`: it only asks a leader for its
+    history, or rests after a failure.
+    """
+    if isinstance(decided, Claim):
+        return waits and not isinstance(busy, Claim)
+    return isinstance(decided, Fence) and not isinstance(busy, Fence)
 
 
 def pause_before_repeat(effect: Effect, failures: int) -> float:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from sitecontrol.leadership.facts import PgFacts, PgState
 from sitecontrol.leadership.steps import pause_before_join
@@ -28,6 +29,10 @@ class Memory:
     failed_joins: dict[str, tuple[int, float]] = field(
         default_factory=dict
     )  # standby -> in a row, the last at
+    rejoin_asked_at: datetime | None = None  # of ourselves, as our member record tells it
+    rejoins_heard: dict[str, datetime] = field(
+        default_factory=dict
+    )  # node -> when its last one was asked for
 
     @property
     def join_after(self) -> dict[str, float]:
@@ -43,8 +48,11 @@ class Memory:
         self._look_at_following(now, cluster, pg, node)
         self._look_at_swap(now, cluster)
 
-    def hurry(self) -> None:
-        """An operator says that the leader has been waited for long enough, and that repairs may begin anew."""
+    def hurry(self, asked_at: datetime) -> None:
+        """An operator says that the leader has been waited for long enough, and that repairs may begin anew. The leader
+        hears of it by our member record, for it may have us wait as well.
+        """
+        self.rejoin_asked_at = asked_at
         self.repairs = 0
         if self.follow_failed_since is not None:
             self.follow_failed_since = -math.inf
@@ -53,6 +61,7 @@ class Memory:
         leads = cluster.leader is not None and lease != 0 and cluster.leader.lease == lease
         in_step = {s.node for s in cluster.sync.record.standbys} if cluster.sync else set()
         self.failed_joins = {n: tried for n, tried in self.failed_joins.items() if leads and n not in in_step}
+        self._look_at_rejoins(cluster)
         if not leads:
             self.lead_since = None
         elif self.lead_since is None:
@@ -61,6 +70,15 @@ class Memory:
             self.leader_absent_since = None
         elif self.leader_absent_since is None:
             self.leader_absent_since = now
+
+    def _look_at_rejoins(self, cluster: Snapshot) -> None:
+        """A standby whose operator asks for it anew may come into step at once."""
+        told = ((node, member.record.rejoin_asked_at) for node, member in cluster.members.items())
+        asked = {node: at for node, at in told if at is not None}
+        for node, at in asked.items():
+            if at != self.rejoins_heard.get(node):
+                self.failed_joins.pop(node, None)
+        self.rejoins_heard = asked
 
     def _look_at_following(self, now: float, cluster: Snapshot, pg: PgFacts, node: str) -> None:
         leader = cluster.leader.record.node if cluster.leader else None

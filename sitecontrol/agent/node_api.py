@@ -1,10 +1,11 @@
-"""What an operator asks of a node: `POST /node/reclone`, `/node/rejoin`, `/node/remove`.
+"""What an operator asks of a node: `POST /node/reclone`, `/node/rejoin`, `/node/trust`, `/node/remove`.
 
-The first two are asked of the node's own agent, which must be the one that is named; the last of any agent. What is
-done is told in the audit log before it is begun.
+The last is asked of any agent, the others of the node's own, which must be the one that is named. What is done is told
+in the audit log before it is begun, or with it.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from sitecontrol.agent.asking import MEANWHILE, Desk, Line, decided_anew, source_of
 from sitecontrol.agent.problems import problem
 from sitecontrol.agent.state import AgentState
-from sitecontrol.leadership import nodes
+from sitecontrol.leadership import nodes, trusting
 from sitecontrol.leadership.audit import Act
 from sitecontrol.leadership.effects import Clone
 from sitecontrol.leadership.facts import Facts
@@ -46,6 +47,7 @@ class NodeApi:
         return {
             "/node/reclone": self.reclone,
             "/node/rejoin": self.rejoin,
+            "/node/trust": self.trust,
             "/node/remove": self.remove,
         }
 
@@ -54,6 +56,9 @@ class NodeApi:
 
     async def rejoin(self, request: web.Request) -> web.Response:
         return await self._decide(request, "rejoin", self._rejoin)
+
+    async def trust(self, request: web.Request) -> web.Response:
+        return await self._decide(request, "trust", self._trust)
 
     async def remove(self, request: web.Request) -> web.Response:
         return await self._decide(request, "removal", self._remove)
@@ -98,7 +103,7 @@ class NodeApi:
         if (refused := _not_us(asked, facts)) is not None:
             return refused
         decision = self._state.decisions.get(Lane.POSTGRES)
-        comes = (decision.sentence,) if decision else ()
+        comes = (*((decision.sentence,) if decision else ()), *nodes.comes_of_rejoin(facts))
         obstacles = nodes.in_the_way_of_rejoin(facts)
         document = _document(asked, facts, obstacles, comes)
         if obstacles or asked.dry_run:
@@ -107,6 +112,20 @@ class NodeApi:
             return None
         self._state.hurry()
         log.info("rejoin_asked_for", by=asked.by, reason=asked.reason)
+        return web.json_response(document, status=202)
+
+    async def _trust(self, asked: NodeRequest, source: str) -> web.Response | None:
+        facts = self._state.facts
+        if (refused := _not_us(asked, facts)) is not None:
+            return refused
+        obstacles = trusting.in_the_way_of_trust(facts)
+        document = _document(asked, facts, obstacles, trusting.comes_of_trust(facts))
+        if obstacles or asked.dry_run:
+            return _told(document, "trust")
+        act = replace(self._act(source, asked, Deed.TRUSTED, asked.node), evidence=trusting.evidence(facts))
+        if not await self._desk.write(self._desk.writer().trust(act)):
+            return None
+        log.warning("node_trusted", by=asked.by, reason=asked.reason, evidence=act.evidence)
         return web.json_response(document, status=202)
 
     async def _remove(self, asked: NodeRequest, source: str) -> web.Response | None:

@@ -97,6 +97,7 @@ class OwnPostgres:
         self._looked_at = 0.0
         self._failed_starts = 0
         self._apart_from: str | None = None
+        self.comparing = False  # our history with the leader's: until that ends nothing is started or moved
         self._setting_aside = SettingAside(
             self._node,
             site=settings.site.name,
@@ -156,6 +157,22 @@ class OwnPostgres:
         if self.unfinished:
             self.marker.unlink()
             sync_folder(self.marker.parent)
+
+    async def worth_keeping(self) -> str | None:
+        """Why what lies in the data directory is no first start's leftover; None: it is one, or nothing is there."""
+        if not self._node.has_data():
+            return None
+        if not self.unfinished:
+            return "no first start of ours was begun in it"
+        if self._node.needs_clone():
+            return None  # half made, or half removed
+        control = await self._node.control_data()
+        made = self.marker.read_text().strip()
+        if made.isdigit() and made != control.system_id:
+            return f"it is of the cluster {control.system_id}, and the first start that was begun made {made}"
+        if control.was_standby or control.timeline > 1 or self._node.directory.is_copy():
+            return "it was a standby, or was promoted"
+        return None
 
     async def _look_at_rest(self) -> PgFacts:
         if not self._node.has_data():
@@ -246,11 +263,14 @@ class OwnPostgres:
         """Returns whether that is the end of it: False while the leader is not promoted."""
         self._at_rest = None
         control = await self._node.control_data()
+        self.comparing = True
         try:
             promoted = await comparing.goes_on(self._node, self._target(leader, "rewind"), control.system_id)
         except NeedsClone:
             self._apart_from = leader
             raise
+        finally:
+            self.comparing = False
         self._apart_from = None
         self.forget_marker()
         return promoted

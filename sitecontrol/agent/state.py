@@ -7,6 +7,7 @@ from typing import Any
 from sitecontrol.leadership import health, remembered, why
 from sitecontrol.leadership.alike import differences_from_us
 from sitecontrol.leadership.facts import Facts, PgState
+from sitecontrol.leadership.mending import in_step_unknown
 from sitecontrol.leadership.remembered import Remembered
 from sitecontrol.leadership.table import Decision, Lane
 from sitecontrol.quarantine import SetAside
@@ -78,6 +79,8 @@ class AgentState:
         if not f.etcd_here:
             reasons.extend(self.strangers())
         reasons.extend(self._name_taken())
+        if in_step_unknown(f) and not self.serving:
+            reasons.append(why.UNKNOWN_IN_STEP)
         decision = self.decisions.get(Lane.POSTGRES)
         sentence = decision.sentence if decision else "nothing was decided yet"
         if f.pg.state is PgState.STANDBY:

@@ -1,4 +1,4 @@
-"""`node list / reclone / rejoin / remove`: the PostgreSQL nodes, and what is done with one of them."""
+"""`node list / reclone / rejoin / trust / remove`: the PostgreSQL nodes, and what is done with one of them."""
 
 import contextlib
 import getpass
@@ -19,6 +19,7 @@ from sitecontrol.settings import Node
 
 RECLONE_WITHIN = 3_600.0  # seconds; a large node takes its time
 REJOIN_WITHIN = 600.0
+TRUST_WITHIN = 60.0
 REMOVE_WITHIN = 60.0
 POLL = 0.2
 IDLE_LOOKS = 5  # an agent's picture may be a moment older than what it does
@@ -92,13 +93,38 @@ def reclone(options: Globals, *, name: str, reason: str, dry_run: bool) -> None:
 @dry_run_option
 @with_globals
 def rejoin(options: Globals, *, name: str, reason: str, dry_run: bool) -> None:
-    """Have NODE try to come back now, by rewind or clone, instead of after the pause that grew with each failure."""
+    """Have NODE try to come back now, by rewind or clone, instead of after the pause that grew with each failure.
+
+    The leader, too, tries at once to bring it into step.
+    """
     act = Act(options, "rejoin", name, reason)
     told = act.checked()
     if dry_run:
         act.end_dry_run(told)
     told = act.ask()
     act.follow(lambda seen: ("trying", *_on_its_way(seen)), REJOIN_WITHIN, told)
+
+
+@node.command()
+@click.argument("name", metavar="NODE")
+@why
+@dry_run_option
+@with_globals
+def trust(options: Globals, *, name: str, reason: str, dry_run: bool) -> None:
+    """NODE holds every acknowledged message, by your word: the cure when nobody leads and `sync` is not believed.
+
+    It takes the lead. Acknowledged messages that only another node has are lost: what is known of that is told before.
+    Refused while somebody leads, and while `sync` tells who holds everything.
+    """
+    act = Act(options, "trust", name, reason)
+    told = act.checked()
+    if dry_run:
+        act.end_dry_run(told)
+    act.confirm(told, f"{name} counts as the only node that holds everything. Type the node's name to go on")
+    told = act.ask()
+    act.follow(
+        lambda seen: ("trusted", "leads") if seen.leads else ("trusted",), TRUST_WITHIN, told, last="leads"
+    )
 
 
 @node.command()
@@ -144,6 +170,7 @@ class Seen:
         self.working = status.get("work")
         self.incarnation = postgres.get("incarnation")
         self.streams = bool(postgres.get("streaming"))
+        self.leads = cluster.get("leader") == known.name
         self.in_step = any(s["node"] == known.name for s in cluster.get("sync", []))
         self.has_slot = slot_of(known.name) in slots
         self.retired = cluster.get("retired", [])

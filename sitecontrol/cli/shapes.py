@@ -258,7 +258,7 @@ class ActOnNode(Shape):
 class NodeActChecked(ActOnNode):
     """What an agent answers to an act on a node."""
 
-    would: Literal["reclone", "rejoin", "remove"]
+    would: Literal["reclone", "rejoin", "trust", "remove"]
 
 
 class Reached(Shape):
@@ -393,6 +393,7 @@ SHAPES: dict[str, Any] = {
     "node list": list[NodeRow],
     "node reclone": NodeAct,
     "node rejoin": NodeAct,
+    "node trust": NodeAct,
     "node remove": NodeAct,
     "node quarantine list": list[SetAsideFile],
     "node quarantine show": SetAsideRows,

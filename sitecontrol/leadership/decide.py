@@ -413,7 +413,7 @@ POSTGRES: Sequence[Row] = (
     Row(
         "in-step-unknown",
         "Nobody leads, and `sync` is not believed (`bad_records` names it): who holds every acknowledged message is"
-        " not known. Hold until it is written as it was.",
+        " not known. Hold until an operator says it (`sitectl node trust NODE`).",
         mending.in_step_unknown,
     ),
     Row(

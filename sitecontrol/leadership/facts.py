@@ -356,10 +356,14 @@ class Facts:
 
     @property
     def drained(self) -> bool:
-        """Every dispatcher of our site has stopped claiming and has no submit without an answer."""
+        """Every dispatcher of our site has stopped claiming and has no submit without an answer. One whose record is
+        not believed may be of our site, and is not known to have.
+        """
         swap = self.swap
+        if swap is None or any(name.startswith("dispatchers/") for name in self.cluster.bad):
+            return False
         ours = [d.record for d in self.cluster.dispatchers.values() if d.record.site == self.site]
-        return swap is not None and all(d.held_for == swap.id and d.unanswered == 0 for d in ours)
+        return all(d.held_for == swap.id and d.unanswered == 0 for d in ours)
 
     @property
     def handed_cleanly(self) -> bool:

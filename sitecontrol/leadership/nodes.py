@@ -1,5 +1,5 @@
 """What stands in the way of what an operator asks of one node: to clone it afresh, to try again now, to count it as
-gone for good; and what would come of it. Pure: a dry run and the act itself ask the same.
+gone for good; and what would come of it. Pure: a dry run and the act itself ask the same. (To trust one: `trusting`.)
 """
 
 from sitecontrol.leadership.facts import Facts
@@ -27,6 +27,15 @@ def in_the_way_of_rejoin(f: Facts) -> tuple[str, ...]:
     if not found and f.pg.upstream and f.our_place_in_step is not None:
         found.append(f"{f.node} follows and is in step: there is nothing to try again")
     return tuple(found)
+
+
+def comes_of_rejoin(f: Facts) -> tuple[str, ...]:
+    leader = f.leader.record.node if f.leader else None
+    if leader is None or not f.pg.upstream:
+        return ()
+    return (
+        f"should {leader} have {f.node} wait after tries in vain to bring it into step, it tries again at once",
+    )
 
 
 def _nobody_to_follow(f: Facts) -> list[str]:

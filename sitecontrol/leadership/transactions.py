@@ -330,6 +330,27 @@ class Writer:
         wanted = Transaction(compares=(unchanged,), writes=(self._put("desired", desired),))
         return self._told(wanted, act, term=self.term)
 
+    def trust(self, act: Act) -> Transaction:
+        """A person says that we hold everything: `sync` of us alone, over what is not believed, if still nobody leads.
+        The history tells of it, too, beside the term that it follows.
+        """
+        compares = tuple(self._at(each, self._seen_at(each)) for each in REASONED_FROM)
+        entry = HistoryEntry(
+            term=self.term,
+            node=self.node,
+            site=self.site,
+            at=act.at,
+            kind="forced",
+            by=act.by,
+            reason=act.reason,
+            evidence={name: said[:500] for name, said in (act.evidence or {}).items()},
+        )
+        writes = (
+            self._put("sync", self._alone(self.term)),
+            self._history(entry, f"-trusted-{self._seen_at('sync')}"),
+        )
+        return self._told(Transaction(compares=compares, writes=writes), act, term=self.term)
+
     # -- what is told afterwards ---------------------------------------------------------------------------------
 
     def note(self, act: Act) -> Transaction:

@@ -16,6 +16,7 @@ from typing import Any
 from sitecontrol.leadership.decide import AWAIT_TURN, decide
 from sitecontrol.leadership.effects import Claim
 from sitecontrol.leadership.facts import Facts, LeaseFacts, PgFacts, PgState
+from sitecontrol.leadership.mending import in_step_unknown
 from sitecontrol.leadership.swapping import REPLAY_LAG_BYTES, obstacles
 from sitecontrol.leadership.table import Decision, Lane
 from sitecontrol.leadership.timing import LOOK_EVERY
@@ -27,6 +28,10 @@ JUST_AFTER = 0.01
 
 BRIEF = ("what", "sentence", "would_lead", "typical_s", "worst_s", "lost", "in_the_way")
 
+UNKNOWN_IN_STEP = (
+    "`sync` is not believed: who holds every acknowledged message is not known until an operator says it (`sitectl"
+    " node trust NODE`; with --dry-run it tells what might be lost)"
+)
 STATES = {Role.STANDBY: PgState.STANDBY, Role.STOPPED: PgState.STOPPED, Role.STARTING: PgState.ABSENT}
 
 
@@ -311,6 +316,8 @@ def _barred_for_all(f: Facts, quorum: Quorum) -> tuple[str, ...]:
             f"etcd would have {quorum.left} of its {len(quorum.members)} members, and needs {quorum.needed}"
             + (f" (silent to {f.node}: {silent})" if silent else ""),
         )
+    if in_step_unknown(f):
+        return (UNKNOWN_IN_STEP,)
     return ()
 
 

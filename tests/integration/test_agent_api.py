@@ -10,7 +10,8 @@ from pathlib import Path
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.agents import TOKEN, Pair, Site, clean_environment, command
+from tests.agents import Pair
+from tests.sites import TOKEN, Site, clean_environment, command
 
 OPERATOR = {"Authorization": f"Bearer {TOKEN}"}
 

@@ -5,8 +5,9 @@ import shutil
 import pytest
 
 from sitecontrol.records import Initialize, Leader, Sync, Term
-from tests.agents import Pair, Site, steady_writing
+from tests.agents import Pair, steady_writing
 from tests.ports import free_ports
+from tests.sites import Site
 
 GARBAGE = b"\x00garbage"
 KEYS = ("term", "leader", "sync", "swap", "initialize", "members/columbus-a", "members/denver-a")

@@ -3,7 +3,8 @@
 import signal
 from typing import Any
 
-from tests.agents import Pair, Site
+from tests.agents import Pair
+from tests.sites import Site
 
 PHASES = ["detection", "election", "promotion", "reopening"]
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.agents import SILENT, Pair, Site
+from tests.agents import SILENT, Pair
 from tests.postgres import unprivileged_user
+from tests.sites import Site
 
 DATA = "disk/data"
 SIZE = 400  # megabytes

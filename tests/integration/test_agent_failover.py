@@ -11,7 +11,8 @@ import pytest
 
 from replication.errors import CommitUnknown, ReplicationError
 from replication.session import Session
-from tests.agents import WRITE, Pair, Site
+from tests.agents import WRITE, Pair
+from tests.sites import Site
 
 NOT_THE_LEADER = "HS001"
 

@@ -10,7 +10,8 @@ import pytest
 
 from sitecontrol.etcd.client import GrpcEtcd
 from sitecontrol.records import Observation
-from tests.agents import TOKEN, Pair, Site
+from tests.agents import Pair
+from tests.sites import TOKEN, Site
 
 # An hour's budget of one: what follows a swap is held back until an operator acknowledges.
 FAILOVER = """

@@ -10,9 +10,10 @@ from replication import histories
 from replication.errors import CommitUnknown
 from replication.postmaster import Postmaster
 from replication.timelines import Stretch
-from tests.agents import WRITE, Site
+from tests.agents import WRITE
 from tests.ports import free_port
 from tests.several_agents import Four
+from tests.sites import Site
 
 TIMELINE = "select ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int"
 RECEIVED = "select pg_last_wal_receive_lsn() - '0/0'::pg_lsn"

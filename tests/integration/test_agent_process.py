@@ -5,9 +5,10 @@ import socket
 import subprocess
 from pathlib import Path
 
-from tests.agents import PLACE, SECRETS, SETTINGS, TOKEN, clean_environment, command
+from tests.agents import PLACE, SECRETS, SETTINGS
 from tests.ports import free_ports
 from tests.postgres import short_folder, tools, unprivileged_user
+from tests.sites import TOKEN, clean_environment, command
 
 
 def configure(folder: Path, *, bin_dir: Path, agent: int) -> Path:

@@ -2,7 +2,8 @@
 
 import shutil
 
-from tests.agents import Pair, Site
+from tests.agents import Pair
+from tests.sites import Site
 
 
 async def test_a_node_with_an_older_copy_of_its_data_never_leads_and_is_brought_back_into_line(pair: Pair):

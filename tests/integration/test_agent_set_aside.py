@@ -14,9 +14,10 @@ from dispatcher.postgres_store import PostgresStore
 from replication.errors import CommitUnknown
 from replication.session import Session, Target
 from sitecontrol import quarantine
-from tests.agents import Pair, Site
+from tests.agents import Pair
 from tests.integration.test_sitectl import sitectl
 from tests.message_scenes import new_id
+from tests.sites import Site
 
 SOON = 20.0
 

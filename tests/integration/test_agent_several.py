@@ -5,8 +5,9 @@ import signal
 
 import pytest
 
-from tests.agents import Site, steady_writing
+from tests.agents import steady_writing
 from tests.several_agents import Four
+from tests.sites import Site
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from tests.agents import Pair, Site
+from tests.agents import Pair
+from tests.sites import Site
 
 # Without slots a checkpoint throws away what is older than itself.
 PARAMETERS = (

@@ -4,9 +4,10 @@ import asyncio
 import shutil
 import subprocess
 
-from tests.agents import Pair, Site, clean_environment, command
+from tests.agents import Pair
 from tests.ports import free_ports
 from tests.postgres import tools, unprivileged_user
+from tests.sites import Site, clean_environment, command
 
 
 async def test_a_first_start_that_is_cut_off_leaves_nothing_behind_and_is_done_again(agents: Pair):

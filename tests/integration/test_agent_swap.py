@@ -3,7 +3,8 @@
 import signal
 
 from sitecontrol.records import Phase
-from tests.agents import Pair, Site
+from tests.agents import Pair
+from tests.sites import Site
 
 DONE = (
     Phase.CHECKED,

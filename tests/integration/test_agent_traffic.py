@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from tests.agents import Pair, Site
+from tests.agents import Pair
 from tests.integration.test_agent_swap import swap
+from tests.sites import Site
 
 # It tells of itself, and then hangs until it is killed.
 SCRIPT = "env | sort | grep HOTSITE >&2; sleep 600"

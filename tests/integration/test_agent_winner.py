@@ -6,7 +6,8 @@ import signal
 import pytest
 
 from sitecontrol.records import Phase
-from tests.agents import Pair, Site
+from tests.agents import Pair
+from tests.sites import Site
 
 LEASE_TTL = 6  # the target's lease has to live on through a swap in which its agent hangs
 

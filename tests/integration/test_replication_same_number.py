@@ -89,7 +89,7 @@ async def test_each_promotion_has_a_name_which_postgresql_hands_on_to_whoever_fo
     assert of_d == of_b
     says = await histories.ask(rewind_target(c), timeout=SOON)
     assert says.history[-1] == of_c
-    assert timelines.contradicted(d.told(), says.history) == 2
+    assert timelines.contradicted(await d.told(), says.history) == 2
     assert timelines.fork(await b.history(), says.history) == of_b.begin
 
 
@@ -106,7 +106,7 @@ async def test_a_name_is_kept_through_later_promotions_and_a_clone(nodes: Nodes)
     assert [stretch.timeline for stretch in third] == [1, 2, 3]
     assert third[1].begun_by == of_c.begun_by
     assert (third[2].begun_by or "").startswith("d, promotion ")
-    assert timelines.contradicted(c.told(), third) is None
+    assert timelines.contradicted(await c.told(), third) is None
 
 
 async def promote_again(node: Node) -> None:
@@ -159,6 +159,6 @@ async def test_only_the_last_name_that_was_given_counts(nodes: Nodes) -> None:
     assert len(set(given)) == 3
     before = (b.settings.data_dir / "pg_wal" / "00000001.history").read_text()
     assert before == f"# begun by {given[-1]}\n"
-    assert b.told() == {Stretch(timeline=1, begin=0, end=None)}  # no timeline was begun
+    assert await b.told() == {Stretch(timeline=1, begin=0, end=None)}  # no timeline was begun
     await b.promote()
     assert histories.own(b.settings.data_dir, 2)[-1].begun_by not in given

@@ -14,8 +14,9 @@ import pytest
 from sitecontrol.cli import SITECTL
 from sitecontrol.cli.session import Exit
 from tests import schemas
-from tests.agents import Pair, clean_environment
+from tests.agents import Pair
 from tests.etcd import free_ports
+from tests.sites import clean_environment
 
 CLUSTER_KEYS = {
     "live_site", "leader", "term", "durability", "sync", "swap", "nodes", "members", "dispatchers", "paused",

@@ -1,14 +1,21 @@
-"""`sitectl node reclone / rejoin / remove` against two real agents with real PostgreSQL and etcd."""
+"""`sitectl node reclone / rejoin / trust / remove` against two real agents with real PostgreSQL and etcd."""
 
+import os
+import signal
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sitecontrol.cli.session import Exit
-from tests.agents import Pair, Site
+from sitecontrol.leadership.steps import pause_before_join
+from tests.agents import Pair
 from tests.integration.test_agent_slots import slot_of, until_slots
 from tests.integration.test_sitectl import sitectl
+from tests.sites import Site
+
+FAILURES = 4  # after which the leader has a node wait for eight seconds
 
 
 @pytest.fixture
@@ -18,6 +25,10 @@ def config(pair: Pair) -> Path:
 
 async def incarnation(site: Site) -> Any:
     return (await site.status())["postgres"]["incarnation"]
+
+
+def failed_joins(leader: Site) -> list[dict[str, Any]]:
+    return [event for event in leader.events("effect_failed") if event["effect"] == "Join"]
 
 
 async def test_a_standby_is_recloned_by_its_typed_name_and_comes_back_into_step(pair: Pair, config: Path):
@@ -52,6 +63,10 @@ async def test_the_leader_is_not_recloned_nor_is_a_node_in_step_tried_again(pair
     for words, why in (
         (("reclone", leader.node, "--yes"), "leads: move production away first"),
         (("rejoin", standby.node), "there is nothing to try again"),
+        (
+            ("trust", standby.node, "--yes"),
+            "`sync` is believed, and tells who holds every acknowledged message",
+        ),
         (("remove", standby.node, "--yes"), "its agent lives"),
     ):
         said = await sitectl("node", *words, "--json", config=config)
@@ -60,6 +75,46 @@ async def test_the_leader_is_not_recloned_nor_is_a_node_in_step_tried_again(pair
         assert why in said.document["detail"]
     assert await incarnation(leader) == before
     assert (await sitectl("node", "reclone", "boston-a", config=config)).code == Exit.USAGE
+
+
+async def test_a_node_that_the_leader_has_wait_is_brought_into_step_at_once(pair: Pair, config: Path):
+    """The leader's checkpointer hangs, so its commits would never wait for the node: each try fails, and the next one
+    is later.
+    """
+    leader, standby, _ = await pair.leads()
+    await standby.end()
+
+    async def waited_for_no_more() -> bool:
+        return (await leader.status())["postgres"]["names"] == []
+
+    await pair.until(waited_for_no_more, f"{standby.node} left step")
+    async with leader.superuser() as session:
+        await session.read("checkpoint", timeout=20)  # so the checkpointer has switched waiting off
+    checkpointer = await leader.pid_of("checkpointer")
+    os.kill(checkpointer, signal.SIGSTOP)
+    try:
+        before = len(failed_joins(leader))
+        standby.start()
+
+        async def waits() -> bool:
+            return len(failed_joins(leader)) >= before + FAILURES
+
+        await pair.until(waits, f"{standby.node} failed to come into step {FAILURES} times")
+    finally:
+        os.kill(checkpointer, signal.SIGCONT)
+
+    async def has_it_wait() -> bool:
+        return (await leader.status())["decisions"]["step"]["rule"] == "join-later"
+
+    await pair.until(has_it_wait, f"{leader.node} has {standby.node} wait")
+    said = await sitectl("node", "rejoin", standby.node, "--reason", "mended", "--json", config=config)
+    assert said.code == Exit.DONE, said.err
+    assert [p["phase"] for p in said.document["phases"]] == ["trying", "following", "in step"]
+    came, failed = leader.events("came_into_step")[-1], failed_joins(leader)[before + FAILURES - 1]
+    waited = datetime.fromisoformat(came["timestamp"]) - datetime.fromisoformat(failed["timestamp"])
+    assert waited.total_seconds() < pause_before_join(FAILURES)
+    log = (await sitectl("audit", "--json", config=config)).document["audit"]
+    assert [e["reason"] for e in log if e["what"] == "rejoin asked for"] == ["mended"]
 
 
 async def test_a_node_that_is_gone_for_good_is_removed_with_its_slot_and_counts_again_when_it_returns(
@@ -90,3 +145,41 @@ async def test_a_node_that_is_gone_for_good_is_removed_with_its_slot_and_counts_
         return not kept.get("retired")
 
     await pair.until(counts_again, "it is not gone for good any more")
+
+
+async def test_a_node_that_is_trusted_takes_the_lead_when_nobody_knows_any_more_who_holds_everything(
+    pair: Pair, config: Path
+):
+    leader, standby, term = await pair.leads()
+    number, label = await pair.write_at(leader, term)
+    assert label == "two-site"
+    await leader.end()
+    async with pair.keys() as etcd:
+        await etcd.put(f"{pair.prefix}sync", b"\x00garbage")
+    await pair.until_rule(standby, "in-step-unknown")
+    why = await sitectl("why", "--json", config=config)
+    assert "sitectl node trust" in " ".join(why.document["site_lost"]["in_the_way"])
+    dry = await sitectl("node", "trust", standby.node, "--dry-run", config=config)
+    assert dry.code == Exit.DONE, dry.err
+    assert f"{leader.node} is not heard: acknowledged messages that it alone has are lost" in dry.out
+    refused = await sitectl("node", "trust", standby.node, config=config, typed="yes\n")
+    assert (refused.code, await standby.rule()) == (Exit.REFUSED, "in-step-unknown")
+
+    words = ("node", "trust", standby.node, "--reason", "it burnt down")
+    said = await sitectl(*words, config=config, typed=f"{standby.node}\n")
+    assert said.code == Exit.DONE, said.err
+    assert [line.split("(")[0].strip() for line in said.out.splitlines() if line.startswith("  ")] == [
+        "trusted",
+        "leads",
+    ]
+    await pair.until_leads(standby, above=term)
+    assert await standby.has(number)
+    history = (await sitectl("history", "--json", config=config)).document
+    assert [(e["node"], e["reason"]) for e in history if e["kind"] == "forced"] == [
+        (standby.node, "it burnt down")
+    ]
+    leader.start()
+    await pair.until_two_site()
+    log = (await sitectl("audit", "--json", config=config)).document
+    assert log["flaws"] == []
+    assert "node trusted" in [e["what"] for e in log["audit"]]

@@ -13,8 +13,9 @@ import pytest
 
 from replication.errors import CommitUnknown, SessionLost
 from replication.session import Session, Target
-from tests.agents import SILENT, WRITE, Pair, Site
+from tests.agents import SILENT, WRITE, Pair
 from tests.netns.network import TESTS, Network
+from tests.sites import Site
 
 pytestmark = [pytest.mark.root, pytest.mark.long]
 

@@ -9,8 +9,9 @@ import asyncio
 import pytest
 
 from replication.errors import CommitUnknown
-from tests.agents import SILENT, WRITE, Pair, Site, steady_writing
+from tests.agents import SILENT, WRITE, Pair, steady_writing
 from tests.netns.network import Network, both_ways
+from tests.sites import Site
 
 pytestmark = [pytest.mark.root, pytest.mark.long]
 

@@ -8,13 +8,14 @@ from typing import Any, cast
 from sitecontrol.agent.agent import Agent
 from sitecontrol.agent.executor import Executor, Overtaken, Scribe
 from sitecontrol.agent.keeper import Keeper
+from sitecontrol.agent.lanes import gives_way
 from sitecontrol.agent.memory import Memory
 from sitecontrol.agent.monitor import Monitor
 from sitecontrol.agent.neighbours import Neighbours
 from sitecontrol.agent.publisher import Publisher
 from sitecontrol.agent.row import Row
 from sitecontrol.agent.steps import Steps
-from sitecontrol.leadership.effects import Effect, Fence
+from sitecontrol.leadership.effects import Effect
 from sitecontrol.leadership.facts import Facts, Peer
 from sitecontrol.leadership.table import Decision, Lane
 from sitecontrol.leadership.transactions import Transaction
@@ -50,12 +51,13 @@ class SimulatedScribe(Scribe):
 
 
 class SimulatedLanes:
-    """As `Lanes`: one effect a lane, a fence ends what the lane is doing."""
+    """As `Lanes`: one effect a lane, which a fence ends, and a claim while it only waits."""
 
     def __init__(self, node: "SimulatedNode") -> None:
         self._node = node
         self._running: dict[Lane, tuple[Effect, Task]] = {}
         self._ended: dict[Lane, tuple[Effect, float]] = {}
+        self._resting: set[Lane] = set()
 
     def offer(self, decision: Decision, facts: Facts) -> bool:
         effect = decision.effect
@@ -63,7 +65,8 @@ class SimulatedLanes:
             return False
         busy = self._running.get(decision.lane)
         if busy is not None:
-            if not isinstance(effect, Fence) or isinstance(busy[0], Fence):
+            waits = decision.lane in self._resting or self._node.executor.only_asks()
+            if not gives_way(busy[0], effect, waits=waits):
                 return False
             busy[1].cancel()
         elif self._just_done(decision.lane, effect):
@@ -88,7 +91,11 @@ class SimulatedLanes:
             if isinstance(error, AssertionError | AttributeError | TypeError | NameError):
                 raise  # a defect, there or in the model
             node.say("failed", f"{type(effect).__name__}: {type(error).__name__}: {error}")
-            await node.clock.sleep(0.2)
+            self._resting.add(lane)
+            try:
+                await node.clock.sleep(0.2)
+            finally:
+                self._resting.discard(lane)
         self._ended[lane] = (effect, node.clock.now())
         current = self._running.get(lane)
         if current is not None and current[0] is effect:

@@ -22,6 +22,7 @@ class ModelPostgres:
         self._known_boot = ""
         self._compared_in: int | None = None
         self._apart_from: str | None = None
+        self.comparing = False
 
     @property
     def boot(self) -> str:
@@ -116,7 +117,11 @@ class ModelPostgres:
     async def _compare(self, leader: str) -> bool:
         """As `sitecontrol.agent.comparing`: a timeline is known by the promotion that began it."""
         source = self.world.databases[leader]
-        await self._take_time(0.01, 0.1)
+        self.comparing = True
+        try:
+            await self._take_time(0.01, 0.1)
+        finally:
+            self.comparing = False
         up, disk = source.up(), self.database.disk
         if not self.world.network.talk(self.database.place, source.place) or up is None or disk is None:
             raise NodeError("the leader does not tell its history")

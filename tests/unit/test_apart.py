@@ -3,7 +3,8 @@
 import asyncio
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -12,12 +13,14 @@ from replication.errors import NeedsClone, NodeError, SessionLost
 from replication.histories import Says
 from replication.session import Target
 from replication.timelines import Stretch
-from sitecontrol.agent import comparing
+from sitecontrol.agent import comparing, own_postgres
 from sitecontrol.agent.executor import Executor
+from sitecontrol.agent.lanes import Lanes
 from sitecontrol.agent.monitor import Running
+from sitecontrol.agent.own_postgres import OwnPostgres
 from sitecontrol.agent.state import AgentState
 from sitecontrol.leadership.decide import decide
-from sitecontrol.leadership.effects import Clone, Join, StartStandby
+from sitecontrol.leadership.effects import Claim, Clone, Join, StartStandby
 from sitecontrol.leadership.facts import Facts, PgState
 from sitecontrol.leadership.table import Lane
 from sitecontrol.records import Role
@@ -105,7 +108,7 @@ class Ours:
     def __init__(self, *stretches: Stretch) -> None:
         self._stretches = frozenset(stretches)
 
-    def told(self) -> frozenset[Stretch]:
+    async def told(self) -> frozenset[Stretch]:
         return self._stretches
 
 
@@ -190,17 +193,12 @@ class Postgres:
         self.disowned += 1
 
 
-@pytest.mark.parametrize(("written_in", "disowned"), [(3, 1), (2, 0)])
-async def test_a_copy_that_the_leader_counts_and_that_is_of_another_history_is_disowned(
-    written_in: int, disowned: int
-) -> None:
-    """Else it stays in `sync` for ever, may lead, and is never cloned. While `sync` is of an older term it is kept."""
+def executor_of(own: Any, scribe: Any = None) -> Executor:
     unused: Any = None
-    own = Postgres()
-    executor = Executor(
+    return Executor(
         etcd=unused,
-        scribe=unused,
-        postgres=cast("Any", own),
+        scribe=scribe,
+        postgres=own,
         bootstrapper=unused,
         steps=unused,
         row=unused,
@@ -209,6 +207,15 @@ async def test_a_copy_that_the_leader_counts_and_that_is_of_another_history_is_d
         clock=HeldClock(),
         settings=settings_of(),
     )
+
+
+@pytest.mark.parametrize(("written_in", "disowned"), [(3, 1), (2, 0)])
+async def test_a_copy_that_the_leader_counts_and_that_is_of_another_history_is_disowned(
+    written_in: int, disowned: int
+) -> None:
+    """Else it stays in `sync` for ever, may lead, and is never cloned. While `sync` is of an older term it is kept."""
+    own = Postgres()
+    executor = executor_of(own)
     facts = at_denver(cluster=cluster(sync=entry(sync(COLUMBUS, DENVER, term=written_in))))
     with pytest.raises(NeedsClone):
         await executor.execute(StartStandby(leader=COLUMBUS), facts)
@@ -217,3 +224,101 @@ async def test_a_copy_that_the_leader_counts_and_that_is_of_another_history_is_d
 
 async def _nothing() -> None:
     return
+
+
+# -- an election waits for no comparison
+
+
+class Asking:
+    """A node that runs as a standby, and of which nothing but the control file is asked."""
+
+    running = True
+
+    async def control_data(self) -> Any:
+        return SimpleNamespace(system_id="7")
+
+
+class Claims:
+    """In the place of etcd: takes every claim."""
+
+    def __init__(self) -> None:
+        self.taken = asyncio.Event()
+
+    def writer(self, _: Facts) -> Any:
+        return SimpleNamespace(claim=lambda *_: "claim", term=3)
+
+    async def write(self, transaction: Any) -> int:
+        assert transaction == "claim"
+        self.taken.set()
+        return 1
+
+
+@pytest.fixture
+def own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> OwnPostgres:
+    monkeypatch.setattr(own_postgres, "node_settings", lambda _: None)
+    monkeypatch.setattr(own_postgres, "Node", lambda _: Asking())
+    monkeypatch.setattr(OwnPostgres, "_target", lambda *_: LEADER)
+    nobodys: Any = None
+    return OwnPostgres(settings_of(), nobodys, HeldClock(), marker=tmp_path / "marker")
+
+
+NOBODY_LEADS = at_denver(
+    cluster=cluster(leader=None),
+    pg=standby(compared_in=None, canary_at=60.0, upstream=False),
+    leader_absent_since=99.9,
+)
+
+
+async def test_a_claim_is_made_while_a_comparison_with_a_leader_that_is_gone_hangs(
+    own: OwnPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, ended = asyncio.Event(), asyncio.Event()
+
+    async def hangs(*_: object) -> bool:
+        asked.set()
+        try:
+            return await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(comparing, "goes_on", hangs)
+    claims = Claims()
+    executor = executor_of(own, claims)
+    lanes = Lanes(executor.execute, lambda: None, HeldClock(), only_asks=executor.only_asks)
+    assert lanes.offer(decide(Lane.POSTGRES, at_denver(pg=standby(compared_in=None))), at_denver())
+    await asked.wait()
+    claim = decide(Lane.POSTGRES, NOBODY_LEADS)
+    assert isinstance(claim.effect, Claim)
+    assert lanes.offer(claim, NOBODY_LEADS)
+    async with asyncio.timeout(10):
+        await claims.taken.wait()
+    assert ended.is_set()
+    assert not executor.only_asks()
+    await lanes.stop()
+
+
+async def test_a_claim_waits_for_a_standby_that_is_being_started_and_for_no_rest_after_a_failure() -> None:
+    begun, going, claimed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    failed: list[Any] = []
+
+    async def execute(effect: Any, _: Facts) -> None:
+        if isinstance(effect, Claim):
+            claimed.set()
+            return
+        begun.set()
+        await going.wait()
+        failed.append(effect)
+        raise NodeError("it did not start")
+
+    lanes = Lanes(execute, lambda: None, HeldClock())
+    start, claim = (decide(Lane.POSTGRES, f) for f in (at_denver(pg=standby(compared_in=None)), NOBODY_LEADS))
+    assert lanes.offer(start, at_denver())
+    await begun.wait()
+    assert not lanes.offer(claim, NOBODY_LEADS)
+    going.set()
+    for _ in range(3):
+        await asyncio.sleep(0)  # until it has failed, and rests
+    assert failed == [start.effect] == [lanes.busy_with(Lane.POSTGRES)]
+    assert lanes.offer(claim, NOBODY_LEADS)
+    await claimed.wait()
+    await lanes.stop()

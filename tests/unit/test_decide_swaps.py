@@ -1,9 +1,13 @@
 """The table of decisions, one fact a test: swaps, and upkeep."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from sitecontrol.belief import believe
+from sitecontrol.etcd.api import Put
+from sitecontrol.etcd.memory_store import MemoryStore
 from sitecontrol.leadership.effects import (
     Advance,
     Checkpoint,
@@ -17,7 +21,9 @@ from sitecontrol.leadership.facts import Peer, PgState
 from sitecontrol.leadership.swapping import obstacles
 from sitecontrol.leadership.table import Lane
 from sitecontrol.records import Desired, Phase
+from sitecontrol.snapshot import Snapshot, read_all
 from tests.unit.decided import DENVER_LEADS, NOBODY_LEADS, effect, rule, swapping
+from tests.unit.held_clock import HeldClock
 from tests.unit.leadership_facts import (
     COLUMBUS,
     DENVER,
@@ -63,6 +69,30 @@ def test_a_held_swap_shuts_down_when_the_windows_are_drained():
     held = {"columbus-1": entry(dispatcher("columbus-1", "columbus", held_for="s1"))}
     facts = at_columbus(cluster=swapping(Phase.HELD, dispatchers=held), swap_phase_since=99.95)
     assert isinstance(effect(facts), ShutDownForSwap)
+
+
+def test_a_dispatcher_whose_record_is_not_believed_is_not_known_to_be_drained():
+    drained = {"columbus-1": dispatcher("columbus-1", "columbus", held_for="s1")}
+    store = MemoryStore(HeldClock())
+    lease = store.grant(60)
+
+    def effect_beside(second: bytes | None) -> Any:
+        """With what stands in etcd under the name of the second dispatcher."""
+        records = {name: told.encode() for name, told in drained.items()}
+        if second is not None:
+            records["columbus-2"] = second
+        puts = [Put(key=f"dispatchers/{name}", value=told, lease=lease) for name, told in records.items()]
+        store.txn((), puts, read_on_failure=False)
+        seen = believe(Snapshot(), read_all(store.get_prefix(""), ""))
+        picture = swapping(Phase.HELD, dispatchers=seen.dispatchers, bad=seen.bad)
+        return effect(at_columbus(cluster=picture, swap_phase_since=99.95))
+
+    assert isinstance(effect_beside(None), ShutDownForSwap)
+    assert effect_beside(b"\x00garbage") is None
+    busy = dispatcher("columbus-2", "columbus", held_for="s1", unanswered=1)
+    assert effect_beside(busy.encode()) is None
+    done = dispatcher("columbus-2", "columbus", held_for="s1")
+    assert isinstance(effect_beside(done.encode()), ShutDownForSwap)
 
 
 def test_a_held_swap_waits_for_the_windows_for_a_limited_time():

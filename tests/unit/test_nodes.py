@@ -20,6 +20,7 @@ from sitecontrol.records import Deed, Desired, Phase
 from tests.unit.leadership_facts import (
     COLUMBUS,
     DENVER,
+    WALL,
     at_columbus,
     at_denver,
     cluster,
@@ -75,14 +76,20 @@ def test_a_node_that_is_in_step_has_nothing_to_try_again_and_one_that_is_not_has
     assert nodes.in_the_way_of_rejoin(in_cluster(at_denver(), sync=entry(sync(COLUMBUS)))) == ()
 
 
+def test_of_a_node_that_streams_it_is_said_that_the_leader_tries_at_once_to_bring_it_into_step() -> None:
+    assert nodes.comes_of_rejoin(in_cluster(at_denver(), leader=None)) == ()
+    [told] = nodes.comes_of_rejoin(in_cluster(at_denver(), sync=entry(sync(COLUMBUS))))
+    assert told.startswith(f"should {COLUMBUS} have {DENVER} wait after tries in vain")
+
+
 def test_after_a_hurry_the_leader_has_been_waited_for_long_enough_and_repairs_begin_anew() -> None:
     memory = Memory(follow_failed_since=99.0, repairs=3)
-    memory.hurry()
+    memory.hurry(WALL)
     assert memory.follow_failed_since is not None
     assert 100.0 - memory.follow_failed_since > 3_600
     assert memory.repairs == 0
     calm = Memory()
-    calm.hurry()
+    calm.hurry(WALL)
     assert calm.follow_failed_since is None
 
 

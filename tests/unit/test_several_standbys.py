@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -22,8 +23,8 @@ from sitecontrol.leadership.steps import pause_before_join
 from sitecontrol.leadership.table import Lane
 from sitecontrol.leadership.transactions import Transaction, Writer
 from sitecontrol.records import Phase, Sync, Term
-from tests.unit.leadership_facts import COLUMBUS, DENVER, OUR_LEASE, entry, swap, sync
-from tests.unit.several_nodes import FAR, NEAR, at_leader, four, serving, streams
+from tests.unit.leadership_facts import COLUMBUS, DENVER, OUR_LEASE, WALL, entry, swap, sync
+from tests.unit.several_nodes import FAR, NEAR, at_leader, four, serving, streams, told
 
 NODES = (NEAR, DENVER, FAR)
 
@@ -75,6 +76,25 @@ def test_a_failed_join_is_remembered_until_the_standby_is_in_step_or_we_do_not_l
     assert look(four(NEAR)) == {DENVER: 102.0}
     assert look(four(NEAR, DENVER)) == {}
     assert look(four(NEAR), lease=99) == {}
+
+
+def test_a_standby_whose_operator_asks_for_it_anew_waits_no_longer_and_a_later_failure_counts_again():
+    def asked(at: datetime | None) -> Any:
+        return four(NEAR, members={DENVER: told(DENVER, rejoin_asked_at=at)})
+
+    memory = Memory()
+
+    def look(cluster: Any) -> set[str]:
+        memory.look(100.0, cluster, serving(), COLUMBUS, OUR_LEASE)
+        return set(memory.join_after)
+
+    for failed in (DENVER, FAR):
+        memory.note_failed_join(failed, 100.0)
+    assert look(asked(None)) == {DENVER, FAR}
+    assert look(asked(WALL)) == {FAR}
+    memory.note_failed_join(DENVER, 100.0)
+    assert look(asked(WALL)) == {DENVER, FAR}
+    assert look(asked(WALL + timedelta(seconds=1))) == {FAR}
 
 
 async def test_only_a_standby_that_was_waited_for_in_vain_has_failed():

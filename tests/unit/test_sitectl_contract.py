@@ -48,6 +48,7 @@ ASKED: dict[str, tuple[list[str], str, dict[str, Any]]] = {
     "maintenance end": (["--site", "denver"], "maintenance/end", WISHED | {"would": "maintenance end"}),
     "node reclone": (["denver-a"], "node/reclone", ON_NODE | {"would": "reclone"}),
     "node rejoin": (["denver-a"], "node/rejoin", ON_NODE | {"would": "rejoin"}),
+    "node trust": (["denver-a"], "node/trust", ON_NODE | {"leader": None, "would": "trust"}),
     "node remove": (["denver-a"], "node/remove", ON_NODE | {"would": "remove"}),
 }
 ELSEWHERE = {
@@ -55,7 +56,7 @@ ELSEWHERE = {
     "node quarantine settle",
     "traffic test",
 }  # no agent: each has tests of its own
-NOT_UNDONE = ("swap", "node reclone", "node remove")
+NOT_UNDONE = ("swap", "node reclone", "node trust", "node remove")
 
 
 def command(words: str) -> click.Command:
