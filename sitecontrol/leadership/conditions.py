@@ -3,6 +3,9 @@
 from sitecontrol.leadership.facts import Facts, PgState
 
 MUTE_PATIENCE = 3.0  # seconds that a PostgreSQL may stay silent while nothing explains it
+PROMOTION_PATIENCE = (
+    10.0  # seconds that a promotion may take with nothing left to replay, or none of it replayed
+)
 START_TRIES = 2  # starts as a standby that may fail before the data directory is repaired
 BOOTSTRAP_PATIENCE = 10.0  # seconds that a site which is not preferred leaves the first start to the other
 
@@ -102,6 +105,15 @@ def in_step_of_older_term(f: Facts) -> bool:
 
 def restart_in_place(f: Facts) -> bool:
     return f.down_for < f.settings.restart_within or not f.other_in_step
+
+
+def promotion_stuck(f: Facts) -> bool:
+    """We were given the lead and our recovery does not end, though it has nothing to do, or does none of it. Nobody was
+    let in since, so another who is complete lacks nothing.
+    """
+    taken = max(f.lead_since or f.now, f.pg.since)
+    replaying = f.pg.unreplayed_since is not None and f.unreplayed_for < PROMOTION_PATIENCE
+    return f.pg.state is PgState.STANDBY and f.now - taken > PROMOTION_PATIENCE and not replaying
 
 
 def nothing_of_ours(f: Facts) -> bool:

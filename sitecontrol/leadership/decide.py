@@ -28,6 +28,7 @@ from sitecontrol.leadership.conditions import (
     nothing_of_ours,
     on_leaders_timeline,
     our_turn_to_begin,
+    promotion_stuck,
     restart_in_place,
     running,
     serving_without_proof,
@@ -245,6 +246,12 @@ POSTGRES: Sequence[Row] = (
         "mute",
         "PostgreSQL does not answer: wait a little before anything is ended.",
         lambda f: f.lead and f.pg.state is PgState.MUTE,
+    ),
+    Row(
+        "give-up-unpromoted",
+        "We were given the lead, but our PostgreSQL does not come out of recovery: give the lead up.",
+        lambda f: f.lead and promotion_stuck(f) and f.other_in_step and f.etcd_here,
+        lambda _: GiveUp(reason="the promotion does not end"),
     ),
     Row(
         "promote",

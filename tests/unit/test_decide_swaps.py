@@ -1,22 +1,24 @@
 """The table of decisions, one fact a test: swaps, and upkeep."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from sitecontrol.leadership.effects import (
     Advance,
     Checkpoint,
+    GiveUp,
     HandOver,
     MoveEtcdLeader,
     RollBack,
     ShutDownForSwap,
     StartPrimary,
 )
-from sitecontrol.leadership.facts import Peer, PgState
+from sitecontrol.leadership.facts import Facts, Peer, PgState
 from sitecontrol.leadership.swapping import obstacles
 from sitecontrol.leadership.table import Lane
-from sitecontrol.records import Desired, Phase
+from sitecontrol.records import Desired, Phase, Term
 from tests.unit.decided import DENVER_LEADS, NOBODY_LEADS, effect, rule, swapping
 from tests.unit.leadership_facts import (
     COLUMBUS,
@@ -29,6 +31,7 @@ from tests.unit.leadership_facts import (
     entry,
     leader,
     primary,
+    standby,
     swap,
     sync,
 )
@@ -162,3 +165,28 @@ def test_a_promoted_leader_takes_a_checkpoint_whoever_started_its_agent_since():
     assert effect(replace(behind, pg=replace(behind.pg, since=98.5)), Lane.UPKEEP) is None
     assert effect(replace(behind, pg=replace(behind.pg, control_timeline=4)), Lane.UPKEEP) is None
     assert effect(replace(behind, pg=replace(behind.pg, open_term=None)), Lane.UPKEEP) is None
+
+
+def promoting(**change: Any) -> Facts:
+    """Denver was handed the lead twenty seconds ago and is still in recovery; Columbus is complete."""
+    handed = cluster(
+        leader=entry(leader(DENVER, 4), THEIR_LEASE),
+        term=entry(Term(term=4)),
+        sync=entry(sync(DENVER, COLUMBUS, term=4)),
+    )
+    return at_denver(**{"cluster": handed, "lead_since": 80.0} | change)
+
+
+def test_a_lead_that_nobody_can_be_promoted_for_is_given_up_to_whoever_is_complete():
+    assert isinstance(effect(promoting()), GiveUp)
+    assert rule(promoting(lead_since=95.0)) == "promote"
+    assert rule(promoting(pg=standby(since=95.0))) == "promote"
+    assert rule(promoting(etcd_heard_at=90.0)) == "promote"
+    alone = replace(promoting().cluster, sync=entry(sync(DENVER, term=3)))
+    assert rule(promoting(cluster=alone)) == "promote"
+
+
+def test_a_lead_is_not_given_up_while_there_is_something_to_replay_and_it_is_replayed():
+    behind = {"received_lsn": 9_000, "replayed_lsn": 2_000}
+    assert rule(promoting(pg=standby(unreplayed_since=99.5, **behind))) == "promote"
+    assert isinstance(effect(promoting(pg=standby(unreplayed_since=80.0, **behind))), GiveUp)
