@@ -375,7 +375,7 @@ POSTGRES: Sequence[Row] = (
         "We cannot stream from the leader, even after a rewind, or on its own timeline, where there is nothing to"
         " rewind and the WAL that we need is gone: take a fresh copy.",
         lambda f: cannot_follow(f, FOLLOW_PATIENCE * (1 + f.repairs)),
-        lambda f: Clone(leader=leader_name(f)),
+        lambda f: Clone(leader=leader_name(f), unless_followed=True),
     ),
     Row(
         "kill-mute-standby",

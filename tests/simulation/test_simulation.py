@@ -87,3 +87,11 @@ def test_a_winner_that_cannot_be_promoted_leaves_the_lead_to_the_other_who_is_co
         outcome = run(0, (Fault(3.0, 5.0, kind, "columbus"),))
     assert outcome.violation is None, "\n".join(outcome.log[-60:])
     assert outcome.terms == 3
+
+
+def test_a_line_between_the_sites_that_was_dead_costs_no_copy_of_the_leader():
+    """The standby takes from the leader again by itself as soon as the line is back."""
+    for seed in range(12):
+        outcome = run(seed, (Fault(3.0, 6.0 + seed % 6, Kind.CUT, "columbus", "denver"),))
+        assert outcome.violation is None
+        assert not any("done" in line and "Clone" in line for line in outcome.log), "\n".join(outcome.log)
