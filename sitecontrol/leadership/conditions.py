@@ -1,6 +1,7 @@
 """What rows of the `postgres` lane ask of the facts, where it takes more than a word. Pure."""
 
 from sitecontrol.leadership.facts import Facts, PgState
+from sitecontrol.records import Phase
 
 MUTE_PATIENCE = 3.0  # seconds that a PostgreSQL may stay silent while nothing explains it
 PROMOTION_PATIENCE = (
@@ -100,6 +101,17 @@ def in_step_of_older_term(f: Facts) -> bool:
         and leader is not None
         and f.our_place_in_step is not None
         and (sync.leader, sync.term) != (leader.record.node, leader.record.term)
+    )
+
+
+def swap_came_to_nothing(f: Facts) -> bool:
+    """We handed the lead over by an operator's swap, and who got it is lost before it noted that it had opened."""
+    swap = f.swap
+    return (
+        swap is not None
+        and swap.from_node == f.node
+        and swap.phase is Phase.HANDED
+        and f.term == swap.term + 1
     )
 
 

@@ -33,6 +33,7 @@ from sitecontrol.leadership.conditions import (
     running,
     serving_without_proof,
     settled,
+    swap_came_to_nothing,
 )
 from sitecontrol.leadership.effects import (
     Bootstrap,
@@ -432,7 +433,7 @@ POSTGRES: Sequence[Row] = (
     Row(
         "paused",
         "Automatic swaps are paused by an operator: hold.",
-        lambda f: f.paused and not f.recorded_leader,
+        lambda f: f.paused and not f.recorded_leader and not swap_came_to_nothing(f),
     ),
     Row(
         "replay-to-know",

@@ -190,3 +190,20 @@ def test_a_lead_is_not_given_up_while_there_is_something_to_replay_and_it_is_rep
     behind = {"received_lsn": 9_000, "replayed_lsn": 2_000}
     assert rule(promoting(pg=standby(unreplayed_since=99.5, **behind))) == "promote"
     assert isinstance(effect(promoting(pg=standby(unreplayed_since=80.0, **behind))), GiveUp)
+
+
+def test_a_pause_does_not_keep_the_old_leader_from_the_lead_when_the_target_of_a_swap_was_lost():
+    """An operator's swap goes on during a pause, so it has to end during one, too."""
+    lost = cluster(
+        leader=None,
+        term=entry(Term(term=4)),
+        sync=entry(sync(DENVER, COLUMBUS, term=4)),
+        members={},
+        desired=entry(Desired(paused=True)),
+        swap=entry(swap(Phase.HANDED)),
+    )
+    stopped = primary(state=PgState.STOPPED, open_term=None, names=(), standbys=())
+    facts = at_columbus(cluster=lost, leader_absent_since=90.0, pg=stopped)
+    assert rule(facts) == "claim"
+    assert rule(replace(facts, cluster=replace(lost, swap=None))) == "paused"
+    assert rule(replace(facts, cluster=replace(lost, swap=entry(swap(Phase.OPENED))))) == "paused"
