@@ -30,6 +30,7 @@ from tests.unit.leadership_facts import (
     dispatcher,
     entry,
     leader,
+    member,
     primary,
     standby,
     swap,
@@ -207,3 +208,16 @@ def test_a_pause_does_not_keep_the_old_leader_from_the_lead_when_the_target_of_a
     assert rule(facts) == "claim"
     assert rule(replace(facts, cluster=replace(lost, swap=None))) == "paused"
     assert rule(replace(facts, cluster=replace(lost, swap=entry(swap(Phase.OPENED))))) == "paused"
+
+
+def test_the_lead_is_handed_to_the_data_directory_that_is_in_step_and_to_no_other():
+    """While we are shut down nobody is taken out of step any more."""
+    other = {DENVER: entry(member(DENVER, incarnation="disk-other"), THEIR_LEASE)}
+    assert obstacles(at_columbus(cluster=cluster(members=other)), DENVER)[0] == (
+        "denver-a has another data directory than the one that is in step"
+    )
+    stopped = primary(state=PgState.STOPPED, clean_shutdown_lsn=1_000, open_term=None)
+    peers = {DENVER: Peer(received_lsn=1_000, asked_at=99.9)}
+    ready = at_columbus(cluster=swapping(Phase.HELD), pg=stopped, peers=peers, swap_phase_since=99.0)
+    assert rule(ready, Lane.SWAP) == "hand-over"
+    assert rule(replace(ready, cluster=swapping(Phase.HELD, members=other)), Lane.SWAP) == "await-drain"
