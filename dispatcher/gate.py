@@ -8,6 +8,8 @@ Rules:
 * The gate protects nothing that must be safe: the database knows its leader and refuses a wrong one
   (failover rule 8). It only keeps us from asking where the answer is sure to be no, and holds requests.
 * No leader in etcd, or no etcd at all: the last known leader is asked until another shows.
+* A swap holds production only while etcd vouches for the leader, or its database is closed. Without etcd nothing can be
+  handed over nor rolled back: an old leader that is open and commits serves on, as without a swap.
 * A leader is believed to be open only when its own database said so, in this very term. That is why a swap's
   phases after the hand-over need no rows of their own: the new leader is asked until it is open.
 * While etcd does not vouch for the leader (it is silent, or its key is gone), open means that its canary is
@@ -90,7 +92,7 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(
         rule="swap",
-        holds=_moving,
+        holds=lambda f: _moving(f) and (f.vouched or _not_open(f)),
         sentence="Production moves from {swap_from} to {swap_to} (phase {phase}): requests are held.",
     ),
     Row(

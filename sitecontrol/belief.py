@@ -23,6 +23,7 @@ from sitecontrol.snapshot import Bad, Entry, Snapshot
 
 R = TypeVar("R", bound=Record)
 HISTORY = "history/"
+LEAP = 1_000  # terms that may be granted without anybody getting as far as writing `sync`
 FOR_EVER = ("initialize", "term", "sync")
 LEASED = {
     "members": "an agent",
@@ -159,7 +160,7 @@ def _wrong_term(before: Snapshot, found: Snapshot) -> str | None:
     entry, leader = found.term, found.leader
     if entry is None or _same(entry, before.term):
         return None
-    term, told = entry.record.term, _terms_told(found)
+    term, told = entry.record.term, _terms_told(before, found)
     if leader is not None and leader.record.term != term:
         return f"says {term}: {leader.record.node} leads in term {leader.record.term}"
     if before.term is not None and term < before.term.record.term:
@@ -177,17 +178,21 @@ def _term_before(before: Snapshot, found: Snapshot) -> Entry[Term] | None:
     if found.leader is not None:
         told = [found.leader.record.term]
     else:
-        told = [*_terms_told(found), *([known.record.term] if known is not None else [])]
+        told = [*_terms_told(before, found), *([known.record.term] if known is not None else [])]
     if not told or (known is not None and known.record.term == max(told)):
         return known
     return Entry(record=Term(term=max(told)), mod_revision=0, create_revision=0, lease=0)
 
 
-def _terms_told(found: Snapshot) -> list[int]:
-    """By the history's keys: a term whose entry does not decode was granted all the same."""
+def _terms_told(before: Snapshot, found: Snapshot) -> list[int]:
+    """By the history's keys: a term whose entry does not decode was granted all the same. But none that is out of all
+    proportion to what is known besides: after the last term that can be written nobody could take the lead.
+    """
     spoilt = (key.removeprefix(HISTORY) for key in found.bad if key.startswith(HISTORY))
     numbers = (key.partition("-")[0] for key in (*found.history, *spoilt))
-    return [int(n) for n in numbers if n.isascii() and n.isdigit() and len(n) <= len(str(MAX_TERM))]
+    terms = [int(n) for n in numbers if n.isascii() and n.isdigit() and len(n) <= len(str(MAX_TERM))]
+    known = before.term or before.sync or found.sync
+    return [term for term in terms if known is None or term <= known.record.term + LEAP]
 
 
 # -- who is in step ------------------------------------------------------------------------------------------------

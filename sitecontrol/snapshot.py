@@ -80,6 +80,7 @@ class Snapshot:
 
 AUDIT = "audit"  # the folder of the audit log (leadership.audit)
 AUDIT_DIGITS = 18
+LAST_NUMBER = 10**AUDIT_DIGITS - 1  # the log could not go on after this one: somebody else made it
 SINGLE: Mapping[str, type[Record]] = {
     "initialize": Initialize,
     "leader": Leader,

@@ -148,6 +148,7 @@ CHANGES: tuple[Callable[[Facts], Facts], ...] = (
     lambda f: replace(f, cluster_read=False),
     lambda f: replace(f, etcd_heard_at=90.0, lease=LeaseFacts(), pg=replace(f.pg, canary_at=90.0)),
     lambda f: replace(f, etcd_heard_at=90.0, lease=LeaseFacts()),
+    lambda f: replace(f, lead_since=80.0),
     lambda f: replace(f, lease=LeaseFacts(id=OUR_LEASE, ends_at=100.1)),
     lambda f: replace(f, lease=LeaseFacts(id=77, ends_at=101.8), node=COLUMBUS),
     lambda f: replace(f, leader_absent_since=70.0, preferred=False),

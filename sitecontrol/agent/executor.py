@@ -49,7 +49,7 @@ from sitecontrol.leadership.effects import (
     StartPrimary,
     StartStandby,
 )
-from sitecontrol.leadership.facts import Facts
+from sitecontrol.leadership.facts import Facts, PgFacts, PgState
 from sitecontrol.leadership.transactions import Transaction, Writer
 from sitecontrol.records import Phase, Swap
 from sitecontrol.settings import Settings
@@ -58,10 +58,16 @@ from sitecontrol.view import ClusterView
 log = structlog.get_logger()
 
 SEEN_WITHIN = 0.5  # seconds until the watch should have shown our own write
+FOLLOWED_AGAIN_WITHIN = 4.0  # seconds: PostgreSQL dials its leader every half, each time for at most two
+LOOK_AGAIN = 0.5  # a leader's canary moves its standbys twice in that
 
 
 class Overtaken(Exception):
     """Something that was reasoned from has changed: nothing was written, decide again."""
+
+
+class FollowedAgain(Exception):
+    """Our standby takes from the leader again: it was only the way to it, or the leader was down."""
 
 
 class Scribe:
@@ -113,7 +119,7 @@ class Executor:
         bootstrapper: Bootstrapper,
         steps: Steps,
         row: Row,
-        look: Callable[[], Awaitable[Any]],
+        look: Callable[[], Awaitable[PgFacts]],
         repaired: Callable[[], None],
         clock: Clock,
         settings: Settings,
@@ -245,9 +251,22 @@ class Executor:
         await self._look()
 
     async def _clone(self, effect: Clone, facts: Facts) -> None:
+        if effect.unless_followed:
+            await self._postgres.reach(effect.leader)
+            await self._still_not_followed(effect.leader)
         await self._postgres.clone(effect.leader)
         self._repaired()
         await self._look()
+
+    async def _still_not_followed(self, leader: str) -> None:
+        """The leader is reached, perhaps for a moment only. Raises FollowedAgain."""
+        position = (await self._look()).received_lsn
+        until = self._clock.now() + FOLLOWED_AGAIN_WITHIN
+        while self._clock.now() < until:
+            await self._clock.sleep(LOOK_AGAIN)
+            seen = await self._look()
+            if seen.state is PgState.STANDBY and seen.follows == leader and seen.received_lsn > position:
+                raise FollowedAgain(FollowedAgain.__doc__)
 
     async def _fence(self, effect: Fence, facts: Facts) -> None:
         log.warning("fencing", reason=effect.reason)

@@ -4,7 +4,8 @@ The end of the lease is reckoned locally, from *before* the renewal was sent, on
 suspend. A renewal without an answer changes nothing: the lease may or may not have been prolonged.
 
 The lease's id is kept on disk, so that an agent that was restarted takes the same lease up again; whether that
-still makes it the leader is decided by a linearizable read of `leader`, not here.
+still makes it the leader is decided by a linearizable read of `leader`, not here. It is taken up only where, and while,
+it was kept: a copy of the disk that is started elsewhere would lead under the lease of the one that it is a copy of.
 """
 
 from dataclasses import replace
@@ -20,13 +21,26 @@ from sitecontrol.settings import FailoverSettings
 
 log = structlog.get_logger()
 
+BOOT = Path("/proc/sys/kernel/random/boot_id")  # of this start of this machine
+
+
+def place_of(folder: Path) -> str:
+    """What no copy of `folder` has: which start of which machine this is, and which folder of it."""
+    boot = BOOT.read_text().strip() if BOOT.exists() else "unknown"
+    return f"{boot}/{folder.stat().st_ino}"
+
 
 class Keeper:
-    def __init__(self, etcd: Etcd, clock: Clock, settings: FailoverSettings, state_file: Path) -> None:
+    """`place`: where the lease's id is kept, a word without a space; one that was kept elsewhere is not ours."""
+
+    def __init__(
+        self, etcd: Etcd, clock: Clock, settings: FailoverSettings, state_file: Path, *, place: str = ""
+    ) -> None:
         self._etcd = etcd
         self._clock = clock
         self._settings = settings
         self._state_file = state_file
+        self._place = place
         self.lease = LeaseFacts()
         self.heard_at: float | None = None  # when etcd last answered us
 
@@ -70,11 +84,12 @@ class Keeper:
 
     def _kept_id(self) -> int:
         try:
-            return int(self._state_file.read_text(), 16)
+            lease, _, place = self._state_file.read_text().partition(" ")
+            return int(lease, 16) if place == self._place else 0
         except (OSError, ValueError):
             return 0
 
     def _keep_id(self, lease: int) -> None:
         fresh = self._state_file.with_suffix(".new")
-        fresh.write_text(f"{lease:x}")
+        fresh.write_text(f"{lease:x} {self._place}".rstrip())
         fresh.replace(self._state_file)

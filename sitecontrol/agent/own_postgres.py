@@ -379,6 +379,10 @@ class OwnPostgres:
         log.info("rewound", leader=leader, needed=needed)
         await self.start_standby(leader)
 
+    async def reach(self, leader: str) -> None:
+        """Raises when it does not answer."""
+        await self._timeline_of(self._target(leader, "rewind"))
+
     async def clone(self, leader: str) -> None:
         await self._timeline_of(self._target(leader, "rewind"))  # as above
         await self._node.make_room_for(self._target(leader, "monitor"))

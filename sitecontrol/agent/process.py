@@ -19,7 +19,7 @@ from sitecontrol.agent.api import AgentApi
 from sitecontrol.agent.bootstrap import Bootstrapper
 from sitecontrol.agent.chronicle import Chronicle
 from sitecontrol.agent.executor import Executor, Scribe
-from sitecontrol.agent.keeper import Keeper
+from sitecontrol.agent.keeper import Keeper, place_of
 from sitecontrol.agent.memory import Memory
 from sitecontrol.agent.metrics import AgentCollector
 from sitecontrol.agent.monitor import Monitor
@@ -93,7 +93,7 @@ async def _run(
     mover = Mover(adapters_of(settings, secrets), check_every=settings.traffic.check_every, clock=clock)
     etcd = connect(settings.etcd, secrets, clock)
     view = ClusterView(etcd, settings.prefix, clock)
-    keeper = Keeper(etcd, clock, settings.failover, state_dir / "lease")
+    keeper = Keeper(etcd, clock, settings.failover, state_dir / "lease", place=place_of(state_dir))
     memory, wake = Memory(), asyncio.Event()
     monitor = Monitor(
         postgres.connect, postgres.at_rest, postgres.running, wake.set, clock, settings.failover

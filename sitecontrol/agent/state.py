@@ -48,7 +48,7 @@ class AgentState:
         named = f.leader is not None and f.leader.record.node == f.node
         contradicted = f.leader is not None and not named
         proved = (named and f.etcd_here) or f.canary_fresh
-        closing = f.swap_leaves_us and f.in_phase(Phase.HELD)
+        closing = f.swap_leaves_us and f.in_phase(Phase.HELD) and f.etcd_here
         return f.open and proved and not contradicted and not closing
 
     @property

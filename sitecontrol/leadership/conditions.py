@@ -1,8 +1,12 @@
 """What rows of the `postgres` lane ask of the facts, where it takes more than a word. Pure."""
 
 from sitecontrol.leadership.facts import Facts, PgState
+from sitecontrol.records import Phase
 
 MUTE_PATIENCE = 3.0  # seconds that a PostgreSQL may stay silent while nothing explains it
+PROMOTION_PATIENCE = (
+    10.0  # seconds that a promotion may take with nothing left to replay, or none of it replayed
+)
 START_TRIES = 2  # starts as a standby that may fail before the data directory is repaired
 BOOTSTRAP_PATIENCE = 10.0  # seconds that a site which is not preferred leaves the first start to the other
 
@@ -100,8 +104,28 @@ def in_step_of_older_term(f: Facts) -> bool:
     )
 
 
+def swap_came_to_nothing(f: Facts) -> bool:
+    """We handed the lead over by an operator's swap, and who got it is lost before it noted that it had opened."""
+    swap = f.swap
+    return (
+        swap is not None
+        and swap.from_node == f.node
+        and swap.phase is Phase.HANDED
+        and f.term == swap.term + 1
+    )
+
+
 def restart_in_place(f: Facts) -> bool:
     return f.down_for < f.settings.restart_within or not f.other_in_step
+
+
+def promotion_stuck(f: Facts) -> bool:
+    """We were given the lead and our recovery does not end, though it has nothing to do, or does none of it. Nobody was
+    let in since, so another who is complete lacks nothing.
+    """
+    taken = max(f.lead_since or f.now, f.pg.since)
+    replaying = f.pg.unreplayed_since is not None and f.unreplayed_for < PROMOTION_PATIENCE
+    return f.pg.state is PgState.STANDBY and f.now - taken > PROMOTION_PATIENCE and not replaying
 
 
 def nothing_of_ours(f: Facts) -> bool:

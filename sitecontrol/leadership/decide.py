@@ -28,10 +28,12 @@ from sitecontrol.leadership.conditions import (
     nothing_of_ours,
     on_leaders_timeline,
     our_turn_to_begin,
+    promotion_stuck,
     restart_in_place,
     running,
     serving_without_proof,
     settled,
+    swap_came_to_nothing,
 )
 from sitecontrol.leadership.effects import (
     Bootstrap,
@@ -247,6 +249,12 @@ POSTGRES: Sequence[Row] = (
         lambda f: f.lead and f.pg.state is PgState.MUTE,
     ),
     Row(
+        "give-up-unpromoted",
+        "We were given the lead, but our PostgreSQL does not come out of recovery: give the lead up.",
+        lambda f: f.lead and promotion_stuck(f) and f.other_in_step and f.etcd_here,
+        lambda _: GiveUp(reason="the promotion does not end"),
+    ),
+    Row(
         "promote",
         "We hold the lead and PostgreSQL is in recovery: promote it.",
         lambda f: f.lead and f.pg.state is PgState.STANDBY and f.lease_safe,
@@ -368,7 +376,7 @@ POSTGRES: Sequence[Row] = (
         "We cannot stream from the leader, even after a rewind, or on its own timeline, where there is nothing to"
         " rewind and the WAL that we need is gone: take a fresh copy.",
         lambda f: cannot_follow(f, FOLLOW_PATIENCE * (1 + f.repairs)),
-        lambda f: Clone(leader=leader_name(f)),
+        lambda f: Clone(leader=leader_name(f), unless_followed=True),
     ),
     Row(
         "kill-mute-standby",
@@ -425,7 +433,7 @@ POSTGRES: Sequence[Row] = (
     Row(
         "paused",
         "Automatic swaps are paused by an operator: hold.",
-        lambda f: f.paused and not f.recorded_leader,
+        lambda f: f.paused and not f.recorded_leader and not swap_came_to_nothing(f),
     ),
     Row(
         "replay-to-know",

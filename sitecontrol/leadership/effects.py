@@ -74,6 +74,9 @@ class Clone(Effect):
     """Take a fresh copy of the leader; the old data directory is set aside until it is complete."""
 
     leader: str
+    unless_followed: bool = (
+        False  # not if the leader is reached and our standby takes from it again by itself
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

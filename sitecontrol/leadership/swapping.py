@@ -54,6 +54,8 @@ def obstacles(f: Facts, to_node: str, *, planned: bool = True) -> tuple[str, ...
         return (f"{to_node} leads already",)
     if to_node not in {s.node for s in sync.standbys}:
         found.append(f"{to_node} is not in step: it might lack acknowledged messages")
+    elif _another_disk(f, to_node):
+        found.append(f"{to_node} has another data directory than the one that is in step")
     member = f.member(to_node)
     if member is None:
         found.append(f"the agent of {to_node} is not heard")
@@ -81,6 +83,13 @@ def obstacles(f: Facts, to_node: str, *, planned: bool = True) -> tuple[str, ...
     if there and any(d.links for d in there) and not any(d.links_up for d in there):
         found.append(f"no carrier link is bound in {site}")
     return tuple(found)
+
+
+def _another_disk(f: Facts, node: str) -> bool:
+    """What it tells of itself is not of the data directory that `sync` names."""
+    member = f.member(node)
+    named = {s.incarnation for s in f.sync.standbys if s.node == node} if f.sync else set()
+    return member is not None and member.record.incarnation not in named
 
 
 def _obstacles_in_progress(f: Facts) -> tuple[str, ...]:
@@ -183,7 +192,12 @@ ROWS: Sequence[Row] = (
     Row(
         "hand-over",
         "We are shut down clean and the target holds our last record: hand the lead over.",
-        lambda f: _leaves_us(Phase.HELD)(f) and f.pg.state is PgState.STOPPED and _target_has_all(f),
+        lambda f: (
+            _leaves_us(Phase.HELD)(f)
+            and f.pg.state is PgState.STOPPED
+            and _target_has_all(f)
+            and not _another_disk(f, f.swap.to_node if f.swap else "")
+        ),
         lambda f: HandOver(shutdown_lsn=f.pg.clean_shutdown_lsn or 0),
     ),
     Row(

@@ -31,6 +31,7 @@ from sitecontrol.records import (
     Sync,
     Term,
 )
+from sitecontrol.snapshot import LAST_NUMBER
 from sitecontrol.view import Entry, Snapshot, audit_key
 
 REASONED_FROM = ("leader", "term", "sync", "swap")
@@ -94,7 +95,11 @@ class Writer:
         return Transaction(compares=self._unchanged(seen=seen), writes=writes)
 
     def _told(self, transaction: Transaction, act: Act, *, term: int) -> Transaction:
-        """The same, and told in the audit log. What is applied late finds its number taken, or is the next entry."""
+        """The same, and told in the audit log. What is applied late finds its number taken, or is the next entry. Where
+        somebody has put an entry under the last number of all it is done untold: the log stands in nobody's way.
+        """
+        if self.cluster.log_end.number >= LAST_NUMBER:
+            return transaction
         puts = [write for write in transaction.writes if isinstance(write, Put)]
         seals = audit.seals_of(puts, self.prefix)
         entry = audit.next_entry(self.cluster, act, through=self.node, term=term, seals=seals)

@@ -219,6 +219,9 @@ class ModelPostgres:
         self._apart_from = None
         await self.start_standby(leader)
 
+    async def reach(self, leader: str) -> None:
+        await self._source(leader)
+
     async def clone(self, leader: str) -> None:
         source = await self._source(leader)
         await self.end_at_once()

@@ -1,11 +1,14 @@
 """The simulation itself: it repeats itself, and shortens what failed. And what single faults do."""
 
 import random
+from unittest.mock import patch
 
 import pytest
 
+from replication.errors import NodeError
 from tests.simulation.faults import ANY, Fault, Kind
 from tests.simulation.mutations import MUTATIONS
+from tests.simulation.own_postgres import ModelPostgres
 from tests.simulation.run import run, shrink
 
 
@@ -68,3 +71,27 @@ def test_a_live_site_without_carriers_is_left_by_a_swap_that_health_asks_for():
     assert outcome.violation is None
     assert [line.split()[1] for line in outcome.log if "ASKED" in line] == ["ASKED"]
     assert outcome.terms == 2
+
+
+@pytest.mark.parametrize("kind", [Kind.SWAP, Kind.STOP_AGENT], ids=lambda k: k.value)
+def test_a_winner_that_cannot_be_promoted_leaves_the_lead_to_the_other_who_is_complete(kind: Kind):
+    """Its agent and its PostgreSQL are well, and the end of recovery never comes."""
+    promote = ModelPostgres.promote
+
+    async def only_at_columbus(self: ModelPostgres) -> None:
+        if self.database.place == "denver":
+            raise NodeError("the promotion did not end")
+        await promote(self)
+
+    with patch.object(ModelPostgres, "promote", only_at_columbus):
+        outcome = run(0, (Fault(3.0, 5.0, kind, "columbus"),))
+    assert outcome.violation is None, "\n".join(outcome.log[-60:])
+    assert outcome.terms == 3
+
+
+def test_a_line_between_the_sites_that_was_dead_costs_no_copy_of_the_leader():
+    """The standby takes from the leader again by itself as soon as the line is back."""
+    for seed in range(12):
+        outcome = run(seed, (Fault(3.0, 6.0 + seed % 6, Kind.CUT, "columbus", "denver"),))
+        assert outcome.violation is None
+        assert not any("done" in line and "Clone" in line for line in outcome.log), "\n".join(outcome.log)

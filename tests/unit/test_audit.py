@@ -13,6 +13,7 @@ from sitecontrol.leadership import audit
 from sitecontrol.leadership.audit import Act, Flaw
 from sitecontrol.leadership.transactions import Transaction, Writer
 from sitecontrol.records import AuditEntry, Deed, Desired, HistoryEntry, Phase, Swap
+from sitecontrol.snapshot import LAST_NUMBER
 from sitecontrol.view import Snapshot, read_all
 from tests.unit.held_clock import HeldClock
 from tests.unit.leadership_facts import COLUMBUS, DENVER, WALL, leader, sync
@@ -200,6 +201,16 @@ def test_a_change_of_leader_is_written_whatever_the_log_looks_like(garbage: byte
     assert log.apply(log.writer().claim("failover", {}, WALL))
     assert log.entries[-1]["number"] == 3
     assert log.flaws[0] == Flaw(key="audit/0000000001", what="is missing")
+
+
+def test_who_leads_changes_again_and_again_though_the_last_number_of_the_log_is_taken() -> None:
+    log = begun()
+    log.put(f"audit/{LAST_NUMBER}", b"garbage")
+    for term in (2, 3, 4):
+        log.delete("leader")
+        assert log.apply(log.writer().claim("failover", {}, WALL))
+        assert log.writer().term == term
+    assert f"audit/{LAST_NUMBER}" in {flaw.key for flaw in log.flaws}
 
 
 def test_a_log_that_begins_later_does_not_answer_for_the_history_before_it() -> None:

@@ -282,6 +282,19 @@ def test_a_term_whose_entry_of_the_history_is_bad_was_granted_all_the_same():
     assert after.term.record.term == 4
 
 
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("forged", [b"garbage", began(4, DENVER)])
+def test_a_key_of_the_history_that_is_out_of_all_proportion_tells_of_no_term(known, forged):
+    """A lead that is given up changes `term` while nobody leads; after the last term nobody could take it."""
+    story = Story(known=known)
+    story.write_at("history/9999999999", forged)
+    story.delete("leader")
+    after = story.write(term=Term(term=3, released_by=COLUMBUS))
+    assert after.term is not None
+    assert after.term.record == Term(term=3, released_by=COLUMBUS)
+    assert "term" not in after.bad
+
+
 def test_a_term_that_vanishes_while_a_node_leads_stays_believed():
     after = Story().delete("term")
     assert after.term is not None

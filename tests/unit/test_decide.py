@@ -288,7 +288,7 @@ def test_a_standby_that_cannot_start_is_rewound_and_then_cloned():
 
 def test_a_standby_that_lacks_wal_of_the_leaders_own_timeline_is_cloned_without_a_useless_rewind():
     facts = at_denver(cluster=cluster(sync=entry(sync(COLUMBUS))), follow_failed_since=90.0)
-    assert effect(facts) == Clone(leader=COLUMBUS)
+    assert effect(facts) == Clone(leader=COLUMBUS, unless_followed=True)
     assert effect(replace(facts, pg=standby(timeline=2))) == Rewind(leader=COLUMBUS)
 
 

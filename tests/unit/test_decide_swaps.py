@@ -11,16 +11,17 @@ from sitecontrol.etcd.memory_store import MemoryStore
 from sitecontrol.leadership.effects import (
     Advance,
     Checkpoint,
+    GiveUp,
     HandOver,
     MoveEtcdLeader,
     RollBack,
     ShutDownForSwap,
     StartPrimary,
 )
-from sitecontrol.leadership.facts import Peer, PgState
+from sitecontrol.leadership.facts import Facts, Peer, PgState
 from sitecontrol.leadership.swapping import obstacles
 from sitecontrol.leadership.table import Lane
-from sitecontrol.records import Desired, Phase
+from sitecontrol.records import Desired, Phase, Term
 from sitecontrol.snapshot import Snapshot, read_all
 from tests.unit.decided import DENVER_LEADS, NOBODY_LEADS, effect, rule, swapping
 from tests.unit.held_clock import HeldClock
@@ -34,7 +35,9 @@ from tests.unit.leadership_facts import (
     dispatcher,
     entry,
     leader,
+    member,
     primary,
+    standby,
     swap,
     sync,
 )
@@ -192,3 +195,58 @@ def test_a_promoted_leader_takes_a_checkpoint_whoever_started_its_agent_since():
     assert effect(replace(behind, pg=replace(behind.pg, since=98.5)), Lane.UPKEEP) is None
     assert effect(replace(behind, pg=replace(behind.pg, control_timeline=4)), Lane.UPKEEP) is None
     assert effect(replace(behind, pg=replace(behind.pg, open_term=None)), Lane.UPKEEP) is None
+
+
+def promoting(**change: Any) -> Facts:
+    """Denver was handed the lead twenty seconds ago and is still in recovery; Columbus is complete."""
+    handed = cluster(
+        leader=entry(leader(DENVER, 4), THEIR_LEASE),
+        term=entry(Term(term=4)),
+        sync=entry(sync(DENVER, COLUMBUS, term=4)),
+    )
+    return at_denver(**{"cluster": handed, "lead_since": 80.0} | change)
+
+
+def test_a_lead_that_nobody_can_be_promoted_for_is_given_up_to_whoever_is_complete():
+    assert isinstance(effect(promoting()), GiveUp)
+    assert rule(promoting(lead_since=95.0)) == "promote"
+    assert rule(promoting(pg=standby(since=95.0))) == "promote"
+    assert rule(promoting(etcd_heard_at=90.0)) == "promote"
+    alone = replace(promoting().cluster, sync=entry(sync(DENVER, term=3)))
+    assert rule(promoting(cluster=alone)) == "promote"
+
+
+def test_a_lead_is_not_given_up_while_there_is_something_to_replay_and_it_is_replayed():
+    behind = {"received_lsn": 9_000, "replayed_lsn": 2_000}
+    assert rule(promoting(pg=standby(unreplayed_since=99.5, **behind))) == "promote"
+    assert isinstance(effect(promoting(pg=standby(unreplayed_since=80.0, **behind))), GiveUp)
+
+
+def test_a_pause_does_not_keep_the_old_leader_from_the_lead_when_the_target_of_a_swap_was_lost():
+    """An operator's swap goes on during a pause, so it has to end during one, too."""
+    lost = cluster(
+        leader=None,
+        term=entry(Term(term=4)),
+        sync=entry(sync(DENVER, COLUMBUS, term=4)),
+        members={},
+        desired=entry(Desired(paused=True)),
+        swap=entry(swap(Phase.HANDED)),
+    )
+    stopped = primary(state=PgState.STOPPED, open_term=None, names=(), standbys=())
+    facts = at_columbus(cluster=lost, leader_absent_since=90.0, pg=stopped)
+    assert rule(facts) == "claim"
+    assert rule(replace(facts, cluster=replace(lost, swap=None))) == "paused"
+    assert rule(replace(facts, cluster=replace(lost, swap=entry(swap(Phase.OPENED))))) == "paused"
+
+
+def test_the_lead_is_handed_to_the_data_directory_that_is_in_step_and_to_no_other():
+    """While we are shut down nobody is taken out of step any more."""
+    other = {DENVER: entry(member(DENVER, incarnation="disk-other"), THEIR_LEASE)}
+    assert obstacles(at_columbus(cluster=cluster(members=other)), DENVER)[0] == (
+        "denver-a has another data directory than the one that is in step"
+    )
+    stopped = primary(state=PgState.STOPPED, clean_shutdown_lsn=1_000, open_term=None)
+    peers = {DENVER: Peer(received_lsn=1_000, asked_at=99.9)}
+    ready = at_columbus(cluster=swapping(Phase.HELD), pg=stopped, peers=peers, swap_phase_since=99.0)
+    assert rule(ready, Lane.SWAP) == "hand-over"
+    assert rule(replace(ready, cluster=swapping(Phase.HELD, members=other)), Lane.SWAP) == "await-drain"

@@ -85,6 +85,13 @@ def test_a_swap_that_has_not_stopped_the_old_leader_holds_nothing(phase: Phase):
     assert decide(replace(OPEN, swap=swap(phase))).open
 
 
+def test_a_swap_that_etcd_left_half_way_holds_nothing_while_the_old_leaders_database_proves_that_it_serves():
+    """Without etcd it can neither be handed over nor rolled back: else production would be held until its return."""
+    held = replace(OPEN, swap=swap(Phase.HELD), vouched=False)
+    assert decide(held).open
+    assert decide(replace(held, opened=None)).rule == "swap"
+
+
 def test_after_the_hand_over_the_new_leaders_own_word_opens():
     handed = replace(OPEN, leader=leader(4, "denver"), site="denver", swap=swap(Phase.PROMOTED))
     assert decide(replace(handed, opened=None)).rule == "not-open"
@@ -147,8 +154,9 @@ def test_nothing_passes_before_the_leaders_database_said_open_in_this_term(facts
 
 
 @given(all_facts)
-def test_nothing_passes_while_a_swap_of_this_term_has_stopped_the_old_leader(facts: Facts):
-    if facts.swap and facts.leader and facts.swap.phase in MOVING and facts.swap.term == facts.leader.term:
+def test_nothing_passes_while_a_swap_of_this_term_goes_on_by_etcds_word(facts: Facts):
+    moving = facts.swap is not None and facts.swap.phase in MOVING
+    if moving and facts.vouched and facts.leader and facts.swap and facts.swap.term == facts.leader.term:
         assert not decide(facts).open
 
 

@@ -179,7 +179,8 @@ def test_health_asks_for_the_best_node_of_the_other_site_and_tells_which_it_is()
     """Of two nodes there, the one in step; were both, the one that is furthest."""
     scene = Scene()
     both = {DENVER: "denver", "denver-b": "denver", COLUMBUS: "columbus"}
-    record = scene.cluster.members[DENVER].record.model_copy(update={"node": "denver-b"})
+    second = {"node": "denver-b", "incarnation": "disk-denver-b"}
+    record = scene.cluster.members[DENVER].record.model_copy(update=second)
     scene.change(
         members={**scene.cluster.members, "denver-b": entry(record, 33)},
         sync=entry(sync(COLUMBUS, "denver-b")),

@@ -1,6 +1,7 @@
 """The agent's lease: its end is reckoned from before a renewal was sent, and only an answer moves it."""
 
 import asyncio
+import shutil
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sitecontrol.agent.keeper import Keeper
+from sitecontrol.agent.keeper import Keeper, place_of
 from sitecontrol.clock import SystemClock
 from sitecontrol.etcd.memory import Fault, MemoryEtcd
 from sitecontrol.etcd.memory_store import MemoryStore
@@ -60,8 +61,8 @@ def state_file(tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def keeping(etcd: SlowEtcd, state_file: Path) -> AsyncIterator[Keeper]:
-    keeper = Keeper(etcd, etcd.clock, SETTINGS, state_file)
+async def keeping(etcd: SlowEtcd, state_file: Path, place: str = "") -> AsyncIterator[Keeper]:
+    keeper = Keeper(etcd, etcd.clock, SETTINGS, state_file, place=place)
     running = asyncio.create_task(keeper.run())
     try:
         yield keeper
@@ -200,3 +201,23 @@ async def test_a_broken_file_is_no_lease(etcd: SlowEtcd, state_file: Path, conte
 def test_the_clock_that_leases_are_counted_on_goes_on_through_a_suspend(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(time, "clock_gettime", {time.CLOCK_BOOTTIME: 12.5}.__getitem__)
     assert SystemClock().now() == 12.5
+
+
+async def test_a_copy_of_the_disk_does_not_take_up_the_lease_of_what_it_is_a_copy_of(
+    etcd: SlowEtcd, tmp_path: Path
+):
+    ours, copied = tmp_path / "ours", tmp_path / "copied"
+    ours.mkdir()
+    here = place_of(ours)
+    async with keeping(etcd, ours / "lease", here) as keeper:
+        await until(lambda: keeper.lease.id)
+        first = keeper.lease.id
+    shutil.copytree(ours, copied)
+    async with keeping(etcd, ours / "lease", place_of(ours)) as keeper:
+        await until(lambda: keeper.lease.ends_at > etcd.clock.now())
+        assert keeper.lease.id == first
+    for elsewhere in (place_of(copied), here.replace(here.partition("/")[0], "another-start")):
+        shutil.copy(ours / "lease", copied / "lease")
+        async with keeping(etcd, copied / "lease", elsewhere) as keeper:
+            await until(lambda: keeper.lease.ends_at > etcd.clock.now())
+            assert keeper.lease.id not in {0, first}

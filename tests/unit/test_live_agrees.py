@@ -12,6 +12,7 @@ from sitecontrol.leadership.decide import decide
 from sitecontrol.leadership.effects import Fence
 from sitecontrol.leadership.facts import Facts, LeaseFacts
 from sitecontrol.leadership.table import Lane
+from sitecontrol.records import Phase
 from tests.unit.fake_nodes import FakeSites, eventually, two_sites
 from tests.unit.leadership_facts import (
     COLUMBUS,
@@ -21,6 +22,7 @@ from tests.unit.leadership_facts import (
     cluster,
     entry,
     primary,
+    swap,
     sync,
 )
 
@@ -104,3 +106,13 @@ def test_a_leader_whose_canary_is_late_is_live_by_etcds_word_and_says_that_it_is
     assert state.serving
     assert any("canary" in reason for reason in state.reasons)
     assert not AgentState(prefix="/p/", facts=at_columbus(), version="1").reasons
+
+
+def test_a_leader_in_the_middle_of_a_swap_is_live_again_by_its_canary_when_etcd_falls_silent():
+    """It has not shut down, and without etcd it can neither hand over nor roll back."""
+    held = {"cluster": cluster(swap=entry(swap(Phase.HELD))), "swap_phase_since": 99.0}
+    assert not AgentState(prefix="/p/", facts=at_columbus(**held), version="1").serving
+    silent = at_columbus(etcd_heard_at=90.0, lease=LeaseFacts(id=OUR_LEASE, ends_at=92.0), **held)
+    assert AgentState(prefix="/p/", facts=silent, version="1").serving
+    late = replace(silent, pg=replace(silent.pg, canary_at=100.0 - LATE))
+    assert not AgentState(prefix="/p/", facts=late, version="1").serving
