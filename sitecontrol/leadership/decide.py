@@ -27,11 +27,13 @@ from sitecontrol.leadership.conditions import (
     nothing_exists,
     nothing_of_ours,
     on_leaders_timeline,
+    other_data,
     our_turn_to_begin,
     restart_in_place,
     running,
     serving_without_proof,
     settled,
+    without_data,
 )
 from sitecontrol.leadership.effects import (
     Bootstrap,
@@ -179,9 +181,15 @@ POSTGRES: Sequence[Row] = (
     ),
     Row(
         "lead-without-data",
-        "We hold the lead but have no usable data: give it up.",
-        lambda f: f.lead and f.pg.state in (PgState.ABSENT, PgState.UNUSABLE) and f.other_in_step,
-        lambda _: GiveUp(reason="no usable data directory"),
+        "We hold the lead but have no usable data, or not that which took the lead: give it up.",
+        lambda f: without_data(f) and f.other_in_step,
+        lambda _: GiveUp(reason="no usable data directory, or another than took the lead"),
+    ),
+    Row(
+        "lead-with-other-data",
+        "The data here is not what took the lead and may lack acknowledged messages: hold until that is put back.",
+        other_data,
+        lambda f: Fence(reason="another data directory than took the lead") if running(f) else None,
     ),
     Row(
         "give-up-dead",

@@ -131,7 +131,7 @@ class SimulatedNode:
         say: Callable[[str, str], None],
     ) -> None:
         self.scheduler, self.database, self.clock, self.say = scheduler, database, clock, say
-        self.owner = f"agent {database.node}"
+        self.owner = f"agent {database.machine}"
         self._databases = databases
         etcd = EtcdClient(cluster, scheduler, database.place)
         self.etcd = etcd
