@@ -97,6 +97,17 @@ def _counts_from_the_answer() -> AbstractContextManager[Any]:
     return patch.object(Keeper, "_renew", renew)
 
 
+@contextmanager
+def _nothing_is_compared() -> Iterator[None]:
+    """Nor is a leader waited for until it has written `sync`: here each of the two makes up for the other."""
+
+    async def compare(*_: object) -> bool:
+        return True
+
+    with patch.object(ModelPostgres, "_compare", compare), without_row("await-narrow"):
+        yield
+
+
 # -- schedules that need them --------------------------------------------------------------------------------------
 
 
@@ -146,6 +157,20 @@ def isolated_after_slow_answers(rng: random.Random) -> tuple[Fault, ...]:
     """As `isolated`, and just before that etcd's answers were slow."""
     at = round(rng.uniform(4.0, 6.0), 2)
     return (Fault(2.0, 10.0, Kind.ETCD_SLOW, "columbus"), Fault(at, 8.0, Kind.ISOLATE, "columbus"))
+
+
+def same_number(rng: random.Random) -> tuple[Fault, ...]:
+    """Of four nodes two are promoted one after the other from one position: the first is lost before it has written
+    `sync`, and one of the others follows it by then, whose agent dies.
+    """
+    late = round(rng.uniform(6.7, 7.0), 2)
+    return (
+        Fault(5.0, 13.0, Kind.KILL_SITE, "columbus-a"),
+        Fault(6.3, 2.0, Kind.STOP_AGENT, "denver-a"),
+        Fault(late, 1.2, Kind.ETCD_LATE, "columbus"),
+        Fault(round(late + 1.0, 2), 10.0, Kind.KILL_SITE, "columbus-b"),
+        Fault(round(late + 1.3, 2), 5.0, Kind.KILL_AGENT, "denver-b"),
+    )
 
 
 PROOF = (
@@ -199,6 +224,13 @@ PROOF = (
         scenario=disk_stalls,
     ),
     Mutation(
+        name="a leader without proof goes on",
+        rule="a leader with neither etcd's word, nor a fresh lease, nor a fresh canary is fenced",
+        breaks=frozenset({"fenced-in-time"}),
+        patch=lambda: without_row("lost-proof"),
+        scenario=isolated,
+    ),
+    Mutation(
         name="the lease is trusted to its very end",
         rule="the leader is fenced a margin before its lease can have run out",
         breaks=frozenset({"fenced-in-time"}),
@@ -211,5 +243,15 @@ PROOF = (
         breaks=frozenset({"fenced-in-time"}),
         patch=_counts_from_the_answer,
         scenario=isolated_after_slow_answers,
+    ),
+)
+
+OF_FOUR_NODES = (
+    Mutation(
+        name="nothing is compared",
+        rule="before a node follows a leader, in each term, the two histories are compared",
+        breaks=SAFETY | {"in-step-is-a-copy"},
+        patch=_nothing_is_compared,
+        scenario=same_number,
     ),
 )
