@@ -4,7 +4,8 @@ The end of the lease is reckoned locally, from *before* the renewal was sent, on
 suspend. A renewal without an answer changes nothing: the lease may or may not have been prolonged.
 
 The lease's id is kept on disk, so that an agent that was restarted takes the same lease up again; whether that
-still makes it the leader is decided by a linearizable read of `leader`, not here.
+still makes it the leader is decided by a linearizable read of `leader`, not here. The file knows itself by its inode:
+the lease in a copy of it, as of a whole machine's folders, is another agent's, which may live.
 """
 
 from dataclasses import replace
@@ -70,11 +71,13 @@ class Keeper:
 
     def _kept_id(self) -> int:
         try:
-            return int(self._state_file.read_text(), 16)
+            lease, inode = self._state_file.read_text().split()
+            return int(lease, 16) if int(inode) == self._state_file.stat().st_ino else 0
         except (OSError, ValueError):
             return 0
 
     def _keep_id(self, lease: int) -> None:
         fresh = self._state_file.with_suffix(".new")
-        fresh.write_text(f"{lease:x}")
+        fresh.touch()
+        fresh.write_text(f"{lease:x} {fresh.stat().st_ino}")
         fresh.replace(self._state_file)

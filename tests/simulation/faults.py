@@ -44,7 +44,7 @@ class Kind(Enum):
     FORGETFUL_DISK = (
         "forgetful-disk"  # a site is lost, and its disk has not kept what it had flushed (scenarios only)
     )
-    SECOND = "second"  # a machine is started with a copy of a node's configuration and data (scenarios only)
+    SECOND = "second"  # a machine is started with a copy of a node's files (scenarios only)
     WRONG_DISK = (
         "wrong-disk"  # a site is lost, and returns with an older copy (only where a scenario says so)
     )

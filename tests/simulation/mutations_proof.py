@@ -35,6 +35,14 @@ def _leads_by_name() -> Iterator[None]:
         yield
 
 
+def _a_copied_lease_is_ones_own() -> AbstractContextManager[Any]:
+    def kept_id(self: Keeper) -> int:
+        lease, _, _ = self._state_file.read_text().partition(" ")
+        return int(lease or "0", 16)
+
+    return patch.object(Keeper, "_kept_id", kept_id)
+
+
 def _lets_in_before_the_barrier() -> AbstractContextManager[Any]:
     real = Row.open
 
@@ -186,6 +194,13 @@ PROOF = (
         rule="two agents cannot use one name: the second stays out",
         breaks=SAFETY,
         patch=lambda: without_row("name-taken-runs", "name-taken"),
+        scenario=beside_the_standby,
+    ),
+    Mutation(
+        name="a copied lease is one's own",
+        rule="a lease is taken up again only by the agent that it was granted to",
+        breaks=SAFETY,
+        patch=_a_copied_lease_is_ones_own,
         scenario=beside_the_standby,
     ),
     Mutation(

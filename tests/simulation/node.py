@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 from sitecontrol.agent.agent import Agent
@@ -96,7 +97,7 @@ class SimulatedLanes:
 
 
 class LeaseFile:
-    """The lease's id on the node's disk: outlives the agent."""
+    """The lease's id on the node's disk: outlives the agent. Of a copy the inode is another."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -107,6 +108,17 @@ class LeaseFile:
 
     def with_suffix(self, _: str) -> "LeaseFile":
         return self
+
+    def keep(self, lease: int) -> None:
+        self.text = f"{lease:x} {id(self)}"
+
+    def copy_of(self, other: "LeaseFile") -> None:
+        self.text = other.text
+
+    def stat(self) -> SimpleNamespace:
+        return SimpleNamespace(st_ino=id(self))
+
+    def touch(self) -> None: ...
 
     def write_text(self, text: str) -> None:
         self._fresh = text

@@ -119,7 +119,7 @@ class Run:
     def _first_records(self, columbus: Database, denver: Database) -> None:
         store = self.cluster.store
         lease = store.grant(self.sites["columbus"].settings.failover.lease_ttl)
-        self.sites["columbus"].lease_file.text = f"{lease:x}"
+        self.sites["columbus"].lease_file.keep(lease)
         in_step = InStep(node=denver.node, incarnation="disk-denver", timeline=1, lsn=2)
         records: list[tuple[str, Any, int]] = [
             ("initialize", Initialize(system_id="7"), 0),

@@ -230,7 +230,7 @@ class Strikes:
         return back
 
     def _start_second(self, site: Site) -> Mend:
-        """Beside the node, with its name, a copy of its data, and a state of its own (no lease)."""
+        """Beside the node, with a copy of all that lies on its disk."""
         known = site.database
         beside = Database(self.world, known.node, known.place, machine=second(known.node))
         if known.disk is not None:
@@ -244,6 +244,7 @@ class Strikes:
             beside.disk.checkpoint = len(beside.disk.wal)
         clock = SimulatedClock(self.scheduler, offset=self.rng.uniform(0, 1e5))
         copied = Site(site.place, beside, clock, site.settings)
+        copied.lease_file.copy_of(site.lease_file)
         self._start_agent(copied)
 
         def end() -> None:
