@@ -80,7 +80,7 @@ IN_SCENARIOS = (Kind.WRONG_DISK, Kind.FORGETFUL_DISK, Kind.SECOND, Kind.ETCD_SLO
 ANY = tuple(
     kind for kind in Kind if kind not in IN_SCENARIOS
 )  # two disks lost at once are more than is promised
-LINES = frozenset({Kind.CUT, Kind.CUT_ONE_WAY, Kind.ISOLATE, Kind.ETCD_SLOW})
+LINES = (Kind.CUT, Kind.CUT_ONE_WAY, Kind.ISOLATE, Kind.ETCD_SLOW)
 
 
 def schedule(rng: random.Random, kinds: tuple[Kind, ...] = ANY) -> tuple[Fault, ...]:
