@@ -123,7 +123,7 @@ class Invariants:
                 )
 
     def _look_at_sync(self) -> None:
-        """Whoever is told to be in step has the leader's own entries."""
+        """Whoever is told to be in step has the leader's own entries, as far as it has any."""
         sync = self.cluster.snapshot.sync
         if sync is None or sync.mod_revision == self._sync_seen:
             return
@@ -133,9 +133,10 @@ class Invariants:
             theirs = self.world.databases[standby.node].disk
             if leader is None or theirs is None or theirs.incarnation != standby.incarnation:
                 continue
-            if leader.incarnation == sync.record.leader_incarnation and (
-                theirs.wal[: standby.lsn] != leader.wal[: standby.lsn]
-            ):
+            if leader.incarnation != sync.record.leader_incarnation:
+                continue
+            common = min(standby.lsn, len(theirs.wal), len(leader.wal))
+            if theirs.wal[:common] != leader.wal[:common]:
                 raise Violation(
                     "in-step-is-a-copy", f"{standby.node} came into step, and holds something else"
                 )

@@ -346,7 +346,7 @@ MUTATIONS = (
     Mutation(
         name="a row of an older start lets in",
         rule="nobody is let in after a start before a barrier has committed",
-        breaks=SAFETY,
+        breaks=SAFETY | {"barrier-before-opening"},
         patch=_row_of_an_older_start,
         scenario=moves_and_losses,
     ),
