@@ -164,6 +164,7 @@ CHANGES: tuple[Callable[[Facts], Facts], ...] = (
     _pg(since=99.9),
     _pg(follows=COLUMBUS),
     _pg(apart_from=DENVER),
+    _pg(incarnation="disk-older"),
     _pg(canary_at=90.0),
     _pg(unfinished=True, system_id="8"),
     _pg(clean_shutdown_lsn=2_000),

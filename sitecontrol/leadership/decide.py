@@ -27,6 +27,7 @@ from sitecontrol.leadership.conditions import (
     nothing_exists,
     nothing_of_ours,
     on_leaders_timeline,
+    other_data,
     our_turn_to_begin,
     promotion_stuck,
     restart_in_place,
@@ -34,6 +35,7 @@ from sitecontrol.leadership.conditions import (
     serving_without_proof,
     settled,
     swap_came_to_nothing,
+    without_data,
 )
 from sitecontrol.leadership.effects import (
     Bootstrap,
@@ -181,9 +183,15 @@ POSTGRES: Sequence[Row] = (
     ),
     Row(
         "lead-without-data",
-        "We hold the lead but have no usable data: give it up.",
-        lambda f: f.lead and f.pg.state in (PgState.ABSENT, PgState.UNUSABLE) and f.other_in_step,
-        lambda _: GiveUp(reason="no usable data directory"),
+        "We hold the lead but have no usable data, or not that which took the lead: give it up.",
+        lambda f: without_data(f) and f.other_in_step,
+        lambda _: GiveUp(reason="no usable data directory, or another than took the lead"),
+    ),
+    Row(
+        "lead-with-other-data",
+        "The data here is not what took the lead and may lack acknowledged messages: hold until that is put back.",
+        other_data,
+        lambda f: Fence(reason="another data directory than took the lead") if running(f) else None,
     ),
     Row(
         "give-up-dead",

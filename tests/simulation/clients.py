@@ -38,7 +38,7 @@ class Ledger:
     """What was promised, and who was opened when."""
 
     acknowledged: list[Acknowledged] = field(default_factory=list)
-    opened: list[tuple[int, str, float]] = field(default_factory=list)  # (term, node, when)
+    opened: list[tuple[int, str, float]] = field(default_factory=list)  # (term, machine, when)
     longest_gap: float = 0.0
     last: float = 0.0
 

@@ -13,7 +13,7 @@ from tests.simulation.carrier import Inbox
 from tests.simulation.clients import Dispatcher, Ledger
 from tests.simulation.disk import Disk
 from tests.simulation.etcd import PLACES, PREFIX, EtcdCluster, Network
-from tests.simulation.faults import ANY, BEGIN, END, SITES, Fault, Kind, schedule
+from tests.simulation.faults import ANY, BEGIN, END, LINES, SITES, Fault, Kind, schedule
 from tests.simulation.invariants import Invariants, Violation
 from tests.simulation.node import SimulatedNode
 from tests.simulation.observers import Observer, Truth
@@ -75,6 +75,7 @@ class Run:
             inbox=self.inbox,
             truth=self.truth,
             say=self.say,
+            only_lines=all(fault.kind in LINES for fault in self.faults),
         )
         self.strikes = self.STRIKES(
             scheduler=self.scheduler,
@@ -118,7 +119,7 @@ class Run:
     def _first_records(self, columbus: Database, denver: Database) -> None:
         store = self.cluster.store
         lease = store.grant(self.sites["columbus"].settings.failover.lease_ttl)
-        self.sites["columbus"].lease_file.text = f"{lease:x}"
+        self.sites["columbus"].lease_file.keep(lease)
         in_step = InStep(node=denver.node, incarnation="disk-denver", timeline=1, lsn=2)
         records: list[tuple[str, Any, int]] = [
             ("initialize", Initialize(system_id="7"), 0),
@@ -155,7 +156,7 @@ class Run:
             settings=site.settings,
             clock=site.clock,
             lease_file=site.lease_file,
-            say=lambda what, said, name=site.database.node: self.say(f"{name:11} {what:8} {said}"),
+            say=lambda what, said, name=site.database.machine: self.say(f"{name:11} {what:8} {said}"),
         )
         site.node.start()
 

@@ -84,12 +84,14 @@ class ModelSession:
 def database_poll(database: Database, server: Server) -> dict[str, Any]:
     disk, paused = server.disk, server.paused
     row = database.last("row") if paused is None else paused.row
+    databases = database.world.databases
     standbys = ",".join(
-        _standby(name, server.flushed.get(name, 0))
-        for name in server.senders
-        if database.streams_to(name, server)
+        _standby(databases[machine].node, server.flushed.get(machine, 0))
+        for machine in server.senders
+        if database.streams_to(machine, server)
     )
-    slots = ",".join(_slot(name, len(disk.wal)) for name in database.world.databases if name != database.node)
+    others = (other.node for other in databases.values() if other.machine == other.node != database.node)
+    slots = ",".join(_slot(name, len(disk.wal)) for name in others)
     return {
         "in_recovery": server.recovering,
         "row_term": row.payload[0] if row else None,

@@ -113,6 +113,16 @@ def test_a_lead_is_never_given_up_when_nobody_else_is_in_step():
     assert isinstance(effect(facts), StartPrimary)
 
 
+@pytest.mark.parametrize("state", [PgState.STOPPED, PgState.STANDBY, PgState.PRIMARY])
+def test_another_data_directory_than_took_the_lead_never_leads(state):
+    """As when an older copy is put under the agent while its lease still lasts."""
+    older = primary(state=state, incarnation="disk-older", open_term=None, down_since=99.9)
+    assert isinstance(effect(at_columbus(pg=older)), GiveUp)
+    alone = at_columbus(pg=older, cluster=cluster(sync=entry(sync(COLUMBUS))))
+    assert rule(alone) == "lead-with-other-data"
+    assert isinstance(effect(alone), Fence) == (state is not PgState.STOPPED)
+
+
 def test_a_new_leader_promotes_narrows_and_opens_in_this_order():
     won = cluster(leader=entry(leader(DENVER, 4), THEIR_LEASE), term=entry(Term(term=4)))
     narrowed = replace(won, sync=entry(sync(DENVER, term=4)))
