@@ -32,7 +32,7 @@ from sitecontrol.leadership.observed import look as look_at_places
 from sitecontrol.leadership.remembered import remember
 from sitecontrol.leadership.table import Decision, Lane
 from sitecontrol.leadership.timing import LOOK_EVERY
-from sitecontrol.records import Member
+from sitecontrol.records import FORMAT, Member
 from sitecontrol.settings import Settings
 from sitecontrol.traffic.api import Move
 from sitecontrol.traffic.mover import Mover
@@ -247,6 +247,7 @@ class Agent:
             etcd_heard_at=max(heard, default=None),
             lease=self._keeper.lease,
             pg=self._monitor.facts,
+            later_version_at=memory.later_version_at,
             leader_absent_since=memory.leader_absent_since,
             peers=dict(self._neighbours.peers),
             follow_failed_since=memory.follow_failed_since,
@@ -263,7 +264,8 @@ class Agent:
 
     def _bad_own_record(self) -> int | None:
         bad = self._view.snapshot.bad.get(f"members/{self._node}")
-        return bad.mod_revision if bad is not None and not bad.newer else None
+        ours = bad is not None and not self.state.facts.of_later_version(bad)
+        return bad.mod_revision if bad is not None and ours else None
 
     def _told(self) -> tuple[object, int]:
         facts, state = self.state.facts, self.state
@@ -287,5 +289,6 @@ class Agent:
             version=state.version,
             failover=told(facts.settings),
             rejoin_asked_at=self._memory.rejoin_asked_at,
+            writes_format=FORMAT,
             wall=facts.wall,
         )

@@ -12,7 +12,11 @@ from functools import cached_property
 from sitecontrol.leadership.observed import Watch
 from sitecontrol.records import InStep, Leader, Maintenance, Member, Phase, Swap, Sync
 from sitecontrol.settings import FailoverSettings
-from sitecontrol.view import Entry, Snapshot
+from sitecontrol.view import Bad, Entry, Snapshot
+
+LATER_VERSION_PATIENCE = (
+    10.0  # seconds that the agent of a later version may not be heard, as while it starts again
+)
 
 
 class PgState(Enum):
@@ -121,6 +125,7 @@ class Facts:
     etcd_heard_at: float | None  # etcd's last word to us
     lease: LeaseFacts
     pg: PgFacts
+    later_version_at: float | None = None  # an agent of a later version was, or may have been, heard last
     leader_absent_since: float | None = None  # when we first saw that nobody leads
     peers: dict[str, Peer] = field(default_factory=dict)
     follow_failed_since: float | None = None  # we run as a standby of the leader and nothing streams, since
@@ -180,9 +185,17 @@ class Facts:
         return name in self.cluster.bad
 
     def mendable(self, name: str) -> bool:
-        """It is not believed, and not because a later version of this program wrote it."""
+        """It is not believed, and no later version of this program can have written it."""
         bad = self.cluster.bad.get(name)
-        return bad is not None and not bad.newer
+        return bad is not None and not self.of_later_version(bad)
+
+    def of_later_version(self, bad: Bad) -> bool:
+        """It says so, and an agent of such a version is heard, or was a moment ago. Without one anybody wrote it."""
+        heard = self.later_version_at
+        about = self.cluster.tells_of_later_version or (
+            heard is not None and self.now - heard <= LATER_VERSION_PATIENCE
+        )
+        return bad.newer and about
 
     @cached_property
     def lead(self) -> bool:
