@@ -42,12 +42,15 @@ class AgentState:
     def serving(self) -> bool:
         """We are the live site: open, and named by etcd a moment ago; without its word, with a canary that commits.
 
+        By our lease: etcd may answer while the picture that names us is old, because its watch hangs. Only a lease that
+        `leader` is bound to, and that was just renewed, shows that nobody else has taken it since.
+
         The dispatchers judge alike (`dispatcher.gate`), so that a load balancer hears one answer from all of a site.
         """
         f = self.facts
         named = f.leader is not None and f.leader.record.node == f.node
         contradicted = f.leader is not None and not named
-        proved = (named and f.etcd_here) or f.canary_fresh
+        proved = (f.lead and f.etcd_here) or f.canary_fresh
         closing = f.swap_leaves_us and f.in_phase(Phase.HELD) and f.etcd_here
         return f.open and proved and not contradicted and not closing
 
