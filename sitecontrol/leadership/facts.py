@@ -85,6 +85,9 @@ class PgFacts:
     )
     upstream: bool = False  # STANDBY: a walreceiver is streaming
     open_term: int | None = None  # PRIMARY: the term this very start was opened for
+    opened_at: float | None = (
+        None  # PRIMARY: when it was, or when this agent, just started, first saw that it is
+    )
     row_term: int | None = None  # the term in control.leadership, whoever opened it
     remote_in_step: tuple[str, ...] = ()
     names: tuple[str, ...] = ()  # synchronous_standby_names as the server has it
@@ -236,12 +239,13 @@ class Facts:
 
     @property
     def canary_age(self) -> float | None:
-        """Seconds since the last canary. An open primary whose canary was not written yet counts from its start:
-        an agent that was just restarted has to get one through first.
+        """Seconds since the last canary. An open primary that has written none since it was opened counts from then:
+        a barrier had just committed. Or from when an agent that was just started saw it open.
         """
-        if self.pg.canary_at is not None:
-            return self.now - self.pg.canary_at
-        return self.now - self.pg.since if self.pg.open_term is not None else None
+        pg = self.pg
+        opened = pg.opened_at if pg.open_term is not None else None
+        began = [at for at in (pg.canary_at, opened) if at is not None]
+        return self.now - max(began) if began else None
 
     @property
     def canary_fresh(self) -> bool:
