@@ -33,7 +33,7 @@ from sitecontrol.leadership.remembered import remember
 from sitecontrol.leadership.table import Decision, Lane
 from sitecontrol.leadership.timing import LOOK_EVERY
 from sitecontrol.records import FORMAT, Member
-from sitecontrol.settings import Settings
+from sitecontrol.settings import Egress, Settings
 from sitecontrol.traffic.api import Move
 from sitecontrol.traffic.mover import Mover
 from sitecontrol.view import Bad, ClusterView, Entry
@@ -232,6 +232,8 @@ class Agent:
             etcd_heard_at=None,
             lease=self._keeper.lease,
             pg=self._monitor.facts,
+            dispatchers_of={p.name: tuple(d.name for d in p.dispatchers) for p in settings.place},
+            live_site_sends=settings.dispatcher.egress is Egress.LIVE_SITE,
             places=tuple(p.name for p in settings.place),
         )
 

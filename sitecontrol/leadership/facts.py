@@ -143,6 +143,10 @@ class Facts:
         default_factory=dict
     )  # place -> its member answers; empty: unknown
     etcd_leader_place: str | None = None  # where etcd's own leader runs; None: unknown
+    dispatchers_of: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # site -> its dispatchers, by the settings
+    live_site_sends: bool = True  # only the live site's dispatchers send (dispatcher.egress)
     places: tuple[str, ...] = ()  # every configured place: all that may observe
     health: Watch = field(default_factory=Watch)  # what was seen of the places' words so far
 
