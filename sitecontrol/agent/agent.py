@@ -27,6 +27,8 @@ from sitecontrol.frozen import replace
 from sitecontrol.leadership.alike import told
 from sitecontrol.leadership.decide import decide
 from sitecontrol.leadership.facts import Facts
+from sitecontrol.leadership.invariants import Doubts
+from sitecontrol.leadership.invariants import look as look_at_invariants
 from sitecontrol.leadership.observed import Watch
 from sitecontrol.leadership.observed import look as look_at_places
 from sitecontrol.leadership.remembered import remember
@@ -71,6 +73,7 @@ class Agent:
         self._wake = wake
         self._chronicle = chronicle  # None: nothing is told afterwards
         self._health = Watch()
+        self._doubts = Doubts()
         self._differences: tuple[str, ...] = ()  # as they were last told
         self._members: Mapping[str, Entry[Member]] | None = None  # by which they were
         self._bad: Mapping[str, Bad] = {}  # what of etcd is not believed, as it was last told
@@ -146,6 +149,7 @@ class Agent:
         facts = self.state.facts = self._look_at_places(self._facts())
         self._tell_of_differences(facts)
         self._tell_of_bad_records(facts)
+        self._look_at_invariants(facts)
         self._executor.fencing.look(is_open=facts.open)
         if self._chronicle is not None:
             self._chronicle.look(facts)
@@ -203,6 +207,16 @@ class Agent:
         for key, bad in newly_bad(self._bad, facts.cluster.bad).items():
             log.warning("bad_record", key=key, why=bad.why, revision=bad.mod_revision)
         self._bad = facts.cluster.bad
+
+    def _look_at_invariants(self, facts: Facts) -> None:
+        before, self._doubts = self._doubts, look_at_invariants(self._doubts, facts)
+        self.state.broken = self._doubts.broken
+        for broken in self._doubts.broken:
+            if broken not in before.broken:
+                log.error("invariant_broken", invariant=broken.invariant, what=broken.what)
+        for known in before.broken:
+            if known not in self._doubts.broken:
+                log.info("invariant_broken_no_more", invariant=known.invariant, what=known.what)
 
     def _look_at_places(self, facts: Facts) -> Facts:
         self._health = look_at_places(
