@@ -321,7 +321,7 @@ class Executor:
             raise Overtaken("the target's agent is not heard any more")
         transaction = self._scribe.writer(facts).hand_over(
             swap,
-            lease=target.lease,
+            target=target,
             incarnation=target.record.incarnation,
             site=facts.site_of[swap.to_node],
             own_timeline=facts.pg.timeline,

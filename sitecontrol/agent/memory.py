@@ -15,6 +15,7 @@ MOVED_WITHIN = 2.0  # seconds: a leader's canary moves its standbys several time
 
 @dataclass
 class Memory:
+    later_version_at: float | None = None
     leader_absent_since: float | None = None
     follow_failed_since: float | None = None
     follows_well_since: float | None = None
@@ -44,9 +45,16 @@ class Memory:
         self.failed_joins[node] = (before + 1, now)
 
     def look(self, now: float, cluster: Snapshot, pg: PgFacts, node: str, lease: int = 0) -> None:
+        self._look_at_versions(now, cluster)
         self._look_at_leader(now, cluster, lease)
         self._look_at_following(now, cluster, pg, node)
         self._look_at_swap(now, cluster)
+
+    def _look_at_versions(self, now: float, cluster: Snapshot) -> None:
+        """Whoever was heard before this agent started may have been of a later version."""
+        first = self.later_version_at is None and cluster.read_at is not None
+        if first or cluster.tells_of_later_version:
+            self.later_version_at = now
 
     def hurry(self, asked_at: datetime) -> None:
         """An operator says that the leader has been waited for long enough, and that repairs may begin anew. The leader

@@ -466,7 +466,7 @@ POSTGRES: Sequence[Row] = (
     Row(
         "stray-leader",
         "`leader` holds something that is no leader (`bad_records` names it): whoever led has a moment to write it"
-        " anew.",
+        " anew; and one of a later version, which we cannot read, leads.",
         lambda f: f.may_lead and mending.stray(f),
     ),
     Row(

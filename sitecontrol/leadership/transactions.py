@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sitecontrol.etcd.api import Compare, Delete, Put, Target
+from sitecontrol.frozen import replace
 from sitecontrol.leadership import audit
 from sitecontrol.leadership.audit import Act
 from sitecontrol.records import (
@@ -24,6 +25,7 @@ from sitecontrol.records import (
     Initialize,
     InStep,
     Leader,
+    Member,
     Phase,
     PhaseTime,
     Record,
@@ -249,14 +251,18 @@ class Writer:
         self,
         swap: Swap,
         *,
-        lease: int,
+        target: Entry[Member],
         incarnation: str,
         site: str,
         own_timeline: int,
         shutdown_lsn: int,
         at: datetime,
     ) -> Transaction:
-        """`leader` and `term` move to the target, under the target's own lease; we stay in step, being complete."""
+        """`leader` and `term` move to the target, under the target's own lease; we stay in step, being complete.
+
+        Of the target's record, which is written anew each second, only what stays is compared: it is still the one of
+        that agent, bound to that lease.
+        """
         term = self.term + 1
         leader = Leader(node=swap.to_node, incarnation=incarnation, site=site, term=term)
         ourselves = InStep(
@@ -273,7 +279,7 @@ class Writer:
             evidence={"from": self.node, "shutdown_lsn": str(shutdown_lsn), **(swap.evidence or {})},
         )
         handed = self._transaction(
-            self._put("leader", leader, lease),
+            self._put("leader", leader, target.lease),
             self._put("term", Term(term=term)),
             self._put(
                 "sync",
@@ -282,7 +288,15 @@ class Writer:
             self._put("swap", passed(swap, Phase.FLUSHED, Phase.HANDED, at=at)),
             self._history(entry),
         )
-        return self._told(handed, _of_swap(Deed.SWAP_HANDED, swap, at), term=term)
+        told = self._told(handed, _of_swap(Deed.SWAP_HANDED, swap, at), term=term)
+        return replace(told, compares=(*told.compares, *self._same_agent(swap.to_node, target)))
+
+    def _same_agent(self, node: str, member: Entry[Member]) -> tuple[Compare, ...]:
+        key = f"{self.prefix}members/{node}"
+        return (
+            Compare(key=key, target=Target.CREATE_REVISION, to=member.create_revision),
+            Compare(key=key, target=Target.LEASE, to=member.lease),
+        )
 
     def roll_back(self, swap: Swap, reason: str, at: datetime) -> Transaction:
         """End the swap before its hand-over. The delete is the write that bars a late hand-over."""

@@ -55,7 +55,7 @@ def _not_needed(f: Facts) -> Iterator[str]:
     if bad is None and sync is not None:
         holds = ", ".join((sync.leader, *(s.node for s in sync.standbys)))
         yield f"`sync` is believed, and tells who holds every acknowledged message: {holds}"
-    if bad is not None and bad.newer:
+    if bad is not None and f.of_later_version(bad):
         yield f"a later version of this program wrote `sync`: upgrade {f.node} first"
     if f.leader is None and f.pg.state is PgState.STANDBY and f.pg.upstream and f.canary_fresh:
         yield "whoever led still writes through to us: it serves, and takes its term up again when it reaches etcd"

@@ -1,9 +1,10 @@
 """The invariants by their names in docs/failover.md, looked at after every step in which something changed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from sitecontrol.leadership import audit
+from sitecontrol.leadership.invariants import Broken
 from tests.simulation.carrier import Inbox
 from tests.simulation.clients import Acknowledged, Ledger
 from tests.simulation.disk import Disk
@@ -36,6 +37,7 @@ class Invariants:
     inbox: Inbox
     truth: Truth
     say: Callable[[str], None]
+    alarms: Callable[[], Iterable[tuple[str, Broken]]]  # what agents say of invariants at run time, by node
     _open: dict[str, tuple[str, int]] = field(default_factory=dict)  # node -> (boot, term) as last seen
     _leader_seen: tuple[int, str] | None = None
     only_lines: bool = False  # nothing but lines between places fails in this run
@@ -56,6 +58,8 @@ class Invariants:
         self._look_at_sync()
         self._look_at_term()
         self._look_at_swap()
+        for node, broken in self.alarms():
+            raise Violation(broken.invariant, f"{node} sees that {broken.what}")
 
     def _look_at_leader(self) -> None:
         """Whoever is made the leader must hold every acknowledged message: `only-in-step-leads`."""

@@ -61,6 +61,7 @@ class Server:
         self.upstream = False
         self.reload = 0  # counts changes of `names`
         self.canary_at = float("-inf")  # when the newest canary that has committed was written
+        self.opened_at = ready_at  # when its row was last written
         self.paused: Replayed | None = None  # replay stands still
 
     def told_by(self, name: str) -> int:

@@ -2,11 +2,12 @@
 
 import functools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from sitecontrol.etcd.api import Put
+from sitecontrol.leadership.invariants import Broken
 from sitecontrol.profiles import Profile
 from sitecontrol.records import DispatcherRecord, Initialize, InStep, Leader, Sync, Term
 from tests.simulation.carrier import Inbox
@@ -76,6 +77,7 @@ class Run:
             truth=self.truth,
             say=self.say,
             only_lines=all(fault.kind in LINES for fault in self.faults),
+            alarms=self._alarms,
         )
         self.strikes = self.STRIKES(
             scheduler=self.scheduler,
@@ -240,6 +242,12 @@ class Run:
     def _struck_until(self) -> float:
         """When every fault is over."""
         return min(END, max((fault.at + fault.lasts for fault in self.faults), default=BEGIN) + 0.1)
+
+    def _alarms(self) -> Iterator[tuple[str, Broken]]:
+        for site in self.sites.values():
+            if site.node is not None:
+                for broken in site.node.agent.state.broken:
+                    yield site.database.node, broken
 
     def say(self, what: str) -> None:
         self.log.append(f"{self.scheduler.now:8.3f}  {what}")

@@ -54,6 +54,7 @@ class ModelSession:
         elif sql == OPEN:
             term, node = args
             await database.commit("row", (term, node, server.boot, ()), within=timeout, local=True)
+            server.opened_at = database.world.scheduler.now
         else:
             row = database.last("row")
             if row is None:
@@ -96,6 +97,7 @@ def database_poll(database: Database, server: Server) -> dict[str, Any]:
         "in_recovery": server.recovering,
         "row_term": row.payload[0] if row else None,
         "opened_here": row is not None and row.payload[1:3] == (database.node, server.boot),
+        "opened_for": database.world.scheduler.now - server.opened_at,
         "remote_in_step": list(row.payload[3]) if row else [],
         "canary_seq": disk.latest("canary", database.world.entries) if paused is None else paused.canary,
         "names": ",".join(f'"{name}"' for name in server.names),

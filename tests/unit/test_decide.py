@@ -245,9 +245,9 @@ def test_a_leader_that_recovers_is_never_killed_when_it_is_alone():
 
 
 def test_an_agent_that_was_just_restarted_gets_time_to_write_a_canary():
-    facts = at_columbus(**NO_ETCD, pg=primary(canary_at=None, since=99.5))
+    facts = at_columbus(**NO_ETCD, pg=primary(canary_at=None, opened_at=99.5))
     assert effect(facts) is None
-    assert isinstance(effect(replace(facts, pg=primary(canary_at=None, since=98.0))), Fence)
+    assert isinstance(effect(replace(facts, pg=primary(canary_at=None, opened_at=98.0))), Fence)
 
 
 def test_a_leader_that_is_alone_in_step_is_not_ended_for_a_late_canary():
