@@ -103,6 +103,10 @@ class Monitor:
             self._changed()
         return self.facts
 
+    def proved(self, at: float) -> None:
+        """A commit that began then was confirmed by every standby in step: as good as a canary."""
+        self.facts = replace(self.facts, canary_at=at)
+
     def forget_session(self) -> None:
         """Our PostgreSQL is about to go: nothing may wait on the old connection."""
         if self._session is not None:
