@@ -164,7 +164,7 @@ class Stage:
 
         fact = f"the swap to {to} is {phase}"
         if await self.until(fact, reached_or_ended, within=20, every=POLL_PHASE) and ended:
-            self._miss(f"ended before: {fact}", f"the swap to {to} ended before it was {phase}")
+            self.miss(f"ended before: {fact}", f"the swap to {to} ended before it was {phase}")
 
     def _could_take_over(self, site: str) -> Callable[[], Awaitable[bool]]:
         async def holds() -> bool:
@@ -218,12 +218,13 @@ class Stage:
         deadline = now() + within
         while not await holds():
             if now() > deadline:
-                self._miss(f"not within {within:.0f} s: {fact}", f"still untrue after {within:.0f} s: {fact}")
+                self.miss(f"not within {within:.0f} s: {fact}", f"still untrue after {within:.0f} s: {fact}")
                 return False
             await asyncio.sleep(every)
         return True
 
-    def _miss(self, fact: str, told: str) -> None:
+    def miss(self, fact: str, told: str) -> None:
+        """What the story was to bring about, or waits for, is not so: that fails the drill."""
         self.missed.append(fact)
         self.watch.note(told, "drill")
 

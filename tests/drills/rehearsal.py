@@ -18,8 +18,8 @@ EVERYWHERE = (
     "etcd-quorum-loss",
 )
 REST = [name for name in DRILLS if name not in EVERYWHERE]
-# In the middle of a swap: what each phase of it rests on is lost by itself. The old leader, its agent, its PostgreSQL; the
-# target; all lines of the old leader, the line between the two; etcd.
+# In the middle of a swap: what a phase of it rests on is lost. The old leader, its agent, its PostgreSQL; the target;
+# all lines of the old leader, the line between the two; etcd.
 IN_SWAP = (
     "site-loss",
     "standby-loss",
