@@ -178,6 +178,11 @@ CHANGES: tuple[Callable[[Facts], Facts], ...] = (
     _swap(Phase.HELD),
     _both(_swap(Phase.HELD), _pg(clean_shutdown_lsn=2_000)),
     _both(
+        _swap(Phase.HELD),
+        _pg(clean_shutdown_lsn=2_000),
+        lambda f: replace(f, swap_phase_since=91.0, etcd_heard_at=91.5, hand_over_unsent=True),
+    ),
+    _both(
         _swap(Phase.HANDED),
         _pg(clean_shutdown_lsn=2_000),
         _cluster(leader=entry(leader(DENVER, term=4), THEIR_LEASE), term=entry(Term(term=4))),

@@ -270,6 +270,7 @@ class Agent:
             join_after=memory.join_after,
             repairs=memory.repairs,
             swap_phase_since=memory.swap_phase_since,
+            hand_over_unsent=memory.hand_over_unsent,
             swap_ended_at=memory.swap_ended_at,
             lead_since=memory.lead_since,
             etcd_leader_here=self._neighbours.etcd_leader_here,

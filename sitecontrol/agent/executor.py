@@ -44,6 +44,7 @@ from sitecontrol.leadership.effects import (
     Reclaim,
     Rewind,
     RollBack,
+    ServeOn,
     ShowRemote,
     ShutDownForSwap,
     StartPrimary,
@@ -121,6 +122,8 @@ class Executor:
         row: Row,
         look: Callable[[], Awaitable[PgFacts]],
         repaired: Callable[[], None],
+        proved: Callable[[float], None],
+        hands_over: Callable[[str], None],
         clock: Clock,
         settings: Settings,
     ) -> None:
@@ -132,6 +135,8 @@ class Executor:
         self._row = row
         self._look = look  # asks PostgreSQL at once, so that the next decision sees what we did
         self._repaired = repaired  # counts a rewind or a clone
+        self._proved = proved  # told when a commit began that the standbys in step have confirmed
+        self._hands_over = hands_over  # told of which swap, before the hand-over is sent
         self._clock = clock
         self._settings = settings
         self.fencing = Fencing(clock)
@@ -154,6 +159,7 @@ class Executor:
             ShowRemote: self._show_remote,
             Advance: self._advance,
             ShutDownForSwap: self._shut_down_for_swap,
+            ServeOn: self._serve_on,
             HandOver: self._hand_over,
             RollBack: self._roll_back,
             Finish: self._finish,
@@ -314,6 +320,15 @@ class Executor:
         await self._postgres.stop_clean(within=max(0.5, left / 2))
         await self._look()
 
+    async def _serve_on(self, _: ServeOn, facts: Facts) -> None:
+        await self._row.barrier()  # until the standbys have come back to us
+        began = self._clock.now()
+        await self._row.barrier()
+        self._proved(began)
+        await self._row.open(facts.term, facts.node)
+        await self._look()
+        log.warning("serves_on_without_etcd", term=facts.term)
+
     async def _hand_over(self, effect: HandOver, facts: Facts) -> None:
         swap = self._swap(facts)
         target = facts.member(swap.to_node)
@@ -328,6 +343,9 @@ class Executor:
             shutdown_lsn=effect.shutdown_lsn,
             at=self._clock.wall(),
         )
+        # A hand-over of unknown outcome keeps everybody waiting for etcd: none is sent to an etcd that is gone already.
+        await self._etcd.get_prefix(self._settings.prefix + "swap")
+        self._hands_over(swap.id)
         await self._scribe.write(transaction)
         log.info("handed_over", to=swap.to_node)
 

@@ -24,6 +24,8 @@ class Memory:
     repairs: int = 0
     swap_id: str | None = None
     swap_phase: Phase | None = None
+    swap_seen_in: Phase | None = None  # the phase in which this agent first saw it
+    sent_for: str | None = None  # the last swap whose hand-over it sent
     swap_phase_since: float | None = None
     swap_ended_at: float = 0.0
     lead_since: float | None = None
@@ -34,6 +36,17 @@ class Memory:
     rejoins_heard: dict[str, datetime] = field(
         default_factory=dict
     )  # node -> when its last one was asked for
+
+    @property
+    def hand_over_unsent(self) -> bool:
+        """No hand-over of the swap in progress was sent from here: not by this agent, nor by one before it, for this
+        one has seen the swap since before that could be.
+        """
+        return self.swap_seen_in in (Phase.REQUESTED, Phase.CHECKED) and self.sent_for != self.swap_id
+
+    def note_hand_over(self, swap: str) -> None:
+        """It is about to be sent."""
+        self.sent_for = swap
 
     @property
     def join_after(self) -> dict[str, float]:
@@ -122,8 +135,11 @@ class Memory:
         if swap is None:
             if self.swap_id is not None:
                 self.swap_ended_at = now
-            self.swap_id = self.swap_phase = self.swap_phase_since = None
-        elif (swap.id, swap.phase) != (self.swap_id, self.swap_phase):
+            self.swap_id = self.swap_phase = self.swap_phase_since = self.swap_seen_in = None
+            return
+        if swap.id != self.swap_id:
+            self.swap_seen_in = swap.phase
+        if (swap.id, swap.phase) != (self.swap_id, self.swap_phase):
             self.swap_id, self.swap_phase, self.swap_phase_since = swap.id, swap.phase, now
 
 

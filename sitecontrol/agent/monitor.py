@@ -119,6 +119,10 @@ class Monitor:
             return before.opened_at
         return asked_at - self._opened_for if self._seen else asked_at
 
+    def proved(self, at: float) -> None:
+        """A commit that began then was confirmed by every standby in step: as good as a canary."""
+        self.facts = replace(self.facts, canary_at=at)
+
     def forget_session(self) -> None:
         """Our PostgreSQL is about to go: nothing may wait on the old connection."""
         if self._session is not None:

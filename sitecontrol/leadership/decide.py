@@ -11,7 +11,7 @@ from; a node leads only when it can be missing nothing; an open leader that can 
 
 from collections.abc import Sequence
 
-from sitecontrol.leadership import health, mending, steps, swapping, upkeep
+from sitecontrol.leadership import health, leaving, mending, steps, swapping, upkeep
 from sitecontrol.leadership.conditions import (
     MUTE_PATIENCE,
     apart,
@@ -49,7 +49,6 @@ from sitecontrol.leadership.effects import (
     Promote,
     Reclaim,
     Rewind,
-    ShutDownForSwap,
     StartPrimary,
     StartStandby,
 )
@@ -57,7 +56,6 @@ from sitecontrol.leadership.facts import Facts, PgState
 from sitecontrol.leadership.steps import unawaited
 from sitecontrol.leadership.table import Decision, Lane, Row
 from sitecontrol.leadership.turns import not_our_turn
-from sitecontrol.records import Phase
 
 FOLLOW_PATIENCE = 5.0  # seconds that a standby may run without streaming before it is repaired
 STALL_PATIENCE = (
@@ -157,30 +155,7 @@ POSTGRES: Sequence[Row] = (
         lambda f: not initialized(f),
     ),
     # -- we lead ----------------------------------------------------------------------------------------------
-    Row(
-        "shut-down-for-swap",
-        "Dispatchers hold their requests and the carriers' windows are drained, or their time is up: shut down clean.",
-        lambda f: (
-            f.swap_leaves_us
-            and f.in_phase(Phase.HELD)
-            and f.pg.state is PgState.PRIMARY
-            and swapping.in_time(f)
-            and f.etcd_here
-            and f.lease_safe
-            and (f.drained or f.phase_age > f.settings.drain_within)
-        ),
-        lambda _: ShutDownForSwap(),
-    ),
-    Row(
-        "shut-down-awaits-hand-over",
-        "PostgreSQL is shut down clean for the swap: leave it so until the lead is handed over or the swap ends.",
-        lambda f: (
-            f.swap_leaves_us
-            and f.in_phase(Phase.HELD)
-            and f.pg.state is PgState.STOPPED
-            and f.pg.clean_shutdown_lsn is not None
-        ),
-    ),
+    *leaving.ROWS,
     Row(
         "lead-without-data",
         "We hold the lead but have no usable data, or not that which took the lead: give it up.",

@@ -135,6 +135,7 @@ class Facts:
     join_after: Mapping[str, float] = field(default_factory=dict)  # standbys that failed to join: until when
     repairs: int = 0  # rewinds and clones tried since we last followed well
     swap_phase_since: float | None = None  # when we first saw the swap in its present phase
+    hand_over_unsent: bool = False  # of the swap in progress; False: it was sent, or perhaps
     swap_ended_at: float = 0.0  # when the last swap's record disappeared
     lead_since: float | None = None  # when we first saw ourselves named as the leader
     etcd_leader_here: bool = False  # etcd's own leader runs in our site

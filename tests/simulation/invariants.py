@@ -18,6 +18,7 @@ from tests.simulation.sending import SimulatedDispatcher
 CLOCKS = 0.98  # two clocks of the simulation at their worst
 WORD_LASTS = 10.0  # seconds that a place's word may outlive what it saw: its lease, begun anew by an election of etcd's
 LONGEST_PAUSE = 1.0  # seconds between two acknowledgements
+SERVES_ON_WITHIN = 3.0  # seconds after the deadline of a swap that etcd left half way
 
 
 class Violation(AssertionError):
@@ -271,6 +272,13 @@ class Invariants:
             raise Violation(
                 "serves-through-dcs-loss", f"term {number}, a pause of {self.ledger.longest_gap:.2f} s"
             )
+
+    def served_after_a_held_swap(self) -> None:
+        """Etcd was lost in the middle of a swap, and no hand-over was sent: it held everybody until its deadline."""
+        limit = settings_of("columbus").failover.swap_deadline / CLOCKS + SERVES_ON_WITHIN
+        if self.ledger.longest_gap > limit:
+            pause = self.ledger.longest_gap
+            raise Violation("serves-through-dcs-loss", f"a pause of {pause:.2f} s, with no hand-over sent")
 
     def log_verifies(self) -> None:
         """Whatever was applied late, or twice tried: the audit log verifies, and tells of every term."""

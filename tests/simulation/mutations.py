@@ -27,6 +27,7 @@ from tests.simulation.scenarios import (
     cut_then_isolated,
     cut_then_lost,
     etcd_lost,
+    etcd_lost_in_swap,
     forgetful_disk,
     late_join,
     late_joins,
@@ -274,6 +275,13 @@ MUTATIONS = (
         breaks=frozenset({"serves-through-dcs-loss"}),
         patch=lambda: without_row("reclaim"),
         scenario=etcd_lost,
+    ),
+    Mutation(
+        name="a leader that is shut down for a swap waits for etcd",
+        rule="etcd lost in the middle of a swap, no hand-over sent: past the deadline the old leader serves on",
+        breaks=frozenset({"serves-through-dcs-loss"}),
+        patch=lambda: _without_row("start-without-etcd", "serve-on"),
+        scenario=etcd_lost_in_swap,
     ),
     Mutation(
         name="transactions compare nothing",

@@ -167,6 +167,10 @@ class SimulatedNode:
         def join_failed(standby: str) -> None:
             memory.note_failed_join(standby, clock.now())
 
+        def hands_over(swap: str) -> None:
+            memory.note_hand_over(swap)
+            say("sends", f"the hand-over of {swap}")
+
         self.executor = Executor(
             etcd=cast("Any", etcd),
             scribe=scribe,
@@ -176,6 +180,8 @@ class SimulatedNode:
             row=row,
             look=self.monitor.poll,
             repaired=repaired,
+            proved=self.monitor.proved,
+            hands_over=hands_over,
             clock=clock,
             settings=settings,
         )
