@@ -115,6 +115,24 @@ class Sync(Record):
     serial: Count = 0  # grows when the record is rewritten unchanged, to settle an earlier unknown write
 
 
+class Position(Record):
+    """How far a node's WAL was flushed."""
+
+    node: Name
+    timeline: Timeline
+    lsn: Lsn
+
+
+class Reached(Record):
+    """How far those who held every acknowledged commit had come at least, as the leader of `term` saw it: who has less
+    now is an older copy. Kept when its writer is gone.
+    """
+
+    system_id: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,20}$")]
+    term: TermNumber
+    nodes: Annotated[tuple[Position, ...], Field(max_length=64)]
+
+
 class Role(StrEnum):
     LEADER = "leader"
     STANDBY = "standby"

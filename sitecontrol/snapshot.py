@@ -21,6 +21,7 @@ from sitecontrol.records import (
     Member,
     NewerRecord,
     Observation,
+    Reached,
     Record,
     Swap,
     Sync,
@@ -69,6 +70,7 @@ class Snapshot:
     leader: Entry[Leader] | None = None
     term: Entry[Term] | None = None
     sync: Entry[Sync] | None = None
+    reached: Entry[Reached] | None = None
     swap: Entry[Swap] | None = None
     desired: Entry[Desired] | None = None
     members: Mapping[str, Entry[Member]] = field(default_factory=dict)
@@ -95,6 +97,7 @@ SINGLE: Mapping[str, type[Record]] = {
     "leader": Leader,
     "term": Term,
     "sync": Sync,
+    "reached": Reached,
     "swap": Swap,
     "desired": Desired,
 }

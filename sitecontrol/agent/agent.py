@@ -273,6 +273,7 @@ class Agent:
             hand_over_unsent=memory.hand_over_unsent,
             swap_ended_at=memory.swap_ended_at,
             lead_since=memory.lead_since,
+            reached_since=memory.reached_since,
             etcd_leader_here=self._neighbours.etcd_leader_here,
             etcd_leader_target=self._neighbours.etcd_leader_target,
             etcd_members=dict(self._neighbours.etcd_members),

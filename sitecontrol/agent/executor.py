@@ -42,6 +42,7 @@ from sitecontrol.leadership.effects import (
     Open,
     Promote,
     Reclaim,
+    RecordReached,
     Rewind,
     RollBack,
     ServeOn,
@@ -168,6 +169,7 @@ class Executor:
             MoveEtcdLeader: self._move_etcd_leader,
             Checkpoint: self._checkpoint,
             KeepWal: self._keep_wal,
+            RecordReached: self._record_reached,
         }
 
     def only_asks(self) -> bool:
@@ -212,6 +214,8 @@ class Executor:
     async def _give_up(self, effect: GiveUp, facts: Facts) -> None:
         log.warning("giving_up", reason=effect.reason)
         await self._postgres.end_at_once()
+        if effect.disown:
+            await self._postgres.disown()
         await self._look()
         await self._scribe.write(self._scribe.writer(facts).give_up())
 
@@ -397,6 +401,10 @@ class Executor:
         if effect.drop or effect.make:
             log.info("slots", dropped=effect.drop, made=effect.make)
         await self._look()
+
+    async def _record_reached(self, effect: RecordReached, facts: Facts) -> None:
+        writer = self._scribe.writer(facts)
+        await self._scribe.write(writer.reached(effect.nodes, facts.pg.system_id or ""))
 
     async def _move_etcd_leader(self, effect: MoveEtcdLeader, facts: Facts) -> None:
         await self._etcd.move_leader(effect.member_id)

@@ -29,6 +29,8 @@ class Memory:
     swap_phase_since: float | None = None
     swap_ended_at: float = 0.0
     lead_since: float | None = None
+    reached_revision: int = 0
+    reached_since: float | None = None
     failed_joins: dict[str, tuple[int, float]] = field(
         default_factory=dict
     )  # standby -> in a row, the last at
@@ -62,6 +64,9 @@ class Memory:
         self._look_at_leader(now, cluster, lease)
         self._look_at_following(now, cluster, pg, node)
         self._look_at_swap(now, cluster)
+        revision = cluster.reached.mod_revision if cluster.reached else 0
+        if revision != self.reached_revision:
+            self.reached_revision, self.reached_since = revision, now
 
     def _look_at_versions(self, now: float, cluster: Snapshot) -> None:
         """Whoever was heard before this agent started may have been of a later version."""

@@ -9,6 +9,7 @@ from sitecontrol.leadership.alike import differences_from_us
 from sitecontrol.leadership.facts import Facts, PgState
 from sitecontrol.leadership.invariants import Broken
 from sitecontrol.leadership.mending import in_step_unknown
+from sitecontrol.leadership.reaching import HOLDING, older_copy
 from sitecontrol.leadership.remembered import Remembered
 from sitecontrol.leadership.table import Decision, Lane
 from sitecontrol.quarantine import SetAside
@@ -86,6 +87,8 @@ class AgentState:
         reasons.extend(self._name_taken())
         if in_step_unknown(f) and not self.serving:
             reasons.append(why.UNKNOWN_IN_STEP)
+        if f.pg.state is PgState.STANDBY and f.leader is None and older_copy(f):
+            reasons.append(HOLDING.sentence)
         decision = self.decisions.get(Lane.POSTGRES)
         sentence = decision.sentence if decision else "nothing was decided yet"
         if f.pg.state is PgState.STANDBY:

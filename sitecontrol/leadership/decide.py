@@ -11,7 +11,8 @@ from; a node leads only when it can be missing nothing; an open leader that can 
 
 from collections.abc import Sequence
 
-from sitecontrol.leadership import health, leaving, mending, steps, swapping, upkeep
+from sitecontrol.leadership import health, leaving, mending, reaching, steps, swapping, upkeep
+from sitecontrol.leadership.claiming import CLAIM, claim
 from sitecontrol.leadership.conditions import (
     MUTE_PATIENCE,
     apart,
@@ -39,9 +40,7 @@ from sitecontrol.leadership.conditions import (
 )
 from sitecontrol.leadership.effects import (
     Bootstrap,
-    Claim,
     Clone,
-    Effect,
     Fence,
     GiveUp,
     Narrow,
@@ -61,26 +60,8 @@ FOLLOW_PATIENCE = 5.0  # seconds that a standby may run without streaming before
 STALL_PATIENCE = (
     5.0  # seconds that a disk may take no WAL: short stalls are common, and the swap costs one as well
 )
-CLAIM = "Nobody leads and we hold every acknowledged message: take the lead in the next term."
 AWAIT_TURN = "await-turn"
 AFTER_GIVING_UP = 3.0  # seconds that a node which gave the lead up leaves it to others
-
-
-def _claim(f: Facts) -> Effect:
-    age = f.canary_age
-    absent = None if f.leader_absent_since is None else f.now - f.leader_absent_since
-    return Claim(
-        kind="failover",
-        evidence={
-            "rule": "claim",
-            "sentence": CLAIM,
-            "leader_absent_s": "just now" if absent is None else f"{absent:.2f}",
-            "canary_age_s": "never seen" if age is None else f"{age:.2f}",
-            "released_by": f.released_by or "nobody",
-            "in_step": "as recorded leader" if f.recorded_leader else "as standby in step",
-            "lsn": str(max(f.pg.received_lsn, f.pg.replayed_lsn)),
-        },
-    )
 
 
 POSTGRES: Sequence[Row] = (
@@ -231,6 +212,7 @@ POSTGRES: Sequence[Row] = (
         "PostgreSQL does not answer: wait a little before anything is ended.",
         lambda f: f.lead and f.pg.state is PgState.MUTE,
     ),
+    *reaching.BEFORE_OPENING,
     Row(
         "give-up-unpromoted",
         "We were given the lead, but our PostgreSQL does not come out of recovery: give the lead up.",
@@ -421,7 +403,11 @@ POSTGRES: Sequence[Row] = (
     Row(
         "replay-to-know",
         "We were in step but are stopped: start in recovery to see what we hold.",
-        lambda f: f.our_place_in_step is not None and f.pg.state is PgState.STOPPED and not f.pg.was_primary,
+        lambda f: (
+            (f.our_place_in_step is not None or (f.recorded_leader and not f.may_lead))
+            and f.pg.state is PgState.STOPPED
+            and not f.pg.was_primary
+        ),
         lambda f: StartStandby(leader=f.node),
     ),
     Row(
@@ -454,8 +440,9 @@ POSTGRES: Sequence[Row] = (
         "claim",
         CLAIM,
         lambda f: f.may_lead and f.pg.state in (PgState.PRIMARY, PgState.STANDBY, PgState.STOPPED),
-        _claim,
+        claim,
     ),
+    reaching.HOLDING,
     Row(
         "barred",
         "Nobody leads, but we may be missing acknowledged messages: hold until a node that has them returns.",

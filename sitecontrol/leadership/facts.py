@@ -10,7 +10,7 @@ from enum import Enum
 from functools import cached_property
 
 from sitecontrol.leadership.observed import Watch
-from sitecontrol.records import InStep, Leader, Maintenance, Member, Phase, Swap, Sync
+from sitecontrol.records import InStep, Leader, Maintenance, Member, Phase, Position, Swap, Sync
 from sitecontrol.settings import FailoverSettings
 from sitecontrol.view import Bad, Entry, Snapshot
 
@@ -71,6 +71,7 @@ class PgFacts:
     control_timeline: int = 0  # as its control file has it, which is all that is left of it after a restart
     received_lsn: int = 0  # standby: the greater of received and replayed; primary: flushed
     replayed_lsn: int = 0
+    whole_lsn: int = 0  # PRIMARY: the end of a record, flushed: crash recovery comes at least to there
     unflushed_since: float | None = None  # PRIMARY: there is WAL to flush, and its disk has taken none since
     unreplayed_since: float | None = None  # STANDBY: there is WAL to replay, and it has replayed none since
     received_at: float | None = None  # STANDBY: when it last received some
@@ -138,6 +139,7 @@ class Facts:
     hand_over_unsent: bool = False  # of the swap in progress; False: it was sent, or perhaps
     swap_ended_at: float = 0.0  # when the last swap's record disappeared
     lead_since: float | None = None  # when we first saw ourselves named as the leader
+    reached_since: float | None = None  # when we first saw `reached` as it is
     etcd_leader_here: bool = False  # etcd's own leader runs in our site
     etcd_leader_target: int | None = None  # a member elsewhere that could take it
     etcd_members: Mapping[str, bool] = field(
@@ -298,13 +300,30 @@ class Facts:
     def may_lead(self) -> bool:
         """Failover rule 4: nothing that was acknowledged can be missing here."""
         if self.recorded_leader:
-            return True
+            # Of a primary at rest only the last checkpoint is known: it is judged when it has started, before it opens.
+            return self.pg.was_primary or self.short_of is None
         mine = self.our_place_in_step
         return (
             mine is not None
             and self.pg.timeline >= mine.timeline
             and max(self.pg.received_lsn, self.pg.replayed_lsn) >= mine.lsn
+            and self.short_of is None
         )
+
+    def had(self, node: str) -> Position | None:
+        """How far a node that held every acknowledged message is recorded to have come."""
+        reached = self.cluster.reached
+        return next((p for p in reached.record.nodes if p.node == node), None) if reached else None
+
+    @property
+    def short_of(self) -> Position | None:
+        """What we are recorded to have reached, if what is here is less: then it is an older copy, or not replayed yet.
+
+        By the node's name: a data directory that was disowned, or lost its identity, is still no more than it is.
+        """
+        had = self.had(self.node)
+        here = self.pg.timeline, max(self.pg.received_lsn, self.pg.replayed_lsn)
+        return had if had is not None and here < (had.timeline, had.lsn) else None
 
     @property
     def other_in_step(self) -> bool:

@@ -28,6 +28,8 @@ from sitecontrol.records import (
     Member,
     Phase,
     PhaseTime,
+    Position,
+    Reached,
     Record,
     Swap,
     Sync,
@@ -146,6 +148,7 @@ class Writer:
                 self._put("leader", leader, self.lease),
                 self._put("term", Term(term=1)),
                 self._put("sync", self._alone(1)),
+                self._delete("reached"),
                 self._history(
                     HistoryEntry(
                         term=1,
@@ -219,6 +222,12 @@ class Writer:
             serial=serial,
         )
         return self._transaction(self._put("sync", sync))
+
+    def reached(self, nodes: tuple[Position, ...], system_id: str) -> Transaction:
+        """How far these have come, if we still lead. No other transaction compares it: it is in nobody's way."""
+        record = Reached(system_id=system_id, term=self.term, nodes=nodes)
+        seen = self._at("leader", self._believed_at("leader")), self._at("reached", self._seen_at("reached"))
+        return Transaction(compares=seen, writes=(self._put("reached", record),))
 
     # -- the swap ------------------------------------------------------------------------------------------------
 
@@ -350,8 +359,8 @@ class Writer:
         return self._told(wanted, act, term=self.term)
 
     def trust(self, act: Act) -> Transaction:
-        """A person says that we hold everything: `sync` of us alone, over what is not believed, if still nobody leads.
-        The history tells of it, too, beside the term that it follows.
+        """A person says that we hold everything, if still nobody leads: `sync` of us alone, and nothing of what anybody
+        had reached counts any more. The history tells of it, too, beside the term that it follows.
         """
         compares = tuple(self._at(each, self._seen_at(each)) for each in REASONED_FROM)
         entry = HistoryEntry(
@@ -366,6 +375,7 @@ class Writer:
         )
         writes = (
             self._put("sync", self._alone(self.term)),
+            self._delete("reached"),
             self._history(entry, f"-trusted-{self._seen_at('sync')}"),
         )
         return self._told(Transaction(compares=compares, writes=writes), act, term=self.term)

@@ -45,6 +45,9 @@ class Kind(Enum):
         "forgetful-disk"  # a site is lost, and its disk has not kept what it had flushed (scenarios only)
     )
     SECOND = "second"  # a machine is started with a copy of a node's files (scenarios only)
+    OLDER_SNAPSHOT = (
+        "older-snapshot"  # a site is lost, and its whole volume is as it was a while ago (scenarios only)
+    )
     WRONG_DISK = (
         "wrong-disk"  # a site is lost, and returns with an older copy (only where a scenario says so)
     )
@@ -76,7 +79,7 @@ WEIGHTS = dict.fromkeys(Kind, 1.0) | {
 }
 
 
-IN_SCENARIOS = (Kind.WRONG_DISK, Kind.FORGETFUL_DISK, Kind.SECOND, Kind.ETCD_SLOW)
+IN_SCENARIOS = (Kind.WRONG_DISK, Kind.FORGETFUL_DISK, Kind.OLDER_SNAPSHOT, Kind.SECOND, Kind.ETCD_SLOW)
 ANY = tuple(
     kind for kind in Kind if kind not in IN_SCENARIOS
 )  # two disks lost at once are more than is promised

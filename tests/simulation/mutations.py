@@ -35,6 +35,8 @@ from tests.simulation.scenarios import (
     moves_and_losses,
     old_copy_then_lost,
     old_leader_returns,
+    older_leader,
+    older_standby,
     overwritten,
     standby_loses_power,
 )
@@ -189,6 +191,10 @@ def _position_is_not_asked() -> AbstractContextManager[Any]:
     return patch.object(Facts, "may_lead", property(may_lead))
 
 
+def _what_it_had_is_not_asked() -> AbstractContextManager[Any]:
+    return patch.object(Facts, "short_of", property(lambda _: None))
+
+
 def _canary_does_not_count() -> AbstractContextManager[Any]:
     return patch.object(Facts, "canary_fresh", property(lambda _: False))
 
@@ -256,6 +262,20 @@ MUTATIONS = (
         scenario=forgetful_disk,
     ),
     Mutation(
+        name="an older copy of a leader opens",
+        rule="a leader that has less than it had lets nobody in, and gives the lead up",
+        breaks=frozenset({"acked-survives"}),
+        patch=_what_it_had_is_not_asked,
+        scenario=older_leader,
+    ),
+    Mutation(
+        name="an older copy of a standby leads",
+        rule="a standby that has less than it had does not lead",
+        breaks=SAFETY,
+        patch=_what_it_had_is_not_asked,
+        scenario=older_standby,
+    ),
+    Mutation(
         name="the canary does not count",
         rule="a leader that cannot reach etcd goes on serving while its canary commits",
         breaks=frozenset({"serves-through-dcs-loss"}),
@@ -280,7 +300,7 @@ MUTATIONS = (
         name="a leader that is shut down for a swap waits for etcd",
         rule="etcd lost in the middle of a swap, no hand-over sent: past the deadline the old leader serves on",
         breaks=frozenset({"serves-through-dcs-loss"}),
-        patch=lambda: _without_row("start-without-etcd", "serve-on"),
+        patch=lambda: without_row("start-without-etcd", "serve-on"),
         scenario=etcd_lost_in_swap,
     ),
     Mutation(

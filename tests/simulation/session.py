@@ -101,7 +101,7 @@ def database_poll(database: Database, server: Server) -> dict[str, Any]:
         "remote_in_step": list(row.payload[3]) if row else [],
         "canary_seq": disk.latest("canary", database.world.entries) if paused is None else paused.canary,
         "names": ",".join(f'"{name}"' for name in server.names),
-        "lsn": len(disk.wal),
+        "lsn": len(disk.wal) if server.recovering else disk.flushed,
         "inserted": len(disk.wal) + database.unflushed,
         "replayed": len(disk.wal) if paused is None else paused.position,
         "timeline": disk.timeline,

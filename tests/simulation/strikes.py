@@ -17,7 +17,7 @@ from tests.simulation.scene import NODE_OF, Site
 from tests.simulation.scheduler import Scheduler, SimulatedClock
 
 OVERWRITTEN = (
-    *("initialize", "term", "leader", "sync", "swap", "desired"),
+    *("initialize", "term", "leader", "sync", "reached", "swap", "desired"),
     *(f"members/{node}" for node in NODE_OF.values()),
 )
 Mend = Callable[[], None]
@@ -53,6 +53,7 @@ class Strikes:
             Kind.WRONG_DISK: self._lose_disk,
             Kind.FORGETFUL_DISK: self._forget,
             Kind.SECOND: self._start_second,
+            Kind.OLDER_SNAPSHOT: self._put_back,
             Kind.KILL_POSTGRES: self._kill_postgres,
             Kind.KILL_AGENT: self._kill_agent_for_a_while,
             Kind.KILL_DISPATCHER: self._kill_sender_for_a_while,
@@ -252,6 +253,14 @@ class Strikes:
             beside.crash()
 
         return end
+
+    def _put_back(self, site: Site) -> Mend:
+        """The whole volume as it was a while ago: it has not lost its identity, nor whether it was a primary."""
+        back = self._kill_site(site)
+        if (disk := site.database.disk) is not None:
+            site.database.disk = disk.older(self.world.entries)
+            site.database.put_back = disk.was_primary
+        return back
 
     def _stop_agent(self, site: Site) -> Mend:
         return self._stop(f"agent {site.database.machine}")
