@@ -137,10 +137,11 @@ POSTGRES: Sequence[Row] = (
     ),
     # -- we lead ----------------------------------------------------------------------------------------------
     *leaving.ROWS,
+    *reaching.BEFORE_OPENING,
     Row(
         "lead-without-data",
         "We hold the lead but have no usable data, or not that which took the lead: give it up.",
-        lambda f: without_data(f) and f.other_in_step,
+        lambda f: without_data(f) and (f.other_in_step or f.short_of is not None),
         lambda _: GiveUp(reason="no usable data directory, or another than took the lead"),
     ),
     Row(
@@ -212,7 +213,6 @@ POSTGRES: Sequence[Row] = (
         "PostgreSQL does not answer: wait a little before anything is ended.",
         lambda f: f.lead and f.pg.state is PgState.MUTE,
     ),
-    *reaching.BEFORE_OPENING,
     Row(
         "give-up-unpromoted",
         "We were given the lead, but our PostgreSQL does not come out of recovery: give the lead up.",

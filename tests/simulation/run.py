@@ -211,7 +211,7 @@ class Run:
                     rng=random.Random(self.seed + 3),
                     check=self.invariants.acknowledged,
                     number=self._next_message,
-                    may_ask=functools.partial(self._lets_through, self.sites[place]),
+                    may_ask=functools.partial(self._lets_through, place),
                 ).start()
             self._start_observers()
             for fault in self.faults:
@@ -253,10 +253,11 @@ class Run:
     def say(self, what: str) -> None:
         self.log.append(f"{self.scheduler.now:8.3f}  {what}")
 
-    def _lets_through(self, site: Site) -> bool:
+    def _lets_through(self, place: str) -> bool:
         """Where nothing but etcd is lost, perhaps in the middle of a swap, texts pass the gate of their place."""
         looked_at = {fault.kind for fault in self.faults} <= {Kind.ETCD_QUORUM, Kind.SWAP}
-        return not looked_at or (site.sender is not None and site.sender.leadership.gate.open)
+        senders = (site.sender for site in self.sites.values() if site.place == place)
+        return not looked_at or any(sender is not None and sender.leadership.gate.open for sender in senders)
 
     def _next_message(self) -> int:
         self._messages += 1

@@ -134,6 +134,8 @@ def test_a_data_directory_that_was_disowned_holds_and_names_the_cure():
 
 def test_one_that_was_disowned_and_still_has_the_lead_is_ended_again():
     assert rule(leads_again(started(500, incarnation="another"))) == "older-copy-ends"
+    ended = leads_again(at_rest(incarnation="another"))
+    assert (rule(ended), type(effect(ended))) == ("lead-without-data", GiveUp)
 
 
 # -- the second schedule: a standby comes back from an old image, and nobody else does --------
@@ -376,7 +378,7 @@ async def test_giving_up_an_older_copy_takes_its_name_away_before_the_lead():
     records: Any = Records()
     executor = Executor(
         etcd=unused, scribe=records, postgres=own, bootstrapper=unused, steps=unused, row=unused, look=look,
-        repaired=unused, clock=SystemClock(), settings=unused,
+        repaired=unused, proved=unused, hands_over=unused, clock=SystemClock(), settings=unused,
     )  # fmt: skip
     facts = leads_again(started(500))
     decided = effect(facts)
