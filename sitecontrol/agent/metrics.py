@@ -48,6 +48,7 @@ class AgentCollector(Collector):
         yield self._one(
             "hotsite_bad_records", "Records in etcd that are not believed.", len(facts.cluster.bad)
         )
+        yield self._one("hotsite_etcd_full", "1 while etcd takes no writes.", float(facts.etcd_full))
         fencing = GaugeMetricFamily(
             "hotsite_fencing_seconds",
             "When the last fencing reached a step, from the end of the last proof that we led.",

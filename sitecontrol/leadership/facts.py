@@ -135,6 +135,7 @@ class Facts:
         default_factory=dict
     )  # place -> its member answers; empty: unknown
     etcd_leader_place: str | None = None  # where etcd's own leader runs; None: unknown
+    etcd_full: bool = False  # it said a moment ago that it takes no writes
     places: tuple[str, ...] = ()  # every configured place: all that may observe
     health: Watch = field(default_factory=Watch)  # what was seen of the places' words so far
 
