@@ -23,7 +23,8 @@ from sitecontrol.snapshot import Bad, Entry, Snapshot
 
 R = TypeVar("R", bound=Record)
 HISTORY = "history/"
-LEAP = 1_000  # terms that may be granted without anybody getting as far as writing `sync`
+LEAP = 1_000  # terms, or timelines, that may have begun without anybody getting as far as telling of them
+FAR = 2**40  # bytes of WAL that nobody writes between two words of any node
 FOR_EVER = ("initialize", "term", "sync")
 LEASED = {
     "members": "an agent",
@@ -42,6 +43,7 @@ def believe(before: Snapshot, found: Snapshot) -> Snapshot:
     picture = _replaced(picture, "initialize", _wrong_initialize(before, picture), before.initialize)
     picture = _replaced(picture, "term", _wrong_term(before, picture), _term_before(before, picture))
     picture = _replaced(picture, "sync", _wrong_sync(before, picture), before.sync)
+    picture = _replaced(picture, "reached", _wrong_reached(before, picture), before.reached)
     picture = _replaced(picture, "swap", None, before.swap)
     return _replaced(picture, "desired", None, before.desired)
 
@@ -214,6 +216,39 @@ def _wrong_sync(before: Snapshot, found: Snapshot) -> str | None:
 
 def _written_by(sync: Sync, leader: Leader) -> bool:
     return (sync.leader, sync.leader_incarnation) == (leader.node, leader.incarnation)
+
+
+# -- how far they had come -----------------------------------------------------------------------------------------
+
+
+def _wrong_reached(before: Snapshot, found: Snapshot) -> str | None:
+    """A position that nobody can have reached would keep its node from the lead."""
+    entry, ours = found.reached, found.initialize
+    if entry is None or _same(entry, before.reached):
+        return None
+    reached = entry.record
+    if ours is not None and reached.system_id != _system(ours):
+        return f"is of the cluster {reached.system_id}: ours is {_system(ours)}"
+    if found.term is not None and reached.term > found.term.record.term:
+        return f"is of term {reached.term}: the last one granted is {found.term.record.term}"
+    told = [*_told_by_members(found), *_told_in_records(before, found)]
+    timeline, lsn = (max(each) for each in zip(*told, strict=True)) if told else (MAX_TERM, 2**63)
+    for had in reached.nodes:
+        if had.timeline > timeline + LEAP or had.lsn > lsn + FAR:
+            where = f"timeline {had.timeline}, position {had.lsn}"
+            return f"says that {had.node} had reached {where}: far beyond all that any node tells"
+    return None
+
+
+def _told_by_members(found: Snapshot) -> list[tuple[int, int]]:
+    told = (member.record for member in found.members.values())
+    return [(m.timeline, max(m.received_lsn, m.replayed_lsn)) for m in told if m.timeline > 0]
+
+
+def _told_in_records(before: Snapshot, found: Snapshot) -> list[tuple[int, int]]:
+    in_step = [(s.timeline, s.lsn) for s in found.sync.record.standbys] if found.sync is not None else []
+    known = [(p.timeline, p.lsn) for p in before.reached.record.nodes] if before.reached is not None else []
+    return in_step + known
 
 
 def _same(one: Entry[R] | None, other: Entry[R] | None) -> bool:

@@ -35,7 +35,9 @@ class BadRecord(ValueError):
 
 
 class NewerRecord(BadRecord):
-    """A record of a later version of this program, which must not be acted on, nor written over, by this one."""
+    """A record that says it is of a later version of this program: this one must not act on it, nor write it over while
+    such a version is about.
+    """
 
 
 class _Formatted(BaseModel):
@@ -113,6 +115,24 @@ class Sync(Record):
     serial: Count = 0  # grows when the record is rewritten unchanged, to settle an earlier unknown write
 
 
+class Position(Record):
+    """How far a node's WAL was flushed."""
+
+    node: Name
+    timeline: Timeline
+    lsn: Lsn
+
+
+class Reached(Record):
+    """How far those who held every acknowledged commit had come at least, as the leader of `term` saw it: who has less
+    now is an older copy. Kept when its writer is gone.
+    """
+
+    system_id: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,20}$")]
+    term: TermNumber
+    nodes: Annotated[tuple[Position, ...], Field(max_length=64)]
+
+
 class Role(StrEnum):
     LEADER = "leader"
     STANDBY = "standby"
@@ -137,6 +157,9 @@ class Member(Record):
     # Its settings of [failover], by name; versions before these were told leave them out.
     failover: Annotated[dict[SettingName, float | ShortText], Field(max_length=64)] | None = None
     rejoin_asked_at: AwareDatetime | None = None  # the last `sitectl node rejoin` since this agent started
+    writes_format: Count = (
+        1  # the highest `format` that its program writes; versions before this leave it out
+    )
     wall: AwareDatetime
 
 

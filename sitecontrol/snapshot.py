@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 from sitecontrol.etcd.api import KeyValue, Range
 from sitecontrol.frozen import replace
 from sitecontrol.records import (
+    FORMAT,
     BadRecord,
     Desired,
     DispatcherRecord,
@@ -20,6 +21,7 @@ from sitecontrol.records import (
     Member,
     NewerRecord,
     Observation,
+    Reached,
     Record,
     Swap,
     Sync,
@@ -46,7 +48,7 @@ class Bad:
     why: str
     mod_revision: int
     lease: int
-    newer: bool = False  # of a later version of this program: not ours to write over
+    newer: bool = False  # it says that a later version of this program wrote it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,7 @@ class Snapshot:
     leader: Entry[Leader] | None = None
     term: Entry[Term] | None = None
     sync: Entry[Sync] | None = None
+    reached: Entry[Reached] | None = None
     swap: Entry[Swap] | None = None
     desired: Entry[Desired] | None = None
     members: Mapping[str, Entry[Member]] = field(default_factory=dict)
@@ -76,6 +79,14 @@ class Snapshot:
     history: Mapping[str, Entry[HistoryEntry]] = field(default_factory=dict)
     log_end: LogEnd = LogEnd()
     bad: Mapping[str, Bad] = field(default_factory=dict)  # by key, below our prefix
+
+    @property
+    def tells_of_later_version(self) -> bool:
+        """The agent of some node is of a version that writes what we cannot read: by its own record, while it lives."""
+        spoilt = (bad for key, bad in self.bad.items() if key.startswith("members/"))
+        return any(bad.newer and bad.lease != 0 for bad in spoilt) or any(
+            entry.record.writes_format > FORMAT for entry in self.members.values()
+        )
 
 
 AUDIT = "audit"  # the folder of the audit log (leadership.audit)
@@ -86,6 +97,7 @@ SINGLE: Mapping[str, type[Record]] = {
     "leader": Leader,
     "term": Term,
     "sync": Sync,
+    "reached": Reached,
     "swap": Swap,
     "desired": Desired,
 }

@@ -17,7 +17,7 @@ from sitecontrol.leadership.facts import Facts, LeaseFacts, Peer, PgState
 from sitecontrol.leadership.observed import Subject, Watch
 from sitecontrol.leadership.swapping import BEFORE_HAND_OVER, DEADLINES
 from sitecontrol.leadership.table import Lane, Row
-from sitecontrol.records import SWAP_PHASES, Desired, Initialize, Phase, Term
+from sitecontrol.records import SWAP_PHASES, Desired, Initialize, Phase, Position, Reached, Term
 from tests.unit.leadership_facts import (
     COLUMBUS,
     DENVER,
@@ -144,6 +144,7 @@ def _swap(phase: Phase, *, back: bool = False, **more: Any) -> Callable[[Facts],
     )
 
 
+HAD_MORE = Reached(system_id="7", term=3, nodes=(Position(node=COLUMBUS, timeline=1, lsn=2_000),))
 CHANGES: tuple[Callable[[Facts], Facts], ...] = (
     lambda f: replace(f, cluster_read=False),
     lambda f: replace(f, etcd_heard_at=90.0, lease=LeaseFacts(), pg=replace(f.pg, canary_at=90.0)),
@@ -164,6 +165,7 @@ CHANGES: tuple[Callable[[Facts], Facts], ...] = (
     _pg(since=99.9),
     _pg(follows=COLUMBUS),
     _pg(apart_from=DENVER),
+    _pg(incarnation="disk-older"),
     _pg(canary_at=90.0),
     _pg(unfinished=True, system_id="8"),
     _pg(clean_shutdown_lsn=2_000),
@@ -174,8 +176,15 @@ CHANGES: tuple[Callable[[Facts], Facts], ...] = (
     _cluster(members={COLUMBUS: entry(member(COLUMBUS), OUR_LEASE)}),
     _cluster(members={COLUMBUS: entry(member(COLUMBUS, incarnation="disk-other"), THEIR_LEASE)}),
     _both(_cluster(members={}), _pg(down_since=90.0)),
+    _cluster(reached=entry(HAD_MORE)),
+    _both(_cluster(reached=entry(HAD_MORE)), lambda f: replace(f, lead_since=80.0)),
     _swap(Phase.HELD),
     _both(_swap(Phase.HELD), _pg(clean_shutdown_lsn=2_000)),
+    _both(
+        _swap(Phase.HELD),
+        _pg(clean_shutdown_lsn=2_000),
+        lambda f: replace(f, swap_phase_since=91.0, etcd_heard_at=91.5, hand_over_unsent=True),
+    ),
     _both(
         _swap(Phase.HANDED),
         _pg(clean_shutdown_lsn=2_000),

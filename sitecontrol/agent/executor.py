@@ -42,8 +42,10 @@ from sitecontrol.leadership.effects import (
     Open,
     Promote,
     Reclaim,
+    RecordReached,
     Rewind,
     RollBack,
+    ServeOn,
     ShowRemote,
     ShutDownForSwap,
     StartPrimary,
@@ -121,6 +123,8 @@ class Executor:
         row: Row,
         look: Callable[[], Awaitable[PgFacts]],
         repaired: Callable[[], None],
+        proved: Callable[[float], None],
+        hands_over: Callable[[str], None],
         clock: Clock,
         settings: Settings,
     ) -> None:
@@ -132,6 +136,8 @@ class Executor:
         self._row = row
         self._look = look  # asks PostgreSQL at once, so that the next decision sees what we did
         self._repaired = repaired  # counts a rewind or a clone
+        self._proved = proved  # told when a commit began that the standbys in step have confirmed
+        self._hands_over = hands_over  # told of which swap, before the hand-over is sent
         self._clock = clock
         self._settings = settings
         self.fencing = Fencing(clock)
@@ -154,6 +160,7 @@ class Executor:
             ShowRemote: self._show_remote,
             Advance: self._advance,
             ShutDownForSwap: self._shut_down_for_swap,
+            ServeOn: self._serve_on,
             HandOver: self._hand_over,
             RollBack: self._roll_back,
             Finish: self._finish,
@@ -162,6 +169,7 @@ class Executor:
             MoveEtcdLeader: self._move_etcd_leader,
             Checkpoint: self._checkpoint,
             KeepWal: self._keep_wal,
+            RecordReached: self._record_reached,
         }
 
     def only_asks(self) -> bool:
@@ -206,6 +214,8 @@ class Executor:
     async def _give_up(self, effect: GiveUp, facts: Facts) -> None:
         log.warning("giving_up", reason=effect.reason)
         await self._postgres.end_at_once()
+        if effect.disown:
+            await self._postgres.disown()
         await self._look()
         await self._scribe.write(self._scribe.writer(facts).give_up())
 
@@ -314,6 +324,15 @@ class Executor:
         await self._postgres.stop_clean(within=max(0.5, left / 2))
         await self._look()
 
+    async def _serve_on(self, _: ServeOn, facts: Facts) -> None:
+        await self._row.barrier()  # until the standbys have come back to us
+        began = self._clock.now()
+        await self._row.barrier()
+        self._proved(began)
+        await self._row.open(facts.term, facts.node)
+        await self._look()
+        log.warning("serves_on_without_etcd", term=facts.term)
+
     async def _hand_over(self, effect: HandOver, facts: Facts) -> None:
         swap = self._swap(facts)
         target = facts.member(swap.to_node)
@@ -321,13 +340,16 @@ class Executor:
             raise Overtaken("the target's agent is not heard any more")
         transaction = self._scribe.writer(facts).hand_over(
             swap,
-            lease=target.lease,
+            target=target,
             incarnation=target.record.incarnation,
             site=facts.site_of[swap.to_node],
             own_timeline=facts.pg.timeline,
             shutdown_lsn=effect.shutdown_lsn,
             at=self._clock.wall(),
         )
+        # A hand-over of unknown outcome keeps everybody waiting for etcd: none is sent to an etcd that is gone already.
+        await self._etcd.get_prefix(self._settings.prefix + "swap")
+        self._hands_over(swap.id)
         await self._scribe.write(transaction)
         log.info("handed_over", to=swap.to_node)
 
@@ -379,6 +401,10 @@ class Executor:
         if effect.drop or effect.make:
             log.info("slots", dropped=effect.drop, made=effect.make)
         await self._look()
+
+    async def _record_reached(self, effect: RecordReached, facts: Facts) -> None:
+        writer = self._scribe.writer(facts)
+        await self._scribe.write(writer.reached(effect.nodes, facts.pg.system_id or ""))
 
     async def _move_etcd_leader(self, effect: MoveEtcdLeader, facts: Facts) -> None:
         await self._etcd.move_leader(effect.member_id)

@@ -7,6 +7,7 @@ from prometheus_client.registry import Collector
 
 from sitecontrol.agent.state import AgentState
 from sitecontrol.leadership.facts import PgState
+from sitecontrol.leadership.invariants import CHECKED
 from sitecontrol.traffic.moving import State
 
 
@@ -49,6 +50,13 @@ class AgentCollector(Collector):
             "hotsite_bad_records", "Records in etcd that are not believed.", len(facts.cluster.bad)
         )
         yield self._one("hotsite_etcd_full", "1 while etcd takes no writes.", float(facts.etcd_full))
+        broken = GaugeMetricFamily(
+            "hotsite_invariant_broken", "1 while an invariant is seen to be broken.", labels=["invariant"]
+        )
+        seen = {each.invariant for each in state.broken}
+        for invariant in CHECKED:
+            broken.add_metric([invariant], float(invariant in seen))
+        yield broken
         fencing = GaugeMetricFamily(
             "hotsite_fencing_seconds",
             "When the last fencing reached a step, from the end of the last proof that we led.",

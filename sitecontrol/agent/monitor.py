@@ -28,6 +28,8 @@ log = structlog.get_logger()
 POLL_EVERY = 0.1  # seconds
 ANSWER_WITHIN = 1.0  # seconds: a PostgreSQL that takes longer is mute
 CANARY_WITHIN = 30.0  # seconds; a canary that waits for a standby is left to wait
+WAL_PAGE = 1024  # bytes: the smallest that PostgreSQL can be built with
+PAGE_HEADER = 40  # bytes: the longest of a page of WAL
 POLL = resources.files("sitecontrol.sql").joinpath("poll.sql").read_text()
 CANARY = "update control.canary set seq = seq + 1, term = $1, written_at = clock_timestamp()"
 NAMES = re.compile(r'"([^"]+)"')  # we always quote them
@@ -69,6 +71,9 @@ class Monitor:
         self._session: Session | None = None
         self._canary_seq: int | None = None
         self._timeline = 0
+        self._opened_for = 0.0  # seconds since the row was written, at the last look
+        self._seen = False  # it was seen, whatever it did, since this agent started
+        self._inserted = 0  # at the last look: the end of a record, which may not be flushed yet
         # Mute since now: an agent that was just started has not asked yet, and must not take that for a long silence.
         self.facts = PgFacts(state=PgState.MUTE, since=clock.now())
 
@@ -79,6 +84,7 @@ class Monitor:
 
     async def poll(self) -> PgFacts:
         """Look once, now."""
+        asked_at = self._clock.now()
         try:
             seen = await self._at_rest() or await self._ask()
         except (
@@ -90,18 +96,35 @@ class Monitor:
         now, before = self._clock.now(), self.facts
         answers = seen.state in (PgState.PRIMARY, PgState.STANDBY)
         if seen.state in (PgState.STOPPED, PgState.ABSENT, PgState.UNUSABLE):
-            self._timeline = 0
+            self._timeline = self._inserted = 0
         changed = seen.state is not before.state or seen.open_term != before.open_term
         self.facts = replace(
             seen,
             since=before.since if seen.state is before.state else now,
             looked_at=now,
+            opened_at=self._opened_at(seen, asked_at),
             down_since=None if answers else before.down_since if before.down_since is not None else now,
         )
+        self._seen = self._seen or seen.state not in (PgState.MUTE, PgState.STARTING)
         if changed:
             log.info("postgres_is", state=seen.state.value, timeline=seen.timeline, open_term=seen.open_term)
             self._changed()
         return self.facts
+
+    def _opened_at(self, seen: PgFacts, asked_at: float) -> float | None:
+        """By the database's word, which is as old as the question: an opening that is noticed late proves no longer. An
+        agent that was just started does not know what committed before, and counts from now.
+        """
+        before = self.facts
+        if seen.open_term is None:
+            return None
+        if seen.open_term == before.open_term:
+            return before.opened_at
+        return asked_at - self._opened_for if self._seen else asked_at
+
+    def proved(self, at: float) -> None:
+        """A commit that began then was confirmed by every standby in step: as good as a canary."""
+        self.facts = replace(self.facts, canary_at=at)
 
     def forget_session(self) -> None:
         """Our PostgreSQL is about to go: nothing may wait on the old connection."""
@@ -130,6 +153,7 @@ class Monitor:
     def _silent(self, state: PgState) -> PgFacts:
         """What it last told may be long past; by whom it was opened is not ours to forget, though."""
         known = self._running()
+        self._inserted = 0  # what it had not flushed may be gone
         return replace(
             self.facts,
             state=state,
@@ -147,6 +171,7 @@ class Monitor:
         primary = not row["in_recovery"]
         # A standby's walreceiver, which alone tells the newest timeline at once, is gone just when it matters: when
         # the leader is. While the same server runs, its timeline never goes back.
+        self._opened_for = max(0.0, row["opened_for"] or 0.0)
         self._timeline = max(self._timeline, int(row["timeline"]))
         if row["canary_seq"] != self._canary_seq and not primary:
             first_look = self._canary_seq is None
@@ -166,6 +191,7 @@ class Monitor:
             control_timeline=row["control_timeline"],
             received_lsn=flushed,
             replayed_lsn=replayed,
+            whole_lsn=self._whole(flushed, row["inserted"]) if primary else 0,
             was_primary=primary,
             unfinished=known.unfinished,
             follows=known.follows,
@@ -180,6 +206,16 @@ class Monitor:
             slots=tuple(SlotFacts(**slot) for slot in json.loads(row["slots"])),
             canary_at=canary_at,
         )
+
+    def _whole(self, flushed: int, inserted: int) -> int:
+        """WAL is flushed up to the middle of a record at times; up to where records were inserted at the last look all
+        of them are whole.
+        """
+        last, self._inserted = self._inserted, int(inserted)
+        at_a_page = (
+            last % WAL_PAGE <= PAGE_HEADER
+        )  # then the record before ends in front of the page's header
+        return last if last <= flushed and not at_a_page else self.facts.whole_lsn
 
     def _stands_since(self, position: int, goal: int, now: float) -> float | None:
         """Since when a position (flushed, on a primary; replayed, on a standby) has not moved towards its goal."""

@@ -8,7 +8,9 @@ from sitecontrol.etcd.api import FULL
 from sitecontrol.leadership import health, remembered, why
 from sitecontrol.leadership.alike import differences_from_us
 from sitecontrol.leadership.facts import Facts, PgState
+from sitecontrol.leadership.invariants import Broken
 from sitecontrol.leadership.mending import in_step_unknown
+from sitecontrol.leadership.reaching import HOLDING, older_copy
 from sitecontrol.leadership.remembered import Remembered
 from sitecontrol.leadership.table import Decision, Lane
 from sitecontrol.quarantine import SetAside
@@ -30,6 +32,7 @@ class AgentState:
     decisions: dict[Lane, Decision] = field(default_factory=dict)
     past: dict[Lane, tuple[Remembered, ...]] = field(default_factory=dict)  # each lane's last decisions
     fencing_ms: dict[str, float] = field(default_factory=dict)  # step -> when the last fencing reached it
+    broken: Sequence[Broken] = ()  # invariants, as far as they are seen from here
     traffic: Mapping[str, Progress] = field(default_factory=dict)  # adapter -> how far it is
     set_aside: Callable[[], Sequence[SetAside]] = tuple  # the files of rows that this node alone held
     work: Callable[[], str | None] = lambda: None  # what is being done with PostgreSQL: an effect's name
@@ -43,12 +46,15 @@ class AgentState:
     def serving(self) -> bool:
         """We are the live site: open, and named by etcd a moment ago; without its word, with a canary that commits.
 
+        By our lease: etcd may answer while the picture that names us is old, because its watch hangs. Only a lease that
+        `leader` is bound to, and that was just renewed, shows that nobody else has taken it since.
+
         The dispatchers judge alike (`dispatcher.gate`), so that a load balancer hears one answer from all of a site.
         """
         f = self.facts
         named = f.leader is not None and f.leader.record.node == f.node
         contradicted = f.leader is not None and not named
-        proved = (named and f.etcd_here) or f.canary_fresh
+        proved = (f.lead and f.etcd_here) or f.canary_fresh
         closing = f.swap_leaves_us and f.in_phase(Phase.HELD) and f.etcd_here
         return f.open and proved and not contradicted and not closing
 
@@ -82,6 +88,8 @@ class AgentState:
         reasons.extend(self._name_taken())
         if in_step_unknown(f) and not self.serving:
             reasons.append(why.UNKNOWN_IN_STEP)
+        if f.pg.state is PgState.STANDBY and f.leader is None and older_copy(f):
+            reasons.append(HOLDING.sentence)
         decision = self.decisions.get(Lane.POSTGRES)
         sentence = decision.sentence if decision else "nothing was decided yet"
         if f.pg.state is PgState.STANDBY:
@@ -130,6 +138,11 @@ class AgentState:
     def etcd_alarm(self) -> str | None:
         """What etcd itself says is wrong with it: an alarm, but nothing that keeps this node from doing its part."""
         return FULL if self.facts.etcd_full else None
+
+    @property
+    def invariants_broken(self) -> list[dict[str, str]]:
+        """An alarm: a defect, or somebody's hand. What is promised is not sure until it is understood."""
+        return [{"invariant": broken.invariant, "what": broken.what} for broken in self.broken]
 
     def status(self) -> dict[str, Any]:
         """`GET /status` (docs/interfaces.md)."""
@@ -190,6 +203,7 @@ class AgentState:
             "settings_differ": list(self.settings_differ),
             "if_lost": why.brief(f),
             "bad_records": self.bad_records,
+            "invariants_broken": self.invariants_broken,
         }
 
     @property
@@ -248,6 +262,7 @@ class AgentState:
             "health": self._health(),
             "settings_differ": list(self.settings_differ),
             "bad_records": self.bad_records,
+            "invariants_broken": self.invariants_broken,
             "told_by": f.node,
             "decision": self._decision(Lane.POSTGRES),
             "etcd_reached": f.etcd_here,
@@ -256,7 +271,12 @@ class AgentState:
 
     def why(self) -> dict[str, Any]:
         """`GET /why` (docs/interfaces.md)."""
-        return {**why.document(self.facts), "decisions": remembered.document(self.past.values())}
+        broken = self.invariants_broken
+        return {
+            **why.document(self.facts),
+            "invariants_broken": broken,
+            "decisions": remembered.document(self.past.values()),
+        }
 
     def _health(self) -> dict[str, Any]:
         return {"decision": self._decision(Lane.HEALTH), **health.document(self.facts)}

@@ -66,6 +66,11 @@ class Health(Shape):
     max_swaps_per_hour: int
 
 
+class BrokenInvariant(Shape):
+    invariant: str
+    what: str
+
+
 class NodeAtSite(Shape):
     node: str
     site: str
@@ -91,6 +96,7 @@ class Cluster(Shape):
     health: Health
     settings_differ: list[str]
     bad_records: dict[str, str]
+    invariants_broken: list[BrokenInvariant]
     told_by: str
     decision: Ruling | None
     etcd_reached: bool
@@ -184,6 +190,7 @@ class Why(Shape):
     leader_lost: Loss
     swap: dict[str, list[str]]
     etcd_leader: str | None
+    invariants_broken: list[BrokenInvariant]
     decisions: list[Decided]
 
 
@@ -245,6 +252,7 @@ class NodeRow(Shape):
     settings_differ: list[str] = []
     if_lost: ShortLoss | None = None
     bad_records: dict[str, str] = {}
+    invariants_broken: list[BrokenInvariant] = []
 
 
 class ActOnNode(Shape):

@@ -11,7 +11,8 @@ from; a node leads only when it can be missing nothing; an open leader that can 
 
 from collections.abc import Sequence
 
-from sitecontrol.leadership import health, mending, steps, swapping, upkeep
+from sitecontrol.leadership import health, leaving, mending, reaching, steps, swapping, upkeep
+from sitecontrol.leadership.claiming import CLAIM, claim
 from sitecontrol.leadership.conditions import (
     MUTE_PATIENCE,
     apart,
@@ -27,6 +28,7 @@ from sitecontrol.leadership.conditions import (
     nothing_exists,
     nothing_of_ours,
     on_leaders_timeline,
+    other_data,
     our_turn_to_begin,
     promotion_stuck,
     restart_in_place,
@@ -34,12 +36,11 @@ from sitecontrol.leadership.conditions import (
     serving_without_proof,
     settled,
     swap_came_to_nothing,
+    without_data,
 )
 from sitecontrol.leadership.effects import (
     Bootstrap,
-    Claim,
     Clone,
-    Effect,
     Fence,
     GiveUp,
     Narrow,
@@ -47,7 +48,6 @@ from sitecontrol.leadership.effects import (
     Promote,
     Reclaim,
     Rewind,
-    ShutDownForSwap,
     StartPrimary,
     StartStandby,
 )
@@ -55,32 +55,13 @@ from sitecontrol.leadership.facts import Facts, PgState
 from sitecontrol.leadership.steps import unawaited
 from sitecontrol.leadership.table import Decision, Lane, Row
 from sitecontrol.leadership.turns import not_our_turn
-from sitecontrol.records import Phase
 
 FOLLOW_PATIENCE = 5.0  # seconds that a standby may run without streaming before it is repaired
 STALL_PATIENCE = (
     5.0  # seconds that a disk may take no WAL: short stalls are common, and the swap costs one as well
 )
-CLAIM = "Nobody leads and we hold every acknowledged message: take the lead in the next term."
 AWAIT_TURN = "await-turn"
 AFTER_GIVING_UP = 3.0  # seconds that a node which gave the lead up leaves it to others
-
-
-def _claim(f: Facts) -> Effect:
-    age = f.canary_age
-    absent = None if f.leader_absent_since is None else f.now - f.leader_absent_since
-    return Claim(
-        kind="failover",
-        evidence={
-            "rule": "claim",
-            "sentence": CLAIM,
-            "leader_absent_s": "just now" if absent is None else f"{absent:.2f}",
-            "canary_age_s": "never seen" if age is None else f"{age:.2f}",
-            "released_by": f.released_by or "nobody",
-            "in_step": "as recorded leader" if f.recorded_leader else "as standby in step",
-            "lsn": str(max(f.pg.received_lsn, f.pg.replayed_lsn)),
-        },
-    )
 
 
 POSTGRES: Sequence[Row] = (
@@ -155,35 +136,18 @@ POSTGRES: Sequence[Row] = (
         lambda f: not initialized(f),
     ),
     # -- we lead ----------------------------------------------------------------------------------------------
-    Row(
-        "shut-down-for-swap",
-        "Dispatchers hold their requests and the carriers' windows are drained, or their time is up: shut down clean.",
-        lambda f: (
-            f.swap_leaves_us
-            and f.in_phase(Phase.HELD)
-            and f.pg.state is PgState.PRIMARY
-            and swapping.in_time(f)
-            and f.etcd_here
-            and f.lease_safe
-            and (f.drained or f.phase_age > f.settings.drain_within)
-        ),
-        lambda _: ShutDownForSwap(),
-    ),
-    Row(
-        "shut-down-awaits-hand-over",
-        "PostgreSQL is shut down clean for the swap: leave it so until the lead is handed over or the swap ends.",
-        lambda f: (
-            f.swap_leaves_us
-            and f.in_phase(Phase.HELD)
-            and f.pg.state is PgState.STOPPED
-            and f.pg.clean_shutdown_lsn is not None
-        ),
-    ),
+    *leaving.ROWS,
     Row(
         "lead-without-data",
-        "We hold the lead but have no usable data: give it up.",
-        lambda f: f.lead and f.pg.state in (PgState.ABSENT, PgState.UNUSABLE) and f.other_in_step,
-        lambda _: GiveUp(reason="no usable data directory"),
+        "We hold the lead but have no usable data, or not that which took the lead: give it up.",
+        lambda f: without_data(f) and f.other_in_step,
+        lambda _: GiveUp(reason="no usable data directory, or another than took the lead"),
+    ),
+    Row(
+        "lead-with-other-data",
+        "The data here is not what took the lead and may lack acknowledged messages: hold until that is put back.",
+        other_data,
+        lambda f: Fence(reason="another data directory than took the lead") if running(f) else None,
     ),
     Row(
         "give-up-dead",
@@ -248,6 +212,7 @@ POSTGRES: Sequence[Row] = (
         "PostgreSQL does not answer: wait a little before anything is ended.",
         lambda f: f.lead and f.pg.state is PgState.MUTE,
     ),
+    *reaching.BEFORE_OPENING,
     Row(
         "give-up-unpromoted",
         "We were given the lead, but our PostgreSQL does not come out of recovery: give the lead up.",
@@ -438,7 +403,11 @@ POSTGRES: Sequence[Row] = (
     Row(
         "replay-to-know",
         "We were in step but are stopped: start in recovery to see what we hold.",
-        lambda f: f.our_place_in_step is not None and f.pg.state is PgState.STOPPED and not f.pg.was_primary,
+        lambda f: (
+            (f.our_place_in_step is not None or (f.recorded_leader and not f.may_lead))
+            and f.pg.state is PgState.STOPPED
+            and not f.pg.was_primary
+        ),
         lambda f: StartStandby(leader=f.node),
     ),
     Row(
@@ -458,7 +427,7 @@ POSTGRES: Sequence[Row] = (
     Row(
         "stray-leader",
         "`leader` holds something that is no leader (`bad_records` names it): whoever led has a moment to write it"
-        " anew.",
+        " anew; and one of a later version, which we cannot read, leads.",
         lambda f: f.may_lead and mending.stray(f),
     ),
     Row(
@@ -471,8 +440,9 @@ POSTGRES: Sequence[Row] = (
         "claim",
         CLAIM,
         lambda f: f.may_lead and f.pg.state in (PgState.PRIMARY, PgState.STANDBY, PgState.STOPPED),
-        _claim,
+        claim,
     ),
+    reaching.HOLDING,
     Row(
         "barred",
         "Nobody leads, but we may be missing acknowledged messages: hold until a node that has them returns.",

@@ -6,7 +6,7 @@ exception: it ends whatever the PostgreSQL lane is doing.
 
 from dataclasses import dataclass
 
-from sitecontrol.records import Phase
+from sitecontrol.records import Phase, Position
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +91,14 @@ class GiveUp(Effect):
     """End PostgreSQL's whole process group, then delete `leader` so that another may lead at once."""
 
     reason: str
+    disown: bool = (
+        False  # and this data directory counts as another one from now on, which holds nothing for sure
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeOn(Effect):
+    """Open in the old term without etcd, after the standbys in step have confirmed that they still follow."""
 
 
 # -- lane "step": who is in step ---------------------------------------------------------------------------
@@ -182,6 +190,13 @@ class Mend(Effect):
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint(Effect):
     """Have the control file tell the timeline that we are on; on a standby it is a restartpoint."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordReached(Effect):
+    """Write to etcd how far those who hold everything have come."""
+
+    nodes: tuple[Position, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

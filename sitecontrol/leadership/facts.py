@@ -10,9 +10,13 @@ from enum import Enum
 from functools import cached_property
 
 from sitecontrol.leadership.observed import Watch
-from sitecontrol.records import InStep, Leader, Maintenance, Member, Phase, Swap, Sync
+from sitecontrol.records import InStep, Leader, Maintenance, Member, Phase, Position, Swap, Sync
 from sitecontrol.settings import FailoverSettings
-from sitecontrol.view import Entry, Snapshot
+from sitecontrol.view import Bad, Entry, Snapshot
+
+LATER_VERSION_PATIENCE = (
+    10.0  # seconds that the agent of a later version may not be heard, as while it starts again
+)
 
 
 class PgState(Enum):
@@ -67,6 +71,7 @@ class PgFacts:
     control_timeline: int = 0  # as its control file has it, which is all that is left of it after a restart
     received_lsn: int = 0  # standby: the greater of received and replayed; primary: flushed
     replayed_lsn: int = 0
+    whole_lsn: int = 0  # PRIMARY: the end of a record, flushed: crash recovery comes at least to there
     unflushed_since: float | None = None  # PRIMARY: there is WAL to flush, and its disk has taken none since
     unreplayed_since: float | None = None  # STANDBY: there is WAL to replay, and it has replayed none since
     received_at: float | None = None  # STANDBY: when it last received some
@@ -81,6 +86,9 @@ class PgFacts:
     )
     upstream: bool = False  # STANDBY: a walreceiver is streaming
     open_term: int | None = None  # PRIMARY: the term this very start was opened for
+    opened_at: float | None = (
+        None  # PRIMARY: when it was, or when this agent, just started, first saw that it is
+    )
     row_term: int | None = None  # the term in control.leadership, whoever opened it
     remote_in_step: tuple[str, ...] = ()
     names: tuple[str, ...] = ()  # synchronous_standby_names as the server has it
@@ -121,14 +129,17 @@ class Facts:
     etcd_heard_at: float | None  # etcd's last word to us
     lease: LeaseFacts
     pg: PgFacts
+    later_version_at: float | None = None  # an agent of a later version was, or may have been, heard last
     leader_absent_since: float | None = None  # when we first saw that nobody leads
     peers: dict[str, Peer] = field(default_factory=dict)
     follow_failed_since: float | None = None  # we run as a standby of the leader and nothing streams, since
     join_after: Mapping[str, float] = field(default_factory=dict)  # standbys that failed to join: until when
     repairs: int = 0  # rewinds and clones tried since we last followed well
     swap_phase_since: float | None = None  # when we first saw the swap in its present phase
+    hand_over_unsent: bool = False  # of the swap in progress; False: it was sent, or perhaps
     swap_ended_at: float = 0.0  # when the last swap's record disappeared
     lead_since: float | None = None  # when we first saw ourselves named as the leader
+    reached_since: float | None = None  # when we first saw `reached` as it is
     etcd_leader_here: bool = False  # etcd's own leader runs in our site
     etcd_leader_target: int | None = None  # a member elsewhere that could take it
     etcd_members: Mapping[str, bool] = field(
@@ -136,6 +147,10 @@ class Facts:
     )  # place -> its member answers; empty: unknown
     etcd_leader_place: str | None = None  # where etcd's own leader runs; None: unknown
     etcd_full: bool = False  # it said a moment ago that it takes no writes
+    dispatchers_of: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # site -> its dispatchers, by the settings
+    live_site_sends: bool = True  # only the live site's dispatchers send (dispatcher.egress)
     places: tuple[str, ...] = ()  # every configured place: all that may observe
     health: Watch = field(default_factory=Watch)  # what was seen of the places' words so far
 
@@ -181,9 +196,17 @@ class Facts:
         return name in self.cluster.bad
 
     def mendable(self, name: str) -> bool:
-        """It is not believed, and not because a later version of this program wrote it."""
+        """It is not believed, and no later version of this program can have written it."""
         bad = self.cluster.bad.get(name)
-        return bad is not None and not bad.newer
+        return bad is not None and not self.of_later_version(bad)
+
+    def of_later_version(self, bad: Bad) -> bool:
+        """It says so, and an agent of such a version is heard, or was a moment ago. Without one anybody wrote it."""
+        heard = self.later_version_at
+        about = self.cluster.tells_of_later_version or (
+            heard is not None and self.now - heard <= LATER_VERSION_PATIENCE
+        )
+        return bad.newer and about
 
     @cached_property
     def lead(self) -> bool:
@@ -224,12 +247,13 @@ class Facts:
 
     @property
     def canary_age(self) -> float | None:
-        """Seconds since the last canary. An open primary whose canary was not written yet counts from its start:
-        an agent that was just restarted has to get one through first.
+        """Seconds since the last canary. An open primary that has written none since it was opened counts from then:
+        a barrier had just committed. Or from when an agent that was just started saw it open.
         """
-        if self.pg.canary_at is not None:
-            return self.now - self.pg.canary_at
-        return self.now - self.pg.since if self.pg.open_term is not None else None
+        pg = self.pg
+        opened = pg.opened_at if pg.open_term is not None else None
+        began = [at for at in (pg.canary_at, opened) if at is not None]
+        return self.now - max(began) if began else None
 
     @property
     def canary_fresh(self) -> bool:
@@ -277,13 +301,30 @@ class Facts:
     def may_lead(self) -> bool:
         """Failover rule 4: nothing that was acknowledged can be missing here."""
         if self.recorded_leader:
-            return True
+            # Of a primary at rest only the last checkpoint is known: it is judged when it has started, before it opens.
+            return self.pg.was_primary or self.short_of is None
         mine = self.our_place_in_step
         return (
             mine is not None
             and self.pg.timeline >= mine.timeline
             and max(self.pg.received_lsn, self.pg.replayed_lsn) >= mine.lsn
+            and self.short_of is None
         )
+
+    def had(self, node: str) -> Position | None:
+        """How far a node that held every acknowledged message is recorded to have come."""
+        reached = self.cluster.reached
+        return next((p for p in reached.record.nodes if p.node == node), None) if reached else None
+
+    @property
+    def short_of(self) -> Position | None:
+        """What we are recorded to have reached, if what is here is less: then it is an older copy, or not replayed yet.
+
+        By the node's name: a data directory that was disowned, or lost its identity, is still no more than it is.
+        """
+        had = self.had(self.node)
+        here = self.pg.timeline, max(self.pg.received_lsn, self.pg.replayed_lsn)
+        return had if had is not None and here < (had.timeline, had.lsn) else None
 
     @property
     def other_in_step(self) -> bool:

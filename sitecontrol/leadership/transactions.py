@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sitecontrol.etcd.api import Compare, Delete, Put, Target
+from sitecontrol.frozen import replace
 from sitecontrol.leadership import audit
 from sitecontrol.leadership.audit import Act
 from sitecontrol.records import (
@@ -24,8 +25,11 @@ from sitecontrol.records import (
     Initialize,
     InStep,
     Leader,
+    Member,
     Phase,
     PhaseTime,
+    Position,
+    Reached,
     Record,
     Swap,
     Sync,
@@ -144,6 +148,7 @@ class Writer:
                 self._put("leader", leader, self.lease),
                 self._put("term", Term(term=1)),
                 self._put("sync", self._alone(1)),
+                self._delete("reached"),
                 self._history(
                     HistoryEntry(
                         term=1,
@@ -218,6 +223,12 @@ class Writer:
         )
         return self._transaction(self._put("sync", sync))
 
+    def reached(self, nodes: tuple[Position, ...], system_id: str) -> Transaction:
+        """How far these have come, if we still lead. No other transaction compares it: it is in nobody's way."""
+        record = Reached(system_id=system_id, term=self.term, nodes=nodes)
+        seen = self._at("leader", self._believed_at("leader")), self._at("reached", self._seen_at("reached"))
+        return Transaction(compares=seen, writes=(self._put("reached", record),))
+
     # -- the swap ------------------------------------------------------------------------------------------------
 
     def request(self, swap: Swap, source: str = "") -> Transaction:
@@ -249,14 +260,18 @@ class Writer:
         self,
         swap: Swap,
         *,
-        lease: int,
+        target: Entry[Member],
         incarnation: str,
         site: str,
         own_timeline: int,
         shutdown_lsn: int,
         at: datetime,
     ) -> Transaction:
-        """`leader` and `term` move to the target, under the target's own lease; we stay in step, being complete."""
+        """`leader` and `term` move to the target, under the target's own lease; we stay in step, being complete.
+
+        Of the target's record, which is written anew each second, only what stays is compared: it is still the one of
+        that agent, bound to that lease.
+        """
         term = self.term + 1
         leader = Leader(node=swap.to_node, incarnation=incarnation, site=site, term=term)
         ourselves = InStep(
@@ -273,7 +288,7 @@ class Writer:
             evidence={"from": self.node, "shutdown_lsn": str(shutdown_lsn), **(swap.evidence or {})},
         )
         handed = self._transaction(
-            self._put("leader", leader, lease),
+            self._put("leader", leader, target.lease),
             self._put("term", Term(term=term)),
             self._put(
                 "sync",
@@ -282,7 +297,15 @@ class Writer:
             self._put("swap", passed(swap, Phase.FLUSHED, Phase.HANDED, at=at)),
             self._history(entry),
         )
-        return self._told(handed, _of_swap(Deed.SWAP_HANDED, swap, at), term=term)
+        told = self._told(handed, _of_swap(Deed.SWAP_HANDED, swap, at), term=term)
+        return replace(told, compares=(*told.compares, *self._same_agent(swap.to_node, target)))
+
+    def _same_agent(self, node: str, member: Entry[Member]) -> tuple[Compare, ...]:
+        key = f"{self.prefix}members/{node}"
+        return (
+            Compare(key=key, target=Target.CREATE_REVISION, to=member.create_revision),
+            Compare(key=key, target=Target.LEASE, to=member.lease),
+        )
 
     def roll_back(self, swap: Swap, reason: str, at: datetime) -> Transaction:
         """End the swap before its hand-over. The delete is the write that bars a late hand-over."""
@@ -336,8 +359,8 @@ class Writer:
         return self._told(wanted, act, term=self.term)
 
     def trust(self, act: Act) -> Transaction:
-        """A person says that we hold everything: `sync` of us alone, over what is not believed, if still nobody leads.
-        The history tells of it, too, beside the term that it follows.
+        """A person says that we hold everything, if still nobody leads: `sync` of us alone, and nothing of what anybody
+        had reached counts any more. The history tells of it, too, beside the term that it follows.
         """
         compares = tuple(self._at(each, self._seen_at(each)) for each in REASONED_FROM)
         entry = HistoryEntry(
@@ -352,6 +375,7 @@ class Writer:
         )
         writes = (
             self._put("sync", self._alone(self.term)),
+            self._delete("reached"),
             self._history(entry, f"-trusted-{self._seen_at('sync')}"),
         )
         return self._told(Transaction(compares=compares, writes=writes), act, term=self.term)

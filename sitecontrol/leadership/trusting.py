@@ -1,5 +1,6 @@
-"""A person says that this node holds every acknowledged message: the cure for a `sync` that nobody can believe while
-nobody leads. Pure: a dry run and the act itself ask the same.
+"""A person says that this node holds every acknowledged message: the cure, while nobody leads, for a `sync` that nobody
+can believe, and for one that counts on a node of which an older copy is all that is left. Pure: a dry run and the act
+itself ask the same.
 
 `sync` is then written anew: this node alone is complete. So it takes the lead by the table's own rows, as the recorded
 leader; whatever another node alone holds is lost to the cluster, and set aside when that node comes back. Nothing here
@@ -12,7 +13,8 @@ from collections.abc import Iterator
 from replication import lsn
 from sitecontrol.leadership.conditions import foreign_id, initialized
 from sitecontrol.leadership.facts import Facts, PgState
-from sitecontrol.records import Member
+from sitecontrol.leadership.reaching import older_copy
+from sitecontrol.records import Member, Sync
 
 AT_HAND = (PgState.PRIMARY, PgState.STANDBY, PgState.STOPPED)
 
@@ -28,6 +30,7 @@ def comes_of_trust(f: Facts) -> tuple[str, ...]:
     return (
         f"{alone} message, and takes the lead in term {f.term + 1}",
         *_by_the_last_record(f),
+        *_by_what_it_had(f),
         *(_beside(f, node) for node in sorted(f.site_of) if node != f.node),
         *_who_led(f),
         "what another node alone holds is set aside when it comes back (`sitectl node quarantine list`)",
@@ -38,9 +41,11 @@ def comes_of_trust(f: Facts) -> tuple[str, ...]:
 def evidence(f: Facts) -> dict[str, str]:
     """What was known when it was said; for the audit log and the history."""
     bad = f.cluster.bad.get("sync")
-    told = {"sync": bad.why if bad else "there is none", f.node: _position(f.pg.timeline, _reached(f))}
+    stands = "is believed" if f.sync else "there is none"
+    told = {"sync": bad.why if bad else stands, f.node: _position(f.pg.timeline, _reached(f))}
     others = {node: _beside(f, node) for node in sorted(f.site_of) if node != f.node}
-    return told | others | {"last_record": " ".join(_by_the_last_record(f))}
+    said = {"last_record": " ".join(_by_the_last_record(f)), "reached": " ".join(_by_what_it_had(f))}
+    return told | others | {name: text for name, text in said.items() if text}
 
 
 # -- what stands in the way ----------------------------------------------------------------------------------------
@@ -52,13 +57,28 @@ def _not_needed(f: Facts) -> Iterator[str]:
         yield f"{f.node} does not reach etcd: who leads is not known for sure"
     if f.leader is not None:
         yield f"{f.leader.record.node} leads, and writes `sync` itself: there is nothing to be said"
-    if bad is None and sync is not None:
+    if bad is None and sync is not None and older_copy(f):
+        yield from (
+            f"{node} is heard, and may lead by the records: see `sitectl why`" for node in _may_lead(f, sync)
+        )
+    elif bad is None and sync is not None:
         holds = ", ".join((sync.leader, *(s.node for s in sync.standbys)))
         yield f"`sync` is believed, and tells who holds every acknowledged message: {holds}"
-    if bad is not None and bad.newer:
+    if bad is not None and f.of_later_version(bad):
         yield f"a later version of this program wrote `sync`: upgrade {f.node} first"
     if f.leader is None and f.pg.state is PgState.STANDBY and f.pg.upstream and f.canary_fresh:
         yield "whoever led still writes through to us: it serves, and takes its term up again when it reaches etcd"
+
+
+def _may_lead(f: Facts, sync: Sync) -> Iterator[str]:
+    """Others whose word tells that they are no older copy of what `sync` counts on."""
+    leader = (sync.leader, sync.leader_incarnation)
+    for node, incarnation in (leader, *((s.node, s.incarnation) for s in sync.standbys)):
+        member, had = f.member(node), f.had(node)
+        if node == f.node or member is None or member.record.incarnation != incarnation:
+            continue
+        if had is None or (member.record.timeline, _told(member.record)) >= (had.timeline, had.lsn):
+            yield node
 
 
 def _not_known(f: Facts) -> Iterator[str]:
@@ -89,6 +109,14 @@ def _by_the_last_record(f: Facts) -> Iterator[str]:
         yield f"{record}: if no later one was overwritten, nothing acknowledged is lost"
     else:
         yield f"{record}: what they acknowledged, and {f.node} lacks, is lost"
+
+
+def _by_what_it_had(f: Facts) -> Iterator[str]:
+    had = f.short_of
+    if had is not None:
+        lacks = f", {had.lsn - _reached(f)} bytes more" if had.timeline == f.pg.timeline else ""
+        recorded = f"{f.node} is recorded to have reached {_position(had.timeline, had.lsn)}{lacks}"
+        yield f"{recorded}: acknowledged messages among what it lacks are lost"
 
 
 def _beside(f: Facts, node: str) -> str:

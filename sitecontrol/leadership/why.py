@@ -18,6 +18,7 @@ from sitecontrol.leadership.decide import AWAIT_TURN, decide
 from sitecontrol.leadership.effects import Claim
 from sitecontrol.leadership.facts import Facts, LeaseFacts, PgFacts, PgState
 from sitecontrol.leadership.mending import in_step_unknown
+from sitecontrol.leadership.reaching import CURE, OLDER, older_copy
 from sitecontrol.leadership.swapping import REPLAY_LAG_BYTES, obstacles
 from sitecontrol.leadership.table import Decision, Lane
 from sitecontrol.leadership.timing import LOOK_EVERY
@@ -190,6 +191,8 @@ def hypothetical(f: Facts, node: str, loss: Loss) -> Facts | None:
         cluster=replace(
             f.cluster,
             leader=None,
+            # Who follows a leader that lives is told to have reached what its own record, a second old, does not say.
+            reached=None if loss.nodes else f.cluster.reached,
             members={name: m for name, m in f.cluster.members.items() if name not in loss.nodes},
         ),
         etcd_heard_at=at,
@@ -263,6 +266,9 @@ def _missing(then: Facts, mine: InStep | None) -> Iterable[str]:
     """Why it might lack what was acknowledged: each part of `Facts.may_lead` by name."""
     node, pg = then.node, then.pg
     if then.may_lead:
+        return
+    if older_copy(then):
+        yield f"{node}: {OLDER}; if no node that has them returns, {CURE}"
         return
     named = then.sync is not None and node in {s.node for s in then.sync.standbys}
     if mine is None and named:

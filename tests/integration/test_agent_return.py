@@ -1,9 +1,11 @@
 """A node that returns with an older copy of its data."""
 
 import shutil
+import subprocess
+from pathlib import Path
 
 from tests.agents import Pair
-from tests.sites import Site
+from tests.sites import TOKEN, Site
 
 
 async def test_a_node_with_an_older_copy_of_its_data_never_leads_and_is_brought_back_into_line(pair: Pair):
@@ -22,11 +24,102 @@ async def test_a_node_with_an_older_copy_of_its_data_never_leads_and_is_brought_
     shutil.rmtree(standby.data)
     snapshot.rename(standby.data)
     standby.start()
-    await pair.until_rule(standby, "barred")
+    await pair.until_rule(standby, "barred", "older-copy")
     leader.start()
     await pair.until_two_site()
     assert (await pair.leads())[0] is leader
     assert await standby.has(number)
+
+
+async def test_a_leader_that_is_back_within_its_lease_with_an_older_copy_does_not_lead(pair: Pair):
+    leader, other, term = await pair.leads()
+    await leader.end()
+    await leader.copy_data(leader.folder / "snapshot")
+    leader.start()
+    await pair.until_two_site()
+    if (await pair.leads())[0] is not leader:
+        term = (await pair.leads())[2]
+        await other.end()
+        await pair.until_leads(leader, above=term)
+        other.start()
+        await pair.until_two_site()
+    term = (await pair.leads())[2]
+    number, durability = await pair.write_at(leader, term)
+    assert durability == "two-site"
+
+    await leader.end()
+    leader.data.rename(leader.folder / "newer")
+    (leader.folder / "snapshot").rename(leader.data)
+    leader.start()
+    await pair.until_leads(other, above=term)
+    assert await other.has(number)
+    await pair.until_two_site()
+    assert await leader.has(number)
+
+
+async def image_of(site: Site, to: Path) -> Path:
+    """As of the whole volume: the data, and the name that they go by."""
+    await site.copy_data(to)
+    shutil.copy2(site.data.with_name("data.conf") / "incarnation.json", to.with_suffix(".json"))
+    return to
+
+
+def put_back(site: Site, image: Path) -> None:
+    """With the inodes by which an agent knows its data directory, as on a volume that was restored."""
+    for there in site.data.iterdir():
+        if there.name != "PG_VERSION":
+            shutil.rmtree(there) if there.is_dir() else there.unlink()
+    kept = [path for path in image.iterdir() if path.name != "PG_VERSION"]
+    subprocess.run(["cp", "-a", *kept, site.data], check=True)
+    name = site.data.with_name("data.conf") / "incarnation.json"
+    name.write_bytes(image.with_suffix(".json").read_bytes())
+
+
+async def test_a_leader_that_was_alone_and_returns_from_an_older_image_opens_nothing_and_names_the_cure(
+    pair: Pair,
+):
+    leader, standby, _ = await pair.leads()
+    await standby.end()
+
+    async def alone() -> bool:
+        return (await leader.status())["durability"] == "one-site"
+
+    await pair.until(alone, "the leader goes on alone")
+    await leader.end()
+    last_night = await image_of(leader, leader.folder / "last-night")
+    leader.start()
+    term = await pair.until_leads(leader)
+    number, label = await pair.write_at(leader, term)
+    assert label == "one-site"
+    told = (await leader.status())["postgres"]["lsn"]
+
+    async def recorded() -> bool:
+        return any(p["lsn"] >= told for p in (await pair.read_keys())["reached"]["nodes"])
+
+    await pair.until(recorded, "how far the leader has come is recorded")
+    await leader.end()
+    newest = await image_of(leader, leader.folder / "newest")
+    opened = len(leader.events("opened"))
+    put_back(leader, last_night)
+    leader.start()
+    await pair.until_rule(leader, "older-copy")
+    status = await leader.status()
+    assert "sitectl node trust" in status["decision"]["sentence"]
+    assert "sitectl node trust" in " ".join(status["reasons"])
+    assert leader.events("copy_disowned")
+    ask = {"json": {"node": leader.node, "dry_run": True}, "headers": {"Authorization": f"Bearer {TOKEN}"}}
+    offered, trust = await leader.ask("/node/trust", **ask)
+    assert (offered, trust["obstacles"]) == (200, [])
+    assert f"{leader.node} is recorded to have reached" in " ".join(trust["consequences"])
+    assert len(leader.events("opened")) == opened
+
+    await leader.end()
+    put_back(leader, newest)
+    leader.start()
+    await pair.until_leads(leader, above=term)
+    assert await leader.has(number)
+    standby.start()
+    await pair.until_two_site()
 
 
 async def test_a_node_that_took_over_is_followed_by_one_that_lost_its_disk(pair: Pair):

@@ -38,6 +38,20 @@ class Disk:
         self.wal, self._seen, self._latest = list(wal), 0, {}
         self.flushed, self._queue, self._queued = len(wal), Queue(), 0
 
+    def older(self, entries: "list[Entry]") -> "Disk":
+        """As a snapshot of it tells, which was taken when it held a third of what it holds now."""
+        wal = self.wal[: max(1, len(self.wal) // 3)]
+        timeline = entries[wal[-1]].timeline
+        older = Disk(
+            incarnation=self.incarnation,
+            timeline=timeline,
+            control_timeline=min(timeline, self.control_timeline),
+            checkpoint=min(self.checkpoint, len(wal)),
+            was_primary=self.was_primary,
+        )
+        older.copy_of(wal)
+        return older
+
     def lose_power(self, kept: int) -> None:
         """The log ends where it was flushed, or somewhere behind."""
         self.copy_of(self.wal[: max(kept, self.flushed)])

@@ -26,6 +26,7 @@ class Kind(Enum):
     ETCD_QUORUM = "etcd-quorum"  # all three members
     ETCD_SICK = "etcd-sick"  # calls get lost, or are applied late
     ETCD_LATE = "etcd-late"  # every transaction is applied after its caller has given it up
+    ETCD_SLOW = "etcd-slow"  # its answers to a place come late, but in time (scenarios only)
     COMPACTION = "compaction"  # etcd forgets its history
     WATCH_STALLS = "watch-stalls"
     SWAP = "swap"  # an operator asks for one
@@ -42,6 +43,10 @@ class Kind(Enum):
     GARBAGE = "garbage"  # somebody overwrites a record, and in the end the operator has it as it was
     FORGETFUL_DISK = (
         "forgetful-disk"  # a site is lost, and its disk has not kept what it had flushed (scenarios only)
+    )
+    SECOND = "second"  # a machine is started with a copy of a node's files (scenarios only)
+    OLDER_SNAPSHOT = (
+        "older-snapshot"  # a site is lost, and its whole volume is as it was a while ago (scenarios only)
     )
     WRONG_DISK = (
         "wrong-disk"  # a site is lost, and returns with an older copy (only where a scenario says so)
@@ -74,9 +79,11 @@ WEIGHTS = dict.fromkeys(Kind, 1.0) | {
 }
 
 
+IN_SCENARIOS = (Kind.WRONG_DISK, Kind.FORGETFUL_DISK, Kind.OLDER_SNAPSHOT, Kind.SECOND, Kind.ETCD_SLOW)
 ANY = tuple(
-    kind for kind in Kind if kind not in (Kind.WRONG_DISK, Kind.FORGETFUL_DISK)
+    kind for kind in Kind if kind not in IN_SCENARIOS
 )  # two disks lost at once are more than is promised
+LINES = (Kind.CUT, Kind.CUT_ONE_WAY, Kind.ISOLATE, Kind.ETCD_SLOW)
 
 
 def schedule(rng: random.Random, kinds: tuple[Kind, ...] = ANY) -> tuple[Fault, ...]:

@@ -27,6 +27,7 @@ from tests.simulation.scenarios import (
     cut_then_isolated,
     cut_then_lost,
     etcd_lost,
+    etcd_lost_in_swap,
     forgetful_disk,
     late_join,
     late_joins,
@@ -34,6 +35,8 @@ from tests.simulation.scenarios import (
     moves_and_losses,
     old_copy_then_lost,
     old_leader_returns,
+    older_leader,
+    older_standby,
     overwritten,
     standby_loses_power,
 )
@@ -41,7 +44,7 @@ from tests.simulation.scenarios import (
 # -- rules taken out -----------------------------------------------------------------------------------------------
 
 
-def _without_row(*names: str) -> AbstractContextManager[Any]:
+def without_row(*names: str) -> AbstractContextManager[Any]:
     rows = tuple(row for row in decide.POSTGRES if row.name not in names)
     return patch.dict(decide.TABLE, {Lane.POSTGRES: rows})
 
@@ -90,7 +93,7 @@ def _joins_before_waiting() -> AbstractContextManager[Any]:
         self.database.add_name(name)
         server = self.database.server
         position = len(server.disk.wal)
-        await self.world.scheduler.until(lambda: server.flushed.get(name, 0) >= position, within=within)
+        await self.world.scheduler.until(lambda: server.told_by(name) >= position, within=within)
         return position
 
     return patch.object(ModelPostgres, "bring_in", bring_in)
@@ -113,7 +116,7 @@ def _never_narrows() -> Iterator[None]:
         await self._row.open(facts.term, facts.node)
         await self._look()
 
-    with _without_row("narrow"), patch.object(Executor, "_open", opens):
+    with without_row("narrow"), patch.object(Executor, "_open", opens):
         yield
 
 
@@ -188,6 +191,10 @@ def _position_is_not_asked() -> AbstractContextManager[Any]:
     return patch.object(Facts, "may_lead", property(may_lead))
 
 
+def _what_it_had_is_not_asked() -> AbstractContextManager[Any]:
+    return patch.object(Facts, "short_of", property(lambda _: None))
+
+
 def _canary_does_not_count() -> AbstractContextManager[Any]:
     return patch.object(Facts, "canary_fresh", property(lambda _: False))
 
@@ -255,6 +262,20 @@ MUTATIONS = (
         scenario=forgetful_disk,
     ),
     Mutation(
+        name="an older copy of a leader opens",
+        rule="a leader that has less than it had lets nobody in, and gives the lead up",
+        breaks=frozenset({"acked-survives"}),
+        patch=_what_it_had_is_not_asked,
+        scenario=older_leader,
+    ),
+    Mutation(
+        name="an older copy of a standby leads",
+        rule="a standby that has less than it had does not lead",
+        breaks=SAFETY,
+        patch=_what_it_had_is_not_asked,
+        scenario=older_standby,
+    ),
+    Mutation(
         name="the canary does not count",
         rule="a leader that cannot reach etcd goes on serving while its canary commits",
         breaks=frozenset({"serves-through-dcs-loss"}),
@@ -265,15 +286,22 @@ MUTATIONS = (
         name="a fresh canary holds nobody back",
         rule="a standby that receives the leader's fresh canary waits before it runs for the lead",
         breaks=frozenset({"serves-through-dcs-loss"}),
-        patch=lambda: _without_row("canary-holds-back", decide.AWAIT_TURN),
+        patch=lambda: without_row("canary-holds-back", decide.AWAIT_TURN),
         scenario=etcd_lost,
     ),
     Mutation(
         name="nobody takes the same term up again",
         rule="a serving leader re-creates `leader` with the same term when etcd returns",
         breaks=frozenset({"serves-through-dcs-loss"}),
-        patch=lambda: _without_row("reclaim"),
+        patch=lambda: without_row("reclaim"),
         scenario=etcd_lost,
+    ),
+    Mutation(
+        name="a leader that is shut down for a swap waits for etcd",
+        rule="etcd lost in the middle of a swap, no hand-over sent: past the deadline the old leader serves on",
+        breaks=frozenset({"serves-through-dcs-loss"}),
+        patch=lambda: without_row("start-without-etcd", "serve-on"),
+        scenario=etcd_lost_in_swap,
     ),
     Mutation(
         name="transactions compare nothing",
@@ -346,7 +374,7 @@ MUTATIONS = (
     Mutation(
         name="a row of an older start lets in",
         rule="nobody is let in after a start before a barrier has committed",
-        breaks=SAFETY,
+        breaks=SAFETY | {"barrier-before-opening"},
         patch=_row_of_an_older_start,
         scenario=moves_and_losses,
     ),
@@ -354,7 +382,7 @@ MUTATIONS = (
         name="a superseded leader goes on",
         rule="another node leads: stop being a primary at once",
         breaks=SAFETY | {"converges"},
-        patch=lambda: _without_row("superseded"),
+        patch=lambda: without_row("superseded"),
     ),
     Mutation(
         name="whatever stands in etcd is believed",

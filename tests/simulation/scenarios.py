@@ -108,9 +108,38 @@ def forgetful_disk(rng: random.Random) -> tuple[Fault, ...]:
     )
 
 
+def older_leader(rng: random.Random) -> tuple[Fault, ...]:
+    """Both sites are lost at once; the live one is back first, with an older copy of its whole volume."""
+    lost = round(rng.uniform(12.0, 13.0), 2)
+    back = round(rng.uniform(0.3, 1.5), 2)
+    return (
+        Fault(lost, back, Kind.OLDER_SNAPSHOT, "columbus"),
+        Fault(round(lost + 0.01, 2), 6.0, Kind.KILL_SITE, "denver"),
+    )
+
+
+def older_standby(rng: random.Random) -> tuple[Fault, ...]:
+    """As `older_leader`, and it is the hot site that is back first, with an older copy."""
+    lost = round(rng.uniform(12.0, 13.0), 2)
+    back = round(rng.uniform(0.3, 1.5), 2)
+    return (
+        Fault(lost, back, Kind.OLDER_SNAPSHOT, "denver"),
+        Fault(round(lost + 0.01, 2), 6.0, Kind.KILL_SITE, "columbus"),
+    )
+
+
 def etcd_lost(rng: random.Random) -> tuple[Fault, ...]:
     """All of etcd, alone, and its return."""
     return (Fault(5.0, round(rng.uniform(4.0, 12.0), 2), Kind.ETCD_QUORUM, "witness"),)
+
+
+def etcd_lost_in_swap(rng: random.Random) -> tuple[Fault, ...]:
+    """All of etcd, in one of the phases of a swap."""
+    lost = round(5.0 + rng.uniform(0.1, 0.9), 2)
+    return (
+        Fault(5.0, 0.1, Kind.SWAP, "columbus"),
+        Fault(lost, round(rng.uniform(10.0, 13.0), 2), Kind.ETCD_QUORUM, "witness"),
+    )
 
 
 def old_leader_returns(rng: random.Random) -> tuple[Fault, ...]:

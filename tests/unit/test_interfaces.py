@@ -36,6 +36,7 @@ WORDS = NAMED | set(re.findall(r'"(\w+)"', PAGE))
 
 STORED = {
     "initialize": records.Initialize, "leader": records.Leader, "term": records.Term, "sync": records.Sync,
+    "reached": records.Reached,
     "members/<node>": records.Member, "dispatchers/<name>": records.DispatcherRecord,
     "observations/<place>": records.Observation, "swap": records.Swap, "desired": records.Desired,
     "history/<term>": records.HistoryEntry, "audit/<number>": records.AuditEntry, "audit-head": records.AuditHead,
