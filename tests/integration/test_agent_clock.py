@@ -1,4 +1,4 @@
-"""Wall clocks that are an hour wrong, at one site and at both: nobody who decides anything looks at them."""
+"""Wall clocks that jump by an hour, forward at one site and back at the other: nobody who decides looks at them."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,45 +12,58 @@ LEASE_TTL = 8  # an agent must be able to start again within it, on a busy machi
 HOUR = 3_600.0
 NEAR = 60.0  # seconds
 # Python imports this before an agent's first line. Its other clock, which counts seconds since the boot, stays right.
-JUMPED = """
+JUMPS = """
 from datetime import timedelta
+from pathlib import Path
 from sitecontrol.clock import SystemClock
 
+jumped = Path({jumped!r})
 right = SystemClock.wall
-SystemClock.wall = lambda clock: right(clock) + timedelta(seconds={seconds})
+SystemClock.wall = lambda clock: right(clock) + timedelta(seconds={seconds} if jumped.exists() else 0)
 """
 
 pytestmark = pytest.mark.long
 
 
-async def jump(pair: Pair, site: Site, folder: Path, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its agent is started again with a wall clock that is wrong, within its lease; wait until it tells so."""
-    here = folder / f"{site.name}{seconds:+.0f}"
+def start_again(site: Site, folder: Path, seconds: float, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Its agent, within its lease, with a wall clock that jumps as soon as there is a file of the path returned."""
+    here = folder / site.name
     here.mkdir()
-    (here / "sitecustomize.py").write_text(JUMPED.format(seconds=seconds))
+    jumped = here / "jumped"
+    (here / "sitecustomize.py").write_text(JUMPS.format(jumped=str(jumped), seconds=seconds))
     monkeypatch.setenv("PYTHONPATH", f"{here}:{Path(__file__).parents[2]}")
     site.kill()
     site.start()
-
-    async def tells_its_own_time() -> bool:
-        told = (await pair.read_keys())[f"members/{site.node}"]["wall"]
-        off = datetime.fromisoformat(told) - datetime.now(UTC)
-        return abs(off.total_seconds() - seconds) < NEAR
-
-    await pair.until(tells_its_own_time, f"{site.node} is {seconds:+.0f} s off")
-    await pair.until_two_site()
+    return jumped
 
 
-async def test_a_wall_clock_an_hour_wrong_moves_nothing_and_stands_in_no_ones_way(
+async def off(pair: Pair, site: Site) -> float:
+    """Seconds, by what its agent writes of itself."""
+    told = (await pair.read_keys())[f"members/{site.node}"]["wall"]
+    return (datetime.fromisoformat(told) - datetime.now(UTC)).total_seconds()
+
+
+async def test_a_wall_clock_that_jumps_by_an_hour_moves_nothing_and_stands_in_no_ones_way(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     leader, standby, term = await pair.leads()
     try:
+        jumps = [
+            (site, start_again(site, tmp_path, seconds, monkeypatch), seconds)
+            for site, seconds in ((leader, HOUR), (standby, -HOUR))
+        ]
+        await pair.until_two_site()
         async with steady_writing(pair, leader, term):
-            await jump(pair, leader, tmp_path, HOUR, monkeypatch)
-            assert (await pair.leads())[::2] == (leader, term)
-            await jump(pair, standby, tmp_path, -HOUR, monkeypatch)
-        assert (await pair.leads())[::2] == (leader, term)
+            for site, jumped, seconds in jumps:
+                assert abs(await off(pair, site)) < NEAR
+                jumped.touch()
+
+                async def tells(site: Site = site, seconds: float = seconds) -> bool:
+                    return abs(await off(pair, site) - seconds) < NEAR
+
+                await pair.until(tells, f"{site.node} is {seconds:+.0f} s off")
+                await pair.until_two_site()
+                assert (await pair.leads())[::2] == (leader, term)
         assert (await leader.swap(standby))[0] == 202
         swapped = await pair.until_leads(standby, above=term)
         await pair.until_two_site()  # led by the one that is behind
