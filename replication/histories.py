@@ -99,5 +99,8 @@ def _name_next(data_dir: Path, promotion: str, at_least: int, owner: tuple[int, 
 
 
 def _files(data_dir: Path) -> dict[int, Path]:
-    found = ((timelines.FILE_NAME.fullmatch(file.name), file) for file in (data_dir / "pg_wal").iterdir())
+    """None where all WAL is lost: PostgreSQL does not start there, and pg_rewind refuses; that leads to a clone."""
+    folder = data_dir / "pg_wal"
+    files = folder.iterdir() if folder.is_dir() else ()
+    found = ((timelines.FILE_NAME.fullmatch(file.name), file) for file in files)
     return {int(name[1], 16): file for name, file in found if name is not None}

@@ -5,7 +5,7 @@ Fixtures (known everywhere through tests/conftest.py):
 * `agents` (module): columbus-a (preferred) and denver-a, `python -m sitecontrol agent`, in a folder of their own.
   Nothing is started yet. A module's LEASE_TTL, if it has one, takes the place of ours; its FAILOVER (lines of TOML) and
   its PARAMETERS (", name = value", PostgreSQL's) are added to the settings; its DATA is where a site's data directory
-  is, below its folder.
+  is, below its folder; its ETCD_OPTIONS are etcd's, besides ours.
 * `pair` (function): the same, both in step before the test begins. After each test everything is healed, and
   **every row that was acknowledged must be on whoever leads then**: `acked-survives`, checked again and again.
 
@@ -26,6 +26,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
@@ -46,6 +47,7 @@ WITHIN = 60.0  # seconds, on a machine that does much else
 LEASE_TTL = 3
 SECRETS = ("replication", "rewind", "migrate", "dispatch", "monitor")
 SITES = ("columbus", "denver")
+NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 
 _serial = itertools.count(1)
 
@@ -368,11 +370,16 @@ def _ports() -> dict[str, tuple[int, int]]:
 
 
 @contextlib.contextmanager
-def run_pair(hosts: Mapping[str, Host] = ALL_HERE, **options: Any) -> Iterator[Pair]:
+def run_pair(
+    hosts: Mapping[str, Host] = ALL_HERE, etcd_options: Mapping[str, str] = NO_OPTIONS, **options: Any
+) -> Iterator[Pair]:
     """Both sites and etcd's three members, on these hosts; `options` as for `render`. Only etcd is started."""
     cluster = f"t-{os.getpid()}-{next(_serial)}"
     members = ["columbus", "denver", "witness"]
-    with short_folder("hotsite-a-") as folder, run_cluster(members, hosts=hosts) as etcd:
+    with (
+        short_folder("hotsite-a-") as folder,
+        run_cluster(members, hosts=hosts, options=etcd_options) as etcd,
+    ):
         columbus, denver = render(folder, cluster, etcd.urls, hosts=hosts, **options)
         pair = Pair(etcd=etcd, prefix=f"/hotsite/{cluster}/", columbus=columbus, denver=denver)
         try:
@@ -388,6 +395,7 @@ def agents(request: pytest.FixtureRequest) -> Iterator[Pair]:
         failover=getattr(request.module, "FAILOVER", ""),
         data=getattr(request.module, "DATA", "data"),
         parameters=getattr(request.module, "PARAMETERS", ""),
+        etcd_options=getattr(request.module, "ETCD_OPTIONS", NO_OPTIONS),
     ) as made:
         yield made
 

@@ -23,7 +23,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import grpc
@@ -39,6 +41,7 @@ from tests.hosts import ALL_HERE, HERE, Host
 from tests.ports import free_ports
 
 START_WITHIN = 30.0  # seconds, on a machine that does much else
+BALLAST = b"/ballast"  # the key that fills a store
 
 _serial = itertools.count(1)
 
@@ -49,6 +52,15 @@ def wait_until(condition: Callable[[], bool], within: float, what: str) -> None:
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within} s: {what}")
         time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def suppress_full() -> Iterator[None]:
+    try:
+        yield
+    except grpc.RpcError as error:
+        if "database space exceeded" not in str(error):
+            raise
 
 
 @dataclass
@@ -168,6 +180,40 @@ class Cluster:
                 rpc_pb2.CompactionRequest(revision=revision, physical=True), timeout=5
             )
 
+    def fill(self) -> None:
+        """Write until etcd takes no more: from then on it raises its alarm, and refuses whatever needs room."""
+        with self._channel(self.members[0]) as channel:
+            kv = rpc_pb2_grpc.KVStub(channel)
+            block = rpc_pb2.PutRequest(key=BALLAST, value=bytes(1024 * 1024))
+            with suppress_full():
+                while True:
+                    kv.Put(block, timeout=5)
+
+    def make_room(self) -> None:
+        """As the manual says it: compact, defragment, and end the alarm. A store that is not full is left as it is."""
+        with self._channel(self.members[0]) as channel:
+            kv = rpc_pb2_grpc.KVStub(channel)
+            if not kv.Range(rpc_pb2.RangeRequest(key=BALLAST), timeout=5).count:
+                return
+            gone = kv.DeleteRange(rpc_pb2.DeleteRangeRequest(key=BALLAST), timeout=5)
+            kv.Compact(rpc_pb2.CompactionRequest(revision=gone.header.revision, physical=True), timeout=5)
+        for member in self.members:
+            wait_until(partial(self._defragmented, member), 10, f"{member.name} has room")
+        with self._channel(self.members[0]) as channel:
+            maintenance = rpc_pb2_grpc.MaintenanceStub(channel)
+            for raised in maintenance.Alarm(rpc_pb2.AlarmRequest(action="GET"), timeout=5).alarms:
+                ended = rpc_pb2.AlarmRequest(
+                    action="DEACTIVATE", memberID=raised.memberID, alarm=raised.alarm
+                )
+                maintenance.Alarm(ended, timeout=5)
+
+    def _defragmented(self, member: Member) -> bool:
+        """To be repeated: a member compacts when it comes to it, and gives nothing back before."""
+        with self._channel(member) as channel:
+            maintenance = rpc_pb2_grpc.MaintenanceStub(channel)
+            maintenance.Defragment(rpc_pb2.DefragmentRequest(), timeout=10)
+            return bool(maintenance.Status(rpc_pb2.StatusRequest(), timeout=5).dbSize < 1024 * 1024)
+
     def enable_authentication(self, password: str, *, user: str, readable: str) -> None:
         """Switch authentication on: `root`, and `user` (same password) with rights below `readable` only."""
         with self._channel(self.members[0]) as channel:
@@ -202,10 +248,13 @@ def run_cluster(
     names: Sequence[str],
     certificates: Certificates | None = None,
     hosts: Mapping[str, Host] = ALL_HERE,
+    options: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Cluster]:
-    """Members that serve, ended and removed on leaving. With certificates, clients need one, too."""
+    """Members that serve, ended and removed on leaving. With certificates, clients need one, too. `options`: etcd's,
+    without their dashes, besides ours.
+    """
     folder = Path(tempfile.mkdtemp(prefix="hotsite-etcd-"))
-    cluster = Cluster(members=_members(names, folder, certificates, hosts))
+    cluster = Cluster(members=_members(names, folder, certificates, hosts, options))
     try:
         cluster.start()
         yield cluster
@@ -215,7 +264,11 @@ def run_cluster(
 
 
 def _members(
-    names: Sequence[str], folder: Path, certificates: Certificates | None, hosts: Mapping[str, Host]
+    names: Sequence[str],
+    folder: Path,
+    certificates: Certificates | None,
+    hosts: Mapping[str, Host],
+    more: Mapping[str, str],
 ) -> tuple[Member, ...]:
     ports = free_ports(2 * len(names))
     clients = dict(zip(names, ports[: len(names)], strict=True))
@@ -244,6 +297,7 @@ def _members(
             "election-timeout": "1000",
             "pre-vote": "true",
             **(certificates.etcd_options() if certificates else {}),
+            **more,
         }
         arguments = [
             *hosts.get(name, HERE).enter,

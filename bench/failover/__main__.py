@@ -53,7 +53,7 @@ async def drill(control: LabControl, name: str) -> DrillFigures:
         await asyncio.to_thread(read_noted, logs),
         fault_at=datetime.fromisoformat(outcome.fault_at),
         until=None if outcome.healed_at is None else datetime.fromisoformat(outcome.healed_at),
-        answered_s=outcome.pause_from_s + outcome.pause_s,
+        answered_s=outcome.pause_from_s + (outcome.pause_s or 0.0),
     )
     return of_outcome(outcome, phases=way, history=list(history.get("history", [])), load=round(load, 1))
 

@@ -60,6 +60,8 @@ def write(figures: Figures, file: Path | None) -> None:
 def of_outcome(
     outcome: Outcome, *, phases: dict[str, float], history: list[dict[str, Any]], load: float
 ) -> DrillFigures:
+    if outcome.pause_s is None:
+        raise ValueError("an idle drill has no pause to measure")
     swaps = [
         dict(entry["durations_ms"])
         for entry in history

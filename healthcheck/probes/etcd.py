@@ -5,9 +5,8 @@ from collections.abc import Callable
 
 from healthcheck.probes.result import Result, plain
 from healthcheck.targets import Target
-from sitecontrol.etcd.api import Etcd, EtcdError
+from sitecontrol.etcd.api import FULL, QUOTA, Etcd, EtcdError
 
-QUOTA = 2 * 1024**3  # etcd's default; a full store takes no more writes
 QUOTA_WARNING = 0.8
 
 
@@ -49,7 +48,7 @@ class MemberProbe:
         member = members.get(target.address)
         if member is None:
             return Result(ok=False, detail="does not answer")
-        full = member.db_size / QUOTA
+        filled = member.db_size / QUOTA
         evidence = {
             "leads": member.leader_id == member.member_id,
             "db_size": member.db_size,
@@ -58,8 +57,13 @@ class MemberProbe:
         }
         if member.leader_id == 0:
             return Result(ok=False, detail="answers, but knows of no leader", evidence=evidence)
-        if full > QUOTA_WARNING:
-            return Result(ok=False, detail=f"its store is {full:.0%} full", evidence=evidence)
+        if member.full:
+            return Result(ok=False, detail=FULL, evidence=evidence)
+        if member.alarms:
+            raised = plain(", ".join(sorted(member.alarms)))
+            return Result(ok=False, detail=f"etcd has raised its alarm {raised}", evidence=evidence)
+        if filled > QUOTA_WARNING:
+            return Result(ok=False, detail=f"its store is {filled:.0%} full", evidence=evidence)
         role = "leads etcd" if evidence["leads"] else "follows"
         size = f"{member.db_size / 1024**2:.1f} MiB"
         return Result(ok=True, detail=f"{role}, {size}, version {plain(member.version)}", evidence=evidence)

@@ -278,6 +278,7 @@ class Agent:
             etcd_leader_target=self._neighbours.etcd_leader_target,
             etcd_members=dict(self._neighbours.etcd_members),
             etcd_leader_place=self._neighbours.etcd_leader_place,
+            etcd_full=self._neighbours.etcd_full,
         )
 
     def _bad_own_record(self) -> int | None:

@@ -19,7 +19,7 @@ from sitecontrol.agent.node_api import NodeApi
 from sitecontrol.agent.problems import problem
 from sitecontrol.agent.state import AgentState
 from sitecontrol.agent.wish_api import WishApi
-from sitecontrol.etcd.api import Etcd, EtcdError
+from sitecontrol.etcd.api import Etcd, EtcdError, EtcdRefused
 from sitecontrol.leadership import audit
 from sitecontrol.leadership.facts import PgState
 from sitecontrol.leadership.swapping import nobody_leads, obstacles
@@ -157,6 +157,8 @@ class AgentApi:
                     f"{e['field']}: {e['message']}" if e["field"] else e["message"] for e in errors
                 )
                 return problem(422, "The request is not understood", detail, errors=errors)
+            except EtcdRefused as error:
+                return problem(503, "etcd refuses it", f"nothing was written: {error}")
             except EtcdError as error:
                 detail = f"etcd gave no answer ({error}); look at /cluster before asking again"
                 return problem(503, "The outcome is unknown", detail)

@@ -49,6 +49,7 @@ class AgentCollector(Collector):
         yield self._one(
             "hotsite_bad_records", "Records in etcd that are not believed.", len(facts.cluster.bad)
         )
+        yield self._one("hotsite_etcd_full", "1 while etcd takes no writes.", float(facts.etcd_full))
         broken = GaugeMetricFamily(
             "hotsite_invariant_broken", "1 while an invariant is seen to be broken.", labels=["invariant"]
         )

@@ -1,6 +1,7 @@
 """Asks around: how far the target of a swap has received, which of etcd's members answer, and which one leads them."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 
 import asyncpg
@@ -9,7 +10,7 @@ import structlog
 from replication.errors import ReplicationError
 from replication.session import Session
 from sitecontrol.clock import Clock
-from sitecontrol.etcd.api import Etcd, EtcdError
+from sitecontrol.etcd.api import FULL, Etcd, EtcdError
 from sitecontrol.leadership.facts import Facts, Peer
 from sitecontrol.settings import Settings
 
@@ -39,6 +40,7 @@ class Neighbours:
         self.etcd_leader_target: int | None = None
         self.etcd_members: dict[str, bool] = {}
         self.etcd_leader_place: str | None = None
+        self.etcd_full = False
 
     async def run(self, facts: Callable[[], Facts]) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -84,6 +86,7 @@ class Neighbours:
                 self.etcd_members, self.etcd_leader_place = {}, None
                 continue
             leader = next((m for m in members if m.leader_id == m.member_id), None)
+            self._tell_whether_full(any(m.full for m in members))
             answering = {m.name for m in members}
             self.etcd_members = {place.name: name in answering for name, place in member_of.items()}
             self.etcd_leader_place = (
@@ -97,3 +100,8 @@ class Neighbours:
             # A place without production comes first: the witness.
             elsewhere.sort(key=lambda m: bool(member_of[m.name].nodes))
             self.etcd_leader_target = elsewhere[0].member_id if elsewhere else None
+
+    def _tell_whether_full(self, full: bool) -> None:  # noqa: FBT001 # a fact, not a switch
+        if full != self.etcd_full:
+            log.log(logging.ERROR if full else logging.INFO, "etcd_full", full=full, why=FULL if full else "")
+        self.etcd_full = full

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sitecontrol.etcd.api import FULL
 from sitecontrol.leadership import health, remembered, why
 from sitecontrol.leadership.alike import differences_from_us
 from sitecontrol.leadership.facts import Facts, PgState
@@ -134,6 +135,11 @@ class AgentState:
         return {name: bad[name].why for name in sorted(bad)[:BAD_RECORDS_TOLD]}
 
     @property
+    def etcd_alarm(self) -> str | None:
+        """What etcd itself says is wrong with it: an alarm, but nothing that keeps this node from doing its part."""
+        return FULL if self.facts.etcd_full else None
+
+    @property
     def invariants_broken(self) -> list[dict[str, str]]:
         """An alarm: a defect, or somebody's hand. What is promised is not sure until it is understood."""
         return [{"invariant": broken.invariant, "what": broken.what} for broken in self.broken]
@@ -180,6 +186,7 @@ class AgentState:
             "lease_s": round(f.lease_ends_in, 3) if f.lease.id else None,
             "canary_age_s": None if f.canary_age is None else round(f.canary_age, 3),
             "etcd_reached": f.etcd_here,
+            "etcd_alarm": self.etcd_alarm,
             "swap": f.swap.model_dump(mode="json") if f.swap else None,
             "decision": self._decision(Lane.POSTGRES),
             "decisions": {lane.value: self._decision(lane) for lane in self.decisions},
@@ -259,6 +266,7 @@ class AgentState:
             "told_by": f.node,
             "decision": self._decision(Lane.POSTGRES),
             "etcd_reached": f.etcd_here,
+            "etcd_alarm": self.etcd_alarm,
         }
 
     def why(self) -> dict[str, Any]:

@@ -100,6 +100,7 @@ class Cluster(Shape):
     told_by: str
     decision: Ruling | None
     etcd_reached: bool
+    etcd_alarm: str | None
 
 
 class SwapChecked(Shape):
@@ -237,6 +238,7 @@ class NodeRow(Shape):
     lease_s: float | None = None
     canary_age_s: float | None = None
     etcd_reached: bool = False
+    etcd_alarm: str | None = None
     swap: Swap | None = None
     decision: Ruling | None = None
     decisions: dict[str, Ruling | None] = {}

@@ -138,9 +138,9 @@ class Moment(Shape):
 class Series(Shape):
     drill: str
     runs: int
-    pause_median_s: float
-    pause_min_s: float
-    pause_max_s: float
+    pause_median_s: float | None
+    pause_min_s: float | None
+    pause_max_s: float | None
     median_limit_s: float | None
     pause_limit_s: float
     held: dict[str, bool]
@@ -157,7 +157,7 @@ class DrillRun(Shape):
     quick: bool
     in_swap: bool
     rate: float
-    pause_s: float
+    pause_s: float | None
     pause_limit_s: float
     pause_from_s: float
     first_ack_after_fault_s: float | None

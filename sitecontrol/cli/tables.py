@@ -126,6 +126,8 @@ def status_lines(cluster: Mapping[str, Any], configured: Mapping[str, str] | Non
             lines += [Text(f"{node}: {reason}") for reason in members[node].get("reasons", [])]
         rows.append([Text(node), *(cell if isinstance(cell, Text) else Text(cell) for cell in row)])
     lines += [Text(f"settings differ: {said}", "yellow") for said in cluster.get("settings_differ", [])]
+    if alarm := cluster.get("etcd_alarm"):
+        lines.append(Text(alarm, "red"))
     bad = cluster.get("bad_records", {})
     lines += [Text(f"not believed in etcd: {name!a}: {why!a}", "red") for name, why in bad.items()]
     lines += broken_lines(cluster)

@@ -65,7 +65,11 @@ def list_drills(options: Globals) -> None:
 @click.argument("names", nargs=-1, required=True, type=click.Choice([*DRILLS, "all"]), metavar="NAME…")
 @click.option("--site", type=click.Choice(SITES), help="Where it strikes; else the live or the hot site.")
 @click.option(
-    "--rate", type=click.FloatRange(1, 5_000), default=DEFAULT_RATE, show_default=True, help="Texts/s."
+    "--rate",
+    type=click.FloatRange(0, 5_000),
+    default=DEFAULT_RATE,
+    show_default=True,
+    help="Texts/s; 0: idle, with one text from each site at the end, and no pause measured.",
 )
 @click.option("--seed", type=int, help="Fixes what is random: the moment of the fault, the numbers texted.")
 @click.option(

@@ -25,8 +25,8 @@ class Outcome:
     healed_at: str | None  # None: there was nothing to mend
     quick: bool  # it was shorter than the fault matrix has it
     in_swap: bool  # it struck in the middle of a planned swap
-    rate: float  # texts asked for per second, all clients together
-    pause_s: float  # the longest gap between acknowledgements that any client saw
+    rate: float  # texts asked for per second, all clients together; 0: idle
+    pause_s: float | None  # the longest gap between acknowledgements that any client saw; None: idle
     pause_limit_s: float
     pause_from_s: float  # where that gap began, from the fault on
     first_ack_after_fault_s: float | None  # of a text that was first sent after the fault

@@ -39,7 +39,7 @@ def rows_of(outcome: Outcome) -> list[tuple[str, str]]:
     return [
         (
             "longest pause seen by a client",
-            f"{outcome.pause_s:.2f} s (at most {outcome.pause_limit_s:g} s)",
+            f"{_pause(outcome.pause_s)} (at most {outcome.pause_limit_s:g} s)",
         ),
         ("first acknowledgement after the fault", _seconds(outcome.first_ack_after_fault_s)),
         ("first text at a carrier after the fault", _seconds(outcome.first_submit_after_fault_s)),
@@ -86,9 +86,9 @@ def summary_table(outcomes: Sequence[Outcome]) -> Table:
         table.add_row(
             series.drill,
             str(series.runs),
-            f"{series.pause_median_s:.2f} s",
-            f"{series.pause_min_s:.2f} s",
-            f"{series.pause_max_s:.2f} s",
+            _pause(series.pause_median_s),
+            _pause(series.pause_min_s),
+            _pause(series.pause_max_s),
             allowed(series.pause_limit_s, series.median_limit_s),
             str(sum(outcome.acknowledged_lost for outcome in runs)),
             f"{sum(o.duplicates_at_carrier for o in runs)} ({sum(o.duplicates_declared for o in runs)})",
@@ -136,7 +136,7 @@ class Drawing:
 def draw(outcome: Outcome) -> Drawing:
     times = [moment.t for moment in outcome.timeline] or [0.0]
     start = min(*times, 0.0) - AROUND
-    end = max(*times, outcome.pause_from_s + outcome.pause_s) + AROUND
+    end = max(*times, outcome.pause_from_s + (outcome.pause_s or 0.0)) + AROUND
     per_second = (WIDTH - LEFT - RIGHT) / (end - start)
 
     def x(t: float) -> float:
@@ -155,7 +155,7 @@ def draw(outcome: Outcome) -> Drawing:
         bars=bars,
         lines=[Line(x=x(m.t), number=i, moment=m) for i, m in enumerate(outcome.timeline, start=1)],
         ticks=[(x(t), f"{t} s") for t in range(first, int(end) + 1, step)],
-        pause=(x(outcome.pause_from_s), round(outcome.pause_s * per_second, 1)),
+        pause=(x(outcome.pause_from_s), round((outcome.pause_s or 0.0) * per_second, 1)),
         bar_width=max(0.6, round(per_second * 0.09, 2)),
         largest=largest,
     )
@@ -174,6 +174,10 @@ def write_html(outcome: Outcome, folder: Path) -> Path:
     file = folder / f"{outcome.drill}-{stamp}.html"
     file.write_text(page)
     return file
+
+
+def _pause(seconds: float | None) -> str:
+    return "not measured" if seconds is None else f"{seconds:.2f} s"
 
 
 def _seconds(value: float | None) -> str:

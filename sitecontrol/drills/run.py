@@ -46,6 +46,11 @@ class Order:
     quick: bool = False
     in_swap: bool = False  # strike while a planned swap holds requests
 
+    @property
+    def idle(self) -> bool:
+        """Nobody sends anything meanwhile, so no pause can be seen."""
+        return self.rate == 0
+
 
 async def run_drill(control: LabControl, order: Order, *, say: Say) -> Outcome:
     """Leaves the lab healed, whatever happens. Raises LabRefusedError when it is not whole to begin with."""
@@ -81,6 +86,8 @@ async def run_drill(control: LabControl, order: Order, *, say: Say) -> Outcome:
         say(order.drill.story.__doc__ or order.drill.summary)
         two_site_again = await _play(stage, order.drill, site)
         await stage.steady(COOL_DOWN)
+        if order.idle:
+            await traffic.send_last()
         ended = now()
         await traffic.stop()
         say("asking what became of every message")
@@ -232,6 +239,7 @@ def _outcome(
             fencing=stage.watch.fencing.get(site, {}),
             doubles=doubles,
             pause=pause,
+            idle=order.idle,
             fault_at=fault_at,
             healed_at=stage.healed_at if stage.healed_at is not None else ended,
             two_site_again=two_site_again,
@@ -257,7 +265,7 @@ def _outcome(
         quick=order.quick,
         in_swap=order.in_swap,
         rate=order.rate,
-        pause_s=round(pause.length, 3) if pause else ended - started,
+        pause_s=None if order.idle else round(pause.length if pause else ended - started, 3),
         pause_limit_s=order.drill.pause_limit,
         pause_from_s=round(pause.start - fault_at, 3) if pause else 0.0,
         first_ack_after_fault_s=_rounded(measure.first_ack_after(ledger.acks, fault_at)),

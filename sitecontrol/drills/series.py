@@ -11,13 +11,13 @@ from sitecontrol.drills.stories import DRILLS
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """Durations in seconds: of each run, the longest pause that any client saw."""
+    """Durations in seconds: of each run but idle ones, the longest pause that any client saw. None: all were idle."""
 
     drill: str
     runs: int
-    pause_median_s: float
-    pause_min_s: float
-    pause_max_s: float
+    pause_median_s: float | None
+    pause_min_s: float | None
+    pause_max_s: float | None
     median_limit_s: float | None  # None: the drill sets none
     pause_limit_s: float
     held: dict[str, bool]
@@ -37,21 +37,23 @@ def series_of(outcomes: Sequence[Outcome]) -> list[Series]:
 
 
 def _series(name: str, runs: Sequence[Outcome]) -> Series:
-    drill, pauses = DRILLS[name], [outcome.pause_s for outcome in runs]
-    median = statistics.median(pauses)
+    drill = DRILLS[name]
+    pauses = [outcome.pause_s for outcome in runs if outcome.pause_s is not None]
+    median = statistics.median(pauses) if pauses else None
     held = {}
-    if drill.median_limit is not None and len(runs) > 1:  # one run has no median
+    if drill.median_limit is not None and median is not None and len(pauses) > 1:  # one run has no median
         held["median-within-limit"] = median <= drill.median_limit
     limit = max(
         outcome.pause_limit_s for outcome in runs
     )  # more than the drill's own in the middle of a swap
-    held["pause-within-limit"] = max(pauses) <= limit
+    if pauses:
+        held["pause-within-limit"] = max(pauses) <= limit
     return Series(
         drill=name,
         runs=len(runs),
-        pause_median_s=round(median, 3),
-        pause_min_s=min(pauses),
-        pause_max_s=max(pauses),
+        pause_median_s=None if median is None else round(median, 3),
+        pause_min_s=min(pauses, default=None),
+        pause_max_s=max(pauses, default=None),
         median_limit_s=drill.median_limit,
         pause_limit_s=limit,
         held=held,

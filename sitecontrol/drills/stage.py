@@ -16,6 +16,7 @@ from sitecontrol.drills.watch import Watch
 from sitecontrol.lab import faults
 from sitecontrol.lab.control import Json, LabControl
 from sitecontrol.lab.faults import other_site
+from sitecontrol.lab.plan import LabNode
 from sitecontrol.lab.ports import SITES
 from sitecontrol.records import SWAP_PHASES
 
@@ -199,6 +200,22 @@ class Stage:
         await self.lose_disk(site)
         await asyncio.to_thread(self._kept_disk(site).rename, self._disk(site))
         self.watch.note("has an older disk", site)
+
+    def node(self, site: str) -> LabNode:
+        """Of a site with one."""
+        [node] = self.control.plan.nodes(site)
+        return node
+
+    def clones(self, site: str) -> int:
+        """How often its agent has taken a copy of a leader, by its log."""
+        log = self.control.plan.directory.log(f"{self.node(site).key}-agent")
+        return log.read_text(errors="replace").count('"event": "cloned"')
+
+    def is_cloned(self, site: str, *, times: int) -> Callable[[], Awaitable[bool]]:
+        async def holds() -> bool:
+            return await asyncio.to_thread(self.clones, site) == times
+
+        return holds
 
     async def lose_disk(self, site: str) -> None:
         await asyncio.to_thread(shutil.rmtree, self._disk(site))

@@ -39,7 +39,7 @@ def access_to(plan: Plan) -> Access:
 
 
 class Traffic:
-    """`rate` texts a second in all, half of them by a client at each site."""
+    """`rate` texts a second in all, half of them by a client at each site. With 0, idle: none but `send_last`."""
 
     def __init__(self, access: Access, ledger: Ledger, *, rate: float, run: str, rng: random.Random) -> None:
         self._ledger = ledger
@@ -47,7 +47,7 @@ class Traffic:
             Client(site, doors, key=access.key, program=access.program, ledger=ledger)
             for site, doors in access.doors.items()
         ]
-        self._every = len(self._clients) / rate
+        self._every = len(self._clients) / rate if rate else float("inf")
         self._run = run
         self._rng = rng
         self._stopping = asyncio.Event()
@@ -61,7 +61,14 @@ class Traffic:
     async def start(self) -> None:
         for client in self._clients:
             await client.start()
-            self._schedules.append(asyncio.create_task(self._schedule(client)))
+            if self._every < float("inf"):
+                self._schedules.append(asyncio.create_task(self._schedule(client)))
+
+    async def send_last(self) -> None:
+        """One text from each site, when all is over: it must be taken and delivered as any other."""
+        await asyncio.gather(
+            *(client.send(self._text(client.name, -1), within=SEND_WITHIN) for client in self._clients)
+        )
 
     async def stop(self) -> None:
         """Send no more; wait for what is under way. Stopping twice is safe."""

@@ -13,6 +13,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+QUOTA = 256 * 1024**2  # bytes that our configurations let a member's store grow to
+FULL = (
+    "etcd's store is full: it renews leases and takes no writes, so nobody can take the lead and who is in step cannot"
+    " change. Make room: `etcdctl compact`, `etcdctl defrag` of each member, `etcdctl alarm disarm` (docs/etcd.md)"
+)
+
 
 class EtcdError(Exception):
     """etcd did not answer the question."""
@@ -121,6 +127,12 @@ class MemberStatus:
     db_size: int  # bytes
     revision: int
     version: str
+    alarms: frozenset[str] = frozenset()  # etcd's own, of the whole cluster: NOSPACE, CORRUPT
+
+    @property
+    def full(self) -> bool:
+        """It refuses whatever needs room, until an operator has made some and ended the alarm."""
+        return "NOSPACE" in self.alarms
 
 
 class Etcd(Protocol):

@@ -6,7 +6,7 @@ it with.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sitecontrol.etcd.api import EtcdError, EtcdUnknown, MemberStatus
 from sitecontrol.etcd.calls import Calls
@@ -40,7 +40,14 @@ async def _status(calls: Calls, endpoint: Endpoint, timeout: float) -> MemberSta
         db_size=status.dbSize,
         revision=status.header.revision,
         version=status.version,
+        alarms=alarms_in(status.errors),
     )
+
+
+def alarms_in(errors: Iterable[str]) -> frozenset[str]:
+    """The names of etcd's alarms among what a member says is wrong, as in "memberID:4711 alarm:NOSPACE "."""
+    words = (word for error in errors for word in error.split())
+    return frozenset(word.removeprefix("alarm:") for word in words if word.startswith("alarm:"))
 
 
 async def move_leader(calls: Calls, member_id: int, timeout: float) -> None:

@@ -113,8 +113,10 @@ class LabControl:
         """Make every line between two places as bad as told; `heal_lines` mends them."""
         await self._control("POST", self.plan.ports.wan, "/shape", shape.model_dump())
 
-    async def sql(self, node: LabNode, statement: str) -> None:
-        """Run one statement on a node's PostgreSQL, as its superuser. Raises LabUnreachableError."""
+    async def sql(self, node: LabNode, statement: str) -> Any:
+        """Run one statement on a node's PostgreSQL, as its superuser; the first value of its first row, or None. Raises
+        LabUnreachableError.
+        """
         socket_dir = self.plan.lab.installation.postgres_home(node.key) / "socket"
         target = Target(
             host=str(socket_dir),
@@ -126,7 +128,8 @@ class LabControl:
         try:
             session = await Session.connect(target, timeout=SQL_WITHIN)
             try:
-                await session.read(statement, timeout=SQL_WITHIN)
+                rows = await session.read(statement, timeout=SQL_WITHIN)
+                return rows[0][0] if rows else None
             finally:
                 session.terminate()
         except (ReplicationError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sitecontrol.lab.control import LabControl
 from sitecontrol.lab.errors import LabRefusedError, LabUnreachableError
-from sitecontrol.lab.plan import Kind, Process
+from sitecontrol.lab.plan import Kind, LabNode, Process
 from sitecontrol.lab.ports import PLACES, SITES, WITNESS
 from sitecontrol.lab.wan_routes import Shape, of_place
 
@@ -21,6 +21,7 @@ CANCEL_WAITING = """
 select pg_cancel_backend(pid) from pg_stat_activity
 where wait_event = 'SyncRep' and backend_type = 'client backend' and application_name <> 'hotsite-agent'
 """
+DROP_SLOTS = "select pg_drop_replication_slot(slot_name) from pg_replication_slots where not active"
 RESUME_REPLAY = "select case when pg_is_in_recovery() then pg_wal_replay_resume() end"
 
 Strike = Callable[[LabControl, str], Awaitable[None]]
@@ -55,6 +56,10 @@ async def _leading_agent(control: LabControl, site: str) -> list[Process]:
 async def lose_place(control: LabControl, place: str) -> None:
     """Every process of the place at once, PostgreSQL with its backends included; they stay down."""
     await control.kill(control.plan.of_place(place), postgres=_all_postgres(control, place), hold=True)
+
+
+async def lose_witness(control: LabControl, _site: str) -> None:
+    await lose_place(control, WITNESS)
 
 
 async def hang_place(control: LabControl, place: str) -> None:
@@ -100,6 +105,14 @@ async def crash_postgres(control: LabControl, site: str) -> None:
     await control.kill([], postgres=[node.key], postmaster_only=True, hold=False)
 
 
+async def break_postgres(control: LabControl, site: str) -> None:
+    """The leader's WAL is gone, and its postmaster dies: no PostgreSQL starts on that directory again."""
+    node = await control.leading_in(site)
+    wal = control.plan.lab.installation.data_dir(node.key) / "pg_wal"
+    wal.rename(wal.with_name("gone"))
+    await control.kill([], postgres=[node.key], postmaster_only=True, hold=False)
+
+
 async def hang_postgres(control: LabControl, site: str) -> None:
     await control.signal([], [(await control.leading_in(site)).key], "STOP")
 
@@ -141,6 +154,28 @@ async def pause_replay(control: LabControl, site: str) -> None:
         await control.sql(node, "select pg_wal_replay_pause()")
 
 
+async def lose_slots(control: LabControl, site: str) -> None:
+    """The slots of the nodes that are away, and the WAL that these would need next, are gone."""
+    node = await control.leading_in(site)
+    await control.sql(node, DROP_SLOTS)
+    lose_older_wal(control, node, await begin_wal_anew(control, node))
+
+
+async def begin_wal_anew(control: LabControl, node: LabNode) -> str:
+    """A checkpoint in a fresh segment of WAL: from then on a node's own recovery needs none before it. Its name."""
+    await control.sql(node, "select pg_switch_wal()")
+    await control.sql(node, "checkpoint")
+    return str(await control.sql(node, "select pg_walfile_name(pg_current_wal_lsn())"))
+
+
+def lose_older_wal(control: LabControl, node: LabNode, segment: str) -> None:
+    """Each segment before that one; its timeline is the same."""
+    folder = control.plan.lab.installation.data_dir(node.key) / "pg_wal"
+    for found in folder.glob(segment[:8] + "?" * (len(segment) - 8)):
+        if found.name < segment:
+            found.unlink()
+
+
 async def cancel_commits(control: LabControl, site: str) -> None:
     """The other site's PostgreSQL stands still for a moment, and what waits for it meanwhile is cancelled."""
     others = _all_postgres(control, other_site(site))
@@ -165,8 +200,9 @@ FAULTS: dict[str, Fault] = {
         _fault("site-loss", "every process of the live site killed at once", "live", lose_place),
         _fault("standby-loss", "every process of the hot site killed at once", "hot", lose_place),
         _fault("site-hang", "every process of the live site stopped (SIGSTOP)", "live", hang_place),
-        _fault("witness-loss", "every process of the witness killed", WITNESS, lose_place),
+        _fault("witness-loss", "every process of the witness killed", WITNESS, lose_witness),
         _fault("postgres-crash", "the leader's postmaster killed", "live", crash_postgres),
+        _fault("postgres-broken", "the leader's PostgreSQL killed and its WAL gone", "live", break_postgres),
         _fault("postgres-hang", "the leader's PostgreSQL stopped, its sockets open", "live", hang_postgres),
         _fault("agent-crash", "the leader's agent killed", "live", crash_agent),
         _fault("agent-hang", "the leader's agent stopped (SIGSTOP)", "live", hang_agent),
@@ -188,6 +224,7 @@ FAULTS: dict[str, Fault] = {
         _fault(
             "etcd-member-hang", "the live site's etcd member stopped, its sockets open", "live", hang_member
         ),
+        _fault("slots-lost", "the slots of nodes that are away gone, with their WAL", "live", lose_slots),
         _fault("etcd-member-loss", "the live site's etcd member killed", "live", lose_member),
         _fault(
             "etcd-quorum-loss", "the etcd members of the witness and the hot site killed", "live", lose_quorum

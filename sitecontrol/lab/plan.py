@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from sitecontrol.etcd.api import QUOTA
 from sitecontrol.lab.installation import Installation
 from sitecontrol.lab.layout import LabDir
 from sitecontrol.lab.ports import (
@@ -384,7 +385,7 @@ class Plan:
                 "--heartbeat-interval=100",
                 "--election-timeout=1000",
                 "--pre-vote",
-                f"--quota-backend-bytes={256 * 1024 * 1024}",
+                f"--quota-backend-bytes={QUOTA}",
                 "--auto-compaction-mode=periodic",
                 "--auto-compaction-retention=10m",
                 "--logger=zap",

@@ -146,6 +146,7 @@ class Facts:
         default_factory=dict
     )  # place -> its member answers; empty: unknown
     etcd_leader_place: str | None = None  # where etcd's own leader runs; None: unknown
+    etcd_full: bool = False  # it said a moment ago that it takes no writes
     dispatchers_of: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict
     )  # site -> its dispatchers, by the settings

@@ -7,6 +7,7 @@ round trip through etcd in the middle of the pause.
 
 from collections.abc import Callable, Mapping, Sequence
 
+from sitecontrol.etcd.api import FULL
 from sitecontrol.leadership.alike import differences_between
 from sitecontrol.leadership.effects import Advance, Finish, HandOver, RollBack
 from sitecontrol.leadership.facts import Facts, PgState
@@ -53,6 +54,8 @@ def obstacles(f: Facts, to_node: str, *, planned: bool = True) -> tuple[str, ...
         return (nobody_leads(f),)
     if leader.record.node == to_node:
         return (f"{to_node} leads already",)
+    if f.etcd_full:
+        found.append(FULL)
     if to_node not in {s.node for s in sync.standbys}:
         found.append(f"{to_node} is not in step: it might lack acknowledged messages")
     elif _another_disk(f, to_node):

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sitecontrol.etcd.api import FULL
 from sitecontrol.leadership.decide import AWAIT_TURN, decide
 from sitecontrol.leadership.effects import Claim
 from sitecontrol.leadership.facts import Facts, LeaseFacts, PgFacts, PgState
@@ -322,6 +323,8 @@ def _barred_for_all(f: Facts, quorum: Quorum) -> tuple[str, ...]:
             f"etcd would have {quorum.left} of its {len(quorum.members)} members, and needs {quorum.needed}"
             + (f" (silent to {f.node}: {silent})" if silent else ""),
         )
+    if f.etcd_full:
+        return (FULL,)
     if in_step_unknown(f):
         return (UNKNOWN_IN_STEP,)
     return ()

@@ -140,6 +140,7 @@ def evidence(name: str = "site-loss", **more) -> Evidence:
         broken=[],
         fencing={"decided": 12.0, "connections_ended": 20.5, "postgres_ended": 25.0, "locked_out": 80.0},
         doubles=Duplicates(copies=0, declared=0, undeclared=()),
+        idle=False,
         pause=Gap(client="columbus", start=1, end=3),
         fault_at=2,
         healed_at=20,

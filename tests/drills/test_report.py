@@ -24,7 +24,7 @@ from sitecontrol.drills.stories import DRILLS
 FAILS = 1_003  # the seed of a run that cannot be made
 
 
-def outcome(pause: float = 1.0, *, drill: str = "site-loss", **change) -> Outcome:
+def outcome(pause: float | None = 1.0, *, drill: str = "site-loss", **change) -> Outcome:
     limit = DRILLS[drill].pause_limit
     given = Outcome(
         drill=drill,
@@ -58,7 +58,7 @@ def outcome(pause: float = 1.0, *, drill: str = "site-loss", **change) -> Outcom
         live_after="denver",
         term_before=1,
         term_after=2,
-        held={"pause-within-limit": pause <= limit},
+        held={} if pause is None else {"pause-within-limit": pause <= limit},
         timeline=[Moment(t=0.0, what="struck", where="columbus")],
     )
     return replace(given, **change)

@@ -178,6 +178,19 @@ async def test_a_rewind_that_lacks_wal_from_before_the_fork_ends_in_a_clone(node
     assert await texts(a) == {"both", "only b"}
 
 
+async def test_a_node_that_lost_all_of_its_wal_starts_no_more_and_is_cloned(nodes: Nodes) -> None:
+    a, b = await parted(nodes)
+    shutil.rmtree(a.settings.data_dir / "pg_wal")
+    with pytest.raises(NodeError):
+        await a.start(Primary(), cluster_name="a/2")
+    await execute(b, "checkpoint")
+    with pytest.raises(NeedsClone, match="pg_rewind failed"):
+        await a.rewind_from(rewind_target(b), timeline=2)
+    await a.clone_from(replication_target(b))
+    await follow(a, b)
+    assert await texts(a) == {"both", "only b"}
+
+
 async def test_a_rewind_that_touched_nothing_because_the_leader_was_lost_is_tried_again(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

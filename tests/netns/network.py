@@ -65,9 +65,28 @@ class Network:
                 undo.callback(self._drop, "-D", source, target)
             yield
 
-    def _drop(self, act: str, source: str, target: str) -> None:
+    @contextmanager
+    def lossy(self, share: float, *directions: tuple[str, str]) -> Iterator[None]:
+        """Of what the first of two places sends to the second one that share vanishes, by chance, until the block ends;
+        some of each must have vanished by then.
+        """
+        chance = ("-m", "statistic", "--mode", "random", "--probability", str(share))
+        with ExitStack() as undo:
+            for source, target in directions:
+                self._drop("-A", source, target, *chance)
+                undo.callback(self._drop, "-D", source, target, *chance)
+            yield
+            assert all(self._dropped(source, target) for source, target in directions)
+
+    def _dropped(self, source: str, target: str) -> int:
+        """Packets, since the rule was made."""
+        listed = _run(*_enter(self.holders[target]), "iptables", "-w", "-n", "-v", "-x", "-L", "INPUT")
+        rules = (line.split() for line in listed.splitlines())
+        return next(int(rule[0]) for rule in rules if "DROP" in rule and ADDRESSES[source] in rule)
+
+    def _drop(self, act: str, source: str, target: str, *when: str) -> None:
         # Where it would arrive: dropped at its source, a packet would be an error to whoever sends it.
-        rule = ("iptables", "-w", act, "INPUT", "-s", ADDRESSES[source], "-j", "DROP")
+        rule = ("iptables", "-w", act, "INPUT", "-s", ADDRESSES[source], *when, "-j", "DROP")
         _run(*_enter(self.holders[target]), *rule)
 
 
@@ -142,7 +161,8 @@ def _in(holder: int, *command: str) -> None:
     _run(*_enter(holder), *command)
 
 
-def _run(*command: str) -> None:
+def _run(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise NetworkError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout

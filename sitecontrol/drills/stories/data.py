@@ -2,6 +2,7 @@
 
 from sitecontrol.drills.drill import Drill, Expect
 from sitecontrol.drills.stage import Stage
+from sitecontrol.lab import faults
 from sitecontrol.lab.faults import other_site
 
 
@@ -31,6 +32,31 @@ async def diverged_return(stage: Stage, site: str) -> None:
     await stage.until(f"{other_site(site)} is live", stage.is_live(other_site(site)), within=20)
     await stage.steady(2)
     await stage.heal()
+
+
+async def rewind_fails(stage: Stage, site: str) -> None:
+    """The live site's last commits reach nobody before it dies, and it comes back without the WAL from before them: no
+    rewind can work, so it is cloned.
+    """
+    clones = stage.clones(site)
+    await stage.strike("one-way", site)
+    segment = await faults.begin_wal_anew(stage.control, stage.node(site))
+    await stage.strike("site-loss", site)
+    faults.lose_older_wal(stage.control, stage.node(site), segment)
+    await stage.until(f"{other_site(site)} is live", stage.is_live(other_site(site)), within=20)
+    await stage.steady(2)
+    await stage.heal()
+    await stage.until(f"{site} is cloned", stage.is_cloned(site, times=clones + 1), within=60)
+
+
+async def wal_missing(stage: Stage, site: str) -> None:
+    """The hot site is away; meanwhile its slot is dropped, and the WAL that it needs next is gone: it is cloned."""
+    clones = stage.clones(site)
+    await stage.strike("standby-loss", site)
+    await stage.until("the durability is told as one-site", stage.is_one_site, within=15)
+    await stage.strike("slots-lost", other_site(site))
+    await stage.heal()
+    await stage.until(f"{site} is cloned", stage.is_cloned(site, times=clones + 1), within=60)
 
 
 async def wrong_disk(stage: Stage, site: str) -> None:
@@ -79,6 +105,24 @@ DRILLS = (
         term=Expect.MOVES,
         in_swap=True,
         takes="40 s",
+    ),
+    Drill(
+        name="rewind-fails",
+        summary="the live site lost and back with commits that reached nobody, and no WAL to rewind by",
+        story=rewind_fails,
+        strikes="live",
+        pause_limit=6.0,
+        live=Expect.MOVES,
+        term=Expect.MOVES,
+        takes="45 s",
+    ),
+    Drill(
+        name="wal-missing",
+        summary="the hot site away, its slot and the WAL that it needs lost meanwhile",
+        story=wal_missing,
+        strikes="hot",
+        pause_limit=1.0,
+        takes="45 s",
     ),
     Drill(
         name="wrong-disk",

@@ -13,6 +13,16 @@ async def postgres_crash(stage: Stage, site: str) -> None:
     await stage.steady(6)
 
 
+async def postgres_broken(stage: Stage, site: str) -> None:
+    """The leader's PostgreSQL dies and cannot start again, for its WAL is gone: its agent tries for a second and gives
+    the lead up; the other site takes over, and the broken disk is exchanged for a copy. Nothing is mended.
+    """
+    away, clones = other_site(site), stage.clones(site)
+    await stage.strike("postgres-broken", site)
+    await stage.until(f"{away} is live", stage.is_live(away), within=20)
+    await stage.until(f"{site} is cloned", stage.is_cloned(site, times=clones + 1), within=60)
+
+
 async def dispatcher_crash(stage: Stage, site: str) -> None:
     """One of the live site's dispatchers is killed in the middle of its work; the others go on. It is started again."""
     await stage.strike("dispatcher-crash", site)
@@ -52,6 +62,16 @@ DRILLS = (
         term=Expect.EITHER,
         in_swap=True,
         takes="30 s",
+    ),
+    Drill(
+        name="postgres-broken",
+        summary="the leader's PostgreSQL killed, and unable to start again",
+        story=postgres_broken,
+        strikes="live",
+        pause_limit=4.0,
+        live=Expect.MOVES,
+        term=Expect.MOVES,
+        takes="35 s",
     ),
     Drill(
         name="dispatcher-crash",

@@ -14,16 +14,23 @@ async def swap(stage: Stage, site: str) -> None:
 
 
 async def swap_interrupted(stage: Stage, _site: str) -> None:
-    """A swap is asked for and the party that matters dies in each of its phases: it ends, one way or the other."""
+    """A swap is asked for, and one of those who take part dies in each of its phases: it ends, one way or the other."""
     blows = (
         ("held", Party.FROM, "agent-crash"),
         ("handed", Party.TO, "agent-crash"),
         ("held", Party.TO, "postgres-crash"),
+        ("held", Party.FROM, "dispatcher-crash"),
         ("checked", Party.FROM, "agent-crash"),
         ("opened", Party.FROM, "agent-crash"),
+        ("held", Party.FROM, "postgres-crash"),
+        ("held", Party.FROM, "etcd-member-loss"),
+        ("handed", Party.TO, "etcd-member-loss"),
+        ("held", Party.FROM, "witness-loss"),
+        ("following", Party.FROM, "postgres-crash"),
     )
-    for phase, party, fault in blows[: stage.times(5, quick=3)]:
+    for phase, party, fault in blows[: stage.times(len(blows), quick=4)]:
         await stage.interrupted_swap(phase, party, fault)
+        await stage.tidy()
 
 
 DRILLS = (
@@ -40,13 +47,13 @@ DRILLS = (
     ),
     Drill(
         name="swap-interrupted",
-        summary="a swap asked for, and an agent or PostgreSQL killed in each of its phases",
+        summary="a swap asked for, and one who takes part killed in each of its phases",
         story=swap_interrupted,
         strikes="live",
         pause_limit=12.0,
         live=Expect.EITHER,
         term=Expect.EITHER,
-        takes="120 s",
-        takes_quick="80 s",
+        takes="4 min",
+        takes_quick="100 s",
     ),
 )
