@@ -254,6 +254,7 @@ class Deed(StrEnum):
     REJOIN = "rejoin asked for"
     REMOVED = "node removed"
     TRUSTED = "node trusted"
+    FORCED = "lead forced"
     RETURNED = "removed node returned"
     SET_ASIDE = "rows set aside"
     SETTLED = "set-aside rows settled"

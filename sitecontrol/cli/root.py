@@ -9,6 +9,7 @@ from rich.text import Text
 
 from sitecontrol.cli import cluster
 from sitecontrol.cli.audit import audit
+from sitecontrol.cli.failover import failover
 from sitecontrol.cli.maintenance import maintenance
 from sitecontrol.cli.nodes import node
 from sitecontrol.cli.schema import schema
@@ -87,6 +88,7 @@ def _refuse(options: Globals, why: str, findings: Sequence[Finding]) -> NoReturn
 for command in (
     cluster.status,
     cluster.swap,
+    failover,
     cluster.pause,
     cluster.resume,
     cluster.history,

@@ -271,6 +271,17 @@ class NodeActDone(ActOnNode):
     done: bool
 
 
+class ForceChecked(ActOnNode):
+    """`unproved`: nodes that may have led last, and that nothing shows to be stopped."""
+
+    unproved: list[str]
+    would: Literal["failover"]
+
+
+class ForceDone(NodeActDone):
+    unproved: list[str]
+
+
 class TrafficRow(Shape):
     node: str
     site: str
@@ -382,6 +393,7 @@ Wish = Desired | WishChecked | Refusal
 SHAPES: dict[str, Any] = {
     "status": Cluster,
     "swap": HistoryEntry | SwapChecked | Refusal,
+    "failover": ForceDone | ForceChecked | Refusal,
     "pause": Wish,
     "resume": Wish,
     "maintenance begin": Wish,

@@ -336,8 +336,8 @@ class Writer:
         return self._told(wanted, act, term=self.term)
 
     def trust(self, act: Act) -> Transaction:
-        """A person says that we hold everything: `sync` of us alone, over what is not believed, if still nobody leads.
-        The history tells of it, too, beside the term that it follows.
+        """A person says that we lead on: `sync` of us alone, over what is not believed or names others, if still nobody
+        leads. The history tells of it, too, beside the term that it follows.
         """
         compares = tuple(self._at(each, self._seen_at(each)) for each in REASONED_FROM)
         entry = HistoryEntry(
@@ -350,9 +350,10 @@ class Writer:
             reason=act.reason,
             evidence={name: said[:500] for name, said in (act.evidence or {}).items()},
         )
+        word = "forced" if act.what is Deed.FORCED else "trusted"
         writes = (
             self._put("sync", self._alone(self.term)),
-            self._history(entry, f"-trusted-{self._seen_at('sync')}"),
+            self._history(entry, f"-{word}-{self._seen_at('sync')}"),
         )
         return self._told(Transaction(compares=compares, writes=writes), act, term=self.term)
 

@@ -38,6 +38,11 @@ ASKED: dict[str, tuple[list[str], str, dict[str, Any]]] = {
         "swap",
         {"to": "denver-a", "to_site": "denver", "obstacles": [], "dry_run": True, "would": "swap"},
     ),
+    "failover": (
+        ["--force", "--to", "denver-a", "--reason", "fire", "--stopped", "columbus-a"],
+        "failover",
+        ON_NODE | {"leader": None, "would": "failover", "unproved": ["columbus-a"]},
+    ),
     "pause": (["--reason", "storm"], "pause", WISHED | {"would": "pause"}),
     "resume": ([], "resume", WISHED | {"would": "resume"}),
     "maintenance begin": (
@@ -56,7 +61,7 @@ ELSEWHERE = {
     "node quarantine settle",
     "traffic test",
 }  # no agent: each has tests of its own
-NOT_UNDONE = ("swap", "node reclone", "node trust", "node remove")
+NOT_UNDONE = ("swap", "failover", "node reclone", "node trust", "node remove")
 
 
 def command(words: str) -> click.Command:
