@@ -255,6 +255,7 @@ class Deed(StrEnum):
     REMOVED = "node removed"
     TRUSTED = "node trusted"
     FORCED = "lead forced"
+    ADOPTED = "cluster adopted"
     RETURNED = "removed node returned"
     SET_ASIDE = "rows set aside"
     SETTLED = "set-aside rows settled"

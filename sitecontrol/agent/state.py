@@ -1,6 +1,6 @@
 """What the agent knows and decided last, and how it is told to others: the JSON of `/status`, `/cluster` and `/why`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,10 @@ BAD_RECORDS_TOLD = 50
 FLUSH_PATIENCE = 1.0  # seconds that a disk may take no WAL before it is said
 
 
+async def _nobody() -> Mapping[str, Mapping[str, Any] | None]:
+    return {}
+
+
 @dataclass
 class AgentState:
     """The one mutable place that the loop writes and the API reads."""
@@ -34,6 +38,8 @@ class AgentState:
     work: Callable[[], str | None] = lambda: None  # what is being done with PostgreSQL: an effect's name
     begin: Callable[[Decision], bool] = lambda _: False  # what an operator asked for; False: the lane is busy
     hurry: Callable[[], None] = lambda: None  # what was to be waited for is tried now
+    # `GET /status` of each other node's agent; None: it is not heard.
+    ask_others: Callable[[], Awaitable[Mapping[str, Mapping[str, Any] | None]]] = _nobody
     strangers: Callable[[], Sequence[str]] = (
         tuple  # members of etcd that belong to another cluster, with the cure
     )
@@ -148,6 +154,10 @@ class AgentState:
                 "follows": f.pg.follows,
                 "streaming": f.pg.upstream,
                 "names": list(f.pg.names),
+                "system_id": f.pg.system_id,
+                "row_term": f.pg.row_term,
+                "open_term": f.pg.open_term,
+                "was_primary": f.pg.was_primary,
                 "incarnation": f.pg.incarnation,
                 "unfinished": f.pg.unfinished,
                 "slots": [slot.name for slot in f.pg.slots],

@@ -8,6 +8,7 @@ import click
 from rich.text import Text
 
 from sitecontrol.cli import cluster
+from sitecontrol.cli.adopting import cluster as records
 from sitecontrol.cli.audit import audit
 from sitecontrol.cli.failover import failover
 from sitecontrol.cli.maintenance import maintenance
@@ -98,7 +99,7 @@ for command in (
     schema,
 ):
     sitectl.add_command(command)
-for group in (config, maintenance, traffic, lab, drill, demo):
+for group in (config, records, maintenance, traffic, lab, drill, demo):
     sitectl.add_command(group)
 
 

@@ -282,6 +282,40 @@ class ForceDone(NodeActDone):
     unproved: list[str]
 
 
+class NodeKnown(Shape):
+    """What a node's agent told; only the first three of one that was not reached."""
+
+    node: str
+    site: str
+    reached: bool
+    state: str | None
+    system_id: str | None
+    timeline: int
+    lsn: str
+    row_term: int | None
+    serves: bool
+
+
+class Adopted(Shape):
+    """`writes`: the records by their keys."""
+
+    leader: str
+    term: int
+    nodes: list[NodeKnown]
+    writes: dict[str, dict[str, Any]]
+    obstacles: list[str]
+    consequences: list[str]
+    dry_run: bool
+
+
+class AdoptChecked(Adopted):
+    would: Literal["adopt"]
+
+
+class AdoptDone(Adopted):
+    done: bool
+
+
 class TrafficRow(Shape):
     node: str
     site: str
@@ -394,6 +428,7 @@ SHAPES: dict[str, Any] = {
     "status": Cluster,
     "swap": HistoryEntry | SwapChecked | Refusal,
     "failover": ForceDone | ForceChecked | Refusal,
+    "cluster adopt": AdoptDone | AdoptChecked | Refusal,
     "pause": Wish,
     "resume": Wish,
     "maintenance begin": Wish,

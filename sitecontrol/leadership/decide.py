@@ -130,13 +130,13 @@ POSTGRES: Sequence[Row] = (
     Row(
         "records-unread",
         "`initialize` or `term` is not believed (`bad_records` names it), and nothing else tells what it was: an"
-        " operator has to write it as it was.",
+        " operator has to write it as it was (`sitectl cluster adopt`).",
         lambda f: not initialized(f) and (f.bad("initialize") or f.bad("term")),
     ),
     Row(
         "data-without-records",
         "There is data, but etcd knows of no cluster: etcd lost its data, or this is the wrong etcd. An operator"
-        " has to decide.",
+        " has to decide (`sitectl cluster adopt`).",
         lambda f: (
             not initialized(f)
             and f.pg.state not in (PgState.ABSENT, PgState.UNUSABLE)

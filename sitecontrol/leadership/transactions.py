@@ -15,6 +15,7 @@ from datetime import datetime
 
 from sitecontrol.etcd.api import Compare, Delete, Put, Target
 from sitecontrol.leadership import audit
+from sitecontrol.leadership.adopting import Adoption
 from sitecontrol.leadership.audit import Act
 from sitecontrol.records import (
     AuditHead,
@@ -356,6 +357,31 @@ class Writer:
             self._history(entry, f"-{word}-{self._seen_at('sync')}"),
         )
         return self._told(Transaction(compares=compares, writes=writes), act, term=self.term)
+
+    def adopt(self, adoption: Adoption, act: Act) -> Transaction:
+        """What the nodes know in the place of records that etcd has lost, if all is as it was seen."""
+        node, initialize, term, sync = adoption.node, adoption.initialize, adoption.term, adoption.sync
+        if node is None or initialize is None or term is None or sync is None:
+            raise ValueError(f"nothing may be written: {adoption.obstacles}")
+        names = ("initialize", *REASONED_FROM)
+        entry = HistoryEntry(
+            term=term.term,
+            node=node.node,
+            site=node.site,
+            at=act.at,
+            kind="forced",
+            by=act.by,
+            reason=act.reason,
+            evidence=dict(act.evidence or {}),
+        )
+        writes = (
+            self._put("initialize", initialize),
+            self._put("term", term),
+            self._put("sync", sync),
+            self._history(entry, f"-adopted-{self.cluster.revision}"),
+        )
+        compares = tuple(self._at(each, self._seen_at(each)) for each in names)
+        return self._told(Transaction(compares=compares, writes=writes), act, term=term.term)
 
     # -- what is told afterwards ---------------------------------------------------------------------------------
 
