@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sitecontrol.leadership import health, remembered, why
+from sitecontrol.leadership import health, planning, remembered, why
 from sitecontrol.leadership.alike import differences_from_us
 from sitecontrol.leadership.facts import Facts, PgState
 from sitecontrol.leadership.mending import in_step_unknown
@@ -239,6 +239,7 @@ class AgentState:
             "nodes": [{"node": node, "site": site} for node, site in sorted(f.site_of.items())],
             "members": [m.record.model_dump(mode="json") for m in f.cluster.members.values()],
             "dispatchers": [d.record.model_dump(mode="json") for d in f.cluster.dispatchers.values()],
+            "planned": planning.document(f),
             "paused": desired.paused if desired else False,
             "paused_by": desired.paused_by if desired else "",
             "paused_reason": desired.paused_reason if desired else "",

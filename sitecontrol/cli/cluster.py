@@ -11,6 +11,7 @@ from rich.text import Text
 
 from sitecontrol.cli.acting import answered, dry_run_option, wished
 from sitecontrol.cli.agents import Agents, OutcomeUnknown, Unreachable
+from sitecontrol.cli.planned import Time, plan
 from sitecontrol.cli.session import Exit, Globals, Problem, leave, typed, with_globals
 from sitecontrol.cli.tables import history_lines, status_lines, unheard
 from sitecontrol.records import SWAP_PHASES, Phase
@@ -46,13 +47,34 @@ def status(options: Globals, *, watch: bool) -> None:
 
 
 @click.command()
-@click.option("--to", "target", required=True, help="The site (or node) that production moves to.")
+@click.option("--to", "target", help="The site (or node) that production moves to.")
 @click.option("--reason", default="", help="Kept in the history.")
+@click.option(
+    "--at", "when", type=Time(), help="Not now: 2030-01-31T03:00:00Z, or +10m from now; within 7 days."
+)
+@click.option("--cancel", is_flag=True, help="The swap that is planned is not wanted any more.")
 @dry_run_option
 @with_globals
-def swap(options: Globals, *, target: str, reason: str, dry_run: bool) -> None:
-    """Move production to another site, as planned work: no request is refused."""
+def swap(
+    options: Globals,
+    *,
+    target: str | None,
+    reason: str,
+    when: dict[str, Any] | None,
+    cancel: bool,
+    dry_run: bool,
+) -> None:
+    """Move production to another site, as planned work: no request is refused.
+
+    With --at the leader's agent begins it then, by the same checks; what it refuses then is told in the history, and
+    nothing moves. `sitectl status` shows what is planned.
+    """
     agents = Agents(options)
+    if cancel == (target is not None) or (cancel and when):
+        raise click.UsageError("say where to (--to SITE), or --cancel what is planned")
+    if target is None:
+        plan(options, agents, "/swap/cancel", {}, dry_run=dry_run)
+        return
     sites = list(dict.fromkeys(site for site, _ in agents.nodes))
     if target not in sites and target not in {node.name for _, node in agents.nodes}:
         raise Problem(f"--to {target}: no such site; there are: {', '.join(sites)}", Exit.USAGE)
@@ -63,6 +85,9 @@ def swap(options: Globals, *, target: str, reason: str, dry_run: bool) -> None:
         and not typed(f"Production moves to {target}. Type the site's name to go on", target)
     ):
         raise Problem("not confirmed; nothing was changed (--yes goes on without asking)", Exit.REFUSED)
+    if when is not None:
+        plan(options, agents, "/swap/plan", {"to": target, "reason": reason, **when}, dry_run=dry_run)
+        return
     try:
         told = answered(options, agents.post("/swap", body, changes=not dry_run))
     except OutcomeUnknown as error:

@@ -66,6 +66,16 @@ class Health(Shape):
     max_swaps_per_hour: int
 
 
+class PlannedSwap(Shape):
+    id: str
+    to: str
+    at: AwareDatetime
+    asked_at: AwareDatetime
+    by: str
+    reason: str
+    in_the_way: list[str]
+
+
 class NodeAtSite(Shape):
     node: str
     site: str
@@ -83,6 +93,7 @@ class Cluster(Shape):
     nodes: list[NodeAtSite]
     members: list[Member]
     dispatchers: list[DispatcherRecord]
+    planned: PlannedSwap | None
     paused: bool
     paused_by: str
     paused_reason: str
@@ -114,7 +125,7 @@ class WishChecked(Shape):
     changes: dict[str, tuple[Any, Any]]
     wanted: Desired
     dry_run: Literal[True]
-    would: Literal["pause", "resume", "maintenance begin", "maintenance end"]
+    would: Literal["pause", "resume", "maintenance begin", "maintenance end", "swap plan", "swap cancel"]
 
 
 class Unreadable(Shape):
@@ -182,6 +193,7 @@ class Why(Shape):
     site_lost: Loss
     leader_lost: Loss
     swap: dict[str, list[str]]
+    planned: PlannedSwap | None
     etcd_leader: str | None
     decisions: list[Decided]
 
@@ -426,7 +438,7 @@ Wish = Desired | WishChecked | Refusal
 
 SHAPES: dict[str, Any] = {
     "status": Cluster,
-    "swap": HistoryEntry | SwapChecked | Refusal,
+    "swap": HistoryEntry | SwapChecked | Wish,
     "failover": ForceDone | ForceChecked | Refusal,
     "cluster adopt": AdoptDone | AdoptChecked | Refusal,
     "pause": Wish,

@@ -163,6 +163,7 @@ def _headlines(cluster: Mapping[str, Any]) -> list[Text]:
         lines.append(Text.assemble((f"automatic swaps paused{who}", "yellow"), why))
         if not live:
             lines.append(Text(f"nobody leads, and automatic swaps are paused: {RESUME}", "yellow"))
+    lines += planned_lines(cluster.get("planned"))
     lines += [Text(window_line(window), "yellow") for window in cluster.get("maintenance", [])]
     health = cluster.get("health") or {}
     if health.get("told"):
@@ -178,6 +179,23 @@ def window_line(window: Mapping[str, Any]) -> str:
     """One window of maintenance."""
     until = str(window.get("until", ""))[:16].replace("T", " ")
     return f"{window.get('site')} is in maintenance until {until} UTC, by {window.get('by')}: {window.get('reason')}"
+
+
+def planned_line(planned: Mapping[str, Any]) -> str:
+    at, reason = str(planned["at"])[:19].replace("T", " "), planned.get("reason")
+    why = f": {reason}" if reason else ""
+    return f"swap {planned['id']} to {planned['to']} is planned for {at} UTC, by {planned['by']}{why}"
+
+
+def planned_lines(planned: Mapping[str, Any] | None) -> list[Text]:
+    """The swap that is planned, and what would stand in its way as it is now."""
+    if not planned:
+        return []
+    obstacles = "; ".join(planned["in_the_way"])
+    return [
+        Text(planned_line(planned), "cyan"),
+        *([Text(f"  as it is now it would be refused: {obstacles}", "yellow")] if obstacles else []),
+    ]
 
 
 # -- history

@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from sitecontrol.frozen import replace
-from sitecontrol.records import HistoryEntry, Maintenance, Observation
+from sitecontrol.records import HistoryEntry, Maintenance, Observation, Planned
 from sitecontrol.view import Entry, Snapshot
 
 ENOUGH = 2  # places that must agree
@@ -109,9 +109,9 @@ class Watch:
     subject: Subject | None = None
     agreed_since: float | None = None
     swaps: Mapping[str, float] = field(default_factory=dict)  # health's own, by key: from when each counts
-    windows: Mapping[Maintenance, float] = field(
+    windows: Mapping[Maintenance | Planned, float] = field(
         default_factory=dict
-    )  # when we saw each begin; NEVER: we did not
+    )  # when we saw each maintenance, or a swap that is planned, announced; NEVER: we did not
 
     def agreed_for(self, now: float) -> float:
         return 0.0 if self.agreed_since is None else now - self.agreed_since
@@ -225,9 +225,12 @@ def _swaps(
 
 
 def _windows(
-    before: Mapping[Maintenance, float], cluster: Snapshot, began: float
-) -> dict[Maintenance, float]:
-    wanted = (cluster.desired.record.maintenance if cluster.desired else None) or ()
+    before: Mapping[Maintenance | Planned, float], cluster: Snapshot, began: float
+) -> dict[Maintenance | Planned, float]:
+    desired = cluster.desired.record if cluster.desired else None
+    wanted: list[Maintenance | Planned] = list((desired.maintenance if desired else None) or ())
+    if desired is not None and desired.planned is not None:
+        wanted.append(desired.planned)
     return {window: before.get(window, began) for window in wanted}
 
 
