@@ -3,6 +3,7 @@
 import contextlib
 import getpass
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -209,16 +210,22 @@ def _want(options: Globals, path: str, reason: str, done: str, *, dry_run: bool)
 
 
 @click.command()
-@click.argument("term", required=False, type=int)
+@click.argument("wanted", metavar="[ID]", required=False)
 @with_globals
-def history(options: Globals, term: int | None) -> None:
+def history(options: Globals, wanted: str | None) -> None:
     """Who led, from when, why, who or what decided, and how long each step took.
 
-    Of one TERM the evidence is shown, too.
+    ID is a term, or a swap's id: of that one the evidence is shown, too.
     """
     entries = Agents(options).get("/history")["history"]
-    chosen = [e for e in entries if term is None or e.get("term") == term]
+    chosen = [e for e in entries if wanted is None or _is(e, wanted)]
+    if not chosen and wanted is not None and not wanted.isdecimal():
+        raise Problem(f"{wanted}: no such term and no such swap; `sitectl history` lists all", Exit.USAGE)
     if options.as_json:
         options.emit(chosen)
         return
-    options.console.print(history_lines(chosen, evidence=term is not None))
+    options.console.print(history_lines(chosen, evidence=wanted is not None))
+
+
+def _is(entry: Mapping[str, Any], wanted: str) -> bool:
+    return wanted in (str(entry.get("term")), (entry.get("evidence") or {}).get("id"))
