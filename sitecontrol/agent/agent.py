@@ -213,6 +213,7 @@ class Agent:
             places=facts.places,
             site_of=facts.site_of,
             etcd_here=facts.etcd_here,
+            home=facts.home,
         )
         return replace(facts, health=self._health)
 
@@ -232,6 +233,7 @@ class Agent:
             etcd_heard_at=None,
             lease=self._keeper.lease,
             pg=self._monitor.facts,
+            home=next((p.name for p in settings.place if p.preferred), None),
             places=tuple(p.name for p in settings.place),
         )
 

@@ -385,7 +385,7 @@ class Executor:
             id=uuid.uuid4().hex[:12],
             from_node=leader.record.node,
             to_node=effect.to_node,
-            by=f"health, agent {facts.node}",
+            by=f"{effect.by}, agent {facts.node}",
             reason=effect.reason,
             phase=Phase.REQUESTED,
             term=leader.record.term,
@@ -393,7 +393,7 @@ class Executor:
             evidence=effect.evidence,
         )
         await self._scribe.write(self._scribe.writer(facts).ask(swap, effect.places))
-        log.warning("swap_asked_for_by_health", id=swap.id, to=swap.to_node, reason=swap.reason)
+        log.warning("swap_asked_for_by_health", id=swap.id, by=swap.by, to=swap.to_node, reason=swap.reason)
 
     async def _mend(self, effect: Mend, facts: Facts) -> None:
         transaction = self._scribe.writer(facts).mend(

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sitecontrol.leadership import health, planning, remembered, why
+from sitecontrol.leadership import failback, health, planning, remembered, why
 from sitecontrol.leadership.alike import differences_from_us
 from sitecontrol.leadership.facts import Facts, PgState
 from sitecontrol.leadership.mending import in_step_unknown
@@ -262,7 +262,8 @@ class AgentState:
         return {**why.document(self.facts), "decisions": remembered.document(self.past.values())}
 
     def _health(self) -> dict[str, Any]:
-        return {"decision": self._decision(Lane.HEALTH), **health.document(self.facts)}
+        waits = {"failback": list(failback.waits_for(self.facts))}
+        return {"decision": self._decision(Lane.HEALTH), **health.document(self.facts), **waits}
 
     def _decision(self, lane: Lane) -> dict[str, str] | None:
         decision = self.decisions.get(lane)

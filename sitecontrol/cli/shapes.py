@@ -64,6 +64,7 @@ class Health(Shape):
     cools_down_for_s: float
     swaps_within_hour: int
     max_swaps_per_hour: int
+    failback: list[str]
 
 
 class PlannedSwap(Shape):

@@ -195,6 +195,8 @@ def _headlines(cluster: Mapping[str, Any]) -> list[Text]:
     lines += planned_lines(cluster.get("planned"))
     lines += [Text(window_line(window), "yellow") for window in cluster.get("maintenance", [])]
     health = cluster.get("health") or {}
+    if health.get("failback"):
+        lines.append(Text(f"back to the preferred site: {'; '.join(health['failback'])}"))
     if health.get("told"):
         decision = health.get("decision") or {}
         lines += [

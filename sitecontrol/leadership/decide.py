@@ -11,7 +11,7 @@ from; a node leads only when it can be missing nothing; an open leader that can 
 
 from collections.abc import Sequence
 
-from sitecontrol.leadership import beginning, health, mending, steps, swapping, upkeep
+from sitecontrol.leadership import beginning, failback, health, mending, steps, swapping, upkeep
 from sitecontrol.leadership.conditions import (
     MUTE_PATIENCE,
     apart,
@@ -485,7 +485,7 @@ TABLE: dict[Lane, Sequence[Row]] = {
     Lane.POSTGRES: POSTGRES,
     Lane.STEP: steps.ROWS,
     Lane.SWAP: (*beginning.ROWS, *swapping.ROWS),
-    Lane.HEALTH: health.ROWS,
+    Lane.HEALTH: (*failback.ROWS, *health.ROWS),
     Lane.RECORDS: mending.ROWS,
     Lane.UPKEEP: upkeep.ROWS,
 }

@@ -177,6 +177,7 @@ class AskForSwap(Effect):
     reason: str
     places: tuple[str, ...]  # whose observations speak for it
     evidence: dict[str, str]
+    by: str = "health"
 
 
 # -- lane "records" ------------------------------------------------------------------------------------------

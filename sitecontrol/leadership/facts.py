@@ -121,6 +121,7 @@ class Facts:
     etcd_heard_at: float | None  # etcd's last word to us
     lease: LeaseFacts
     pg: PgFacts
+    home: str | None = None  # the preferred site
     leader_absent_since: float | None = None  # when we first saw that nobody leads
     peers: dict[str, Peer] = field(default_factory=dict)
     follow_failed_since: float | None = None  # we run as a standby of the leader and nothing streams, since
