@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import click
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
@@ -15,6 +16,7 @@ from sitecontrol.cli.agents import Agents, OutcomeUnknown, Unreachable
 from sitecontrol.cli.planned import Time, plan
 from sitecontrol.cli.session import Exit, Globals, Problem, leave, typed, with_globals
 from sitecontrol.cli.tables import history_lines, status_lines, unheard
+from sitecontrol.cli.watching import seen_by_health, work_lines
 from sitecontrol.records import SWAP_PHASES, Phase
 
 SWAP_TIMEOUT = 150.0  # seconds; the swap itself ends before, by the deadlines of its phases
@@ -28,20 +30,29 @@ PAUSE = SWAP_PHASES[SWAP_PHASES.index(Phase.HELD) + 1 : SWAP_PHASES.index(Phase.
 @click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C.")
 @with_globals
 def status(options: Globals, *, watch: bool) -> None:
-    """Live site, term, durability, nodes. Exit code 6 when a node is not heard or a site is not in step."""
+    """Live site, term, durability, nodes, links, queue, alarms.
+
+    Exit code 6 when a node is not heard or a site is not in step. Without a health daemon that answers, queue and
+    alarms are said to be unknown.
+    """
     agents = Agents(options)
     configured = {known.name: site for site, known in agents.nodes}
     cluster = agents.get("/cluster")
+    seen = seen_by_health(agents)
+
+    def shown() -> RenderableType:
+        return Group(status_lines(cluster, configured), *work_lines(cluster, seen))
+
     if watch:
-        shown = status_lines(cluster, configured)
-        with Live(shown, console=options.console, refresh_per_second=2) as live:
+        with Live(shown(), console=options.console, refresh_per_second=2) as live:
             while True:
                 time.sleep(1)
-                live.update(status_lines(agents.get("/cluster"), configured))
+                cluster, seen = agents.get("/cluster"), seen_by_health(agents)
+                live.update(shown())
     if options.as_json:
-        options.emit(cluster)
+        options.emit({**cluster, "seen": seen})
     else:
-        options.console.print(status_lines(cluster, configured))
+        options.console.print(shown())
     whole = not unheard(cluster, configured)
     in_step = cluster.get("leader") and cluster.get("durability") == "two-site"
     leave(Exit.DONE if whole and in_step else Exit.DEGRADED)

@@ -108,6 +108,34 @@ class Cluster(Shape):
     etcd_reached: bool
 
 
+class Queue(Shape):
+    told_by: str | None
+    age_s: float | None
+    by_state: dict[str, int]
+    oldest_queued_s: dict[str, float]
+
+
+class Alarm(Shape):
+    level: Literal["bad", "warn"]
+    what: str
+    detail: str
+    since: str | None
+
+
+class Seen(Shape):
+    """By the health daemon of a place."""
+
+    place: str
+    queue: Queue
+    alarms: list[Alarm]
+
+
+class Status(Cluster):
+    """`seen`: null when no health daemon answers."""
+
+    seen: Seen | None
+
+
 class SwapChecked(Shape):
     """A dry run."""
 
@@ -438,7 +466,7 @@ NodeAct = NodeActDone | NodeActChecked | Refusal
 Wish = Desired | WishChecked | Refusal
 
 SHAPES: dict[str, Any] = {
-    "status": Cluster,
+    "status": Status,
     "swap": HistoryEntry | SwapChecked | Wish,
     "failover": ForceDone | ForceChecked | Refusal,
     "cluster adopt": AdoptDone | AdoptChecked | Refusal,
