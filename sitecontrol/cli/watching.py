@@ -3,8 +3,9 @@ moment: nobody waits long for one that is gone, and the status is told without i
 """
 
 import contextlib
+import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 from rich.console import RenderableType
@@ -29,19 +30,23 @@ def seen_by_health(agents: Agents) -> dict[str, Any] | None:
     urls = [place.healthcheck for place in places if place.healthcheck is not None]
     tls = client_context(agents.settings.security)
 
-    def ask(url: str) -> dict[str, Any] | None:
+    told: dict[str, dict[str, Any]] = {}
+
+    def ask(url: str) -> None:
         with contextlib.suppress(NotAsked, NoAnswer, KeyError, TypeError, AttributeError):
             answer = request(f"{url.rstrip('/')}/status", body=None, token=None, timeout=STEP_WITHIN, tls=tls)
-            return _told(answer.body) if answer.status == 200 else None
-        return None
+            if answer.status == 200:
+                told[url] = _told(answer.body)
 
-    if not urls:
-        return None
-    pool = ThreadPoolExecutor(max_workers=len(urls))
-    asked = [pool.submit(ask, url) for url in urls]
-    done, _ = wait(asked, timeout=WITHIN)
-    pool.shutdown(wait=False)
-    return next((told for each in asked if each in done and (told := each.result()) is not None), None)
+    # Daemons, for nobody waits at the end of the program for one that says a word now and then.
+    asked = [threading.Thread(target=ask, args=(url,), daemon=True) for url in urls]
+    for thread in asked:
+        thread.start()
+    until = time.monotonic() + WITHIN
+    for thread in asked:
+        thread.join(max(0.0, until - time.monotonic()))
+    heard = dict(told)
+    return next((heard[url] for url in urls if url in heard), None)
 
 
 def _told(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,12 @@
 """`sitectl status` with links, queue and alarms, where a health daemon answers; without one it is told without them."""
 
+import contextlib
 import json
+import socket
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +85,34 @@ def test_one_that_is_gone_or_says_nothing_is_waited_for_only_a_moment(
             assert time.monotonic() - began < 3
             assert said.exit_code == Exit.DONE
             assert json.loads(said.stdout)["seen"] is None
+
+
+@contextmanager
+def slow() -> Iterator[int]:
+    """The port of one that says another byte of its answer, and another, and never all of it."""
+    over = threading.Event()
+
+    def dribble(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection, contextlib.suppress(OSError):
+            while not over.wait(0.05):
+                connection.sendall(b"H")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=dribble, args=(server,))
+        thread.start()
+        yield server.getsockname()[1]
+        over.set()
+        thread.join()
+
+
+def test_one_that_never_comes_to_an_end_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(watching, "WITHIN", 0.3)
+    with slow() as port:
+        began = time.monotonic()
+        said = told(tmp_path, monkeypatch, f"http://127.0.0.1:{port}")
+        assert time.monotonic() - began < 3
+    assert "no health daemon answers" in said.stdout
 
 
 def test_what_is_long_is_told_in_80_columns_and_what_is_much_is_counted():
