@@ -39,13 +39,8 @@ class NotLeader(DispatcherError):
     """This server does not lead in the caller's term (or is not open yet): nothing was done; look who leads."""
 
 
-class Store(Protocol):
-    async def is_open(self, term: int, canary_max_age_s: float | None = None) -> bool:
-        """Whether this server leads in `term` and has let dispatchers in; with a canary no older than that, if given.
-
-        The canary's age is told by the database's clock.
-        """
-        ...
+class MessageStore(Protocol):
+    """What the API asks for."""
 
     async def accept(self, term: int, rows: Sequence[NewMessage]) -> Group:
         """Store a group in one commit. Duplicates (by account and reference, or by id) answer with the first."""
@@ -75,6 +70,10 @@ class Store(Protocol):
         """Cancel the segments that have not left; returns the message as it then is."""
         ...
 
+
+class SendingStore(Protocol):
+    """Claims, and what became of them."""
+
     async def claim(self, term: int, dispatcher: str, limit: int, claim_for_s: float) -> Sequence[Claim]:
         """Claim up to `limit` queued segments, emergency first, oldest first. Committed before it returns.
 
@@ -88,12 +87,6 @@ class Store(Protocol):
         """
         ...
 
-    async def receipts(self, rows: Sequence[Receipt]) -> None:
-        """Needs no term. Unknown ids are parked, and settle a doubt when exactly one candidate fits."""
-        ...
-
-    async def replies(self, rows: Sequence[Reply]) -> None: ...
-
     async def open_claims(self, term: int) -> Sequence[OpenClaim]: ...
 
     async def give_up_claims(self, term: int, claim_ids: Sequence[int]) -> int:
@@ -105,6 +98,27 @@ class Store(Protocol):
 
         For claims whose commit was unknown to the one that made them: their rows never reached it, so nothing
         of them can have been written to a link. Returns how many segments.
+        """
+        ...
+
+
+class ReceiptStore(Protocol):
+    """What carriers tell."""
+
+    async def receipts(self, rows: Sequence[Receipt]) -> None:
+        """Needs no term. Unknown ids are parked, and settle a doubt when exactly one candidate fits."""
+        ...
+
+    async def replies(self, rows: Sequence[Reply]) -> None: ...
+
+
+class ClockworkStore(Protocol):
+    """What time brings, and the numbers, programs and keys that are looked at again and again."""
+
+    async def is_open(self, term: int, canary_max_age_s: float | None = None) -> bool:
+        """Whether this server leads in `term` and has let dispatchers in; with a canary no older than that, if given.
+
+        The canary's age is told by the database's clock.
         """
         ...
 
@@ -125,5 +139,9 @@ class Store(Protocol):
     async def programs(self, term: int) -> Sequence[Program]: ...
 
     async def api_keys(self, term: int) -> Sequence[ApiKey]: ...
+
+
+class Store(MessageStore, SendingStore, ReceiptStore, ClockworkStore, Protocol):
+    """All of it, on one connection."""
 
     async def aclose(self) -> None: ...

@@ -35,7 +35,9 @@ class BadRecord(ValueError):
 
 
 class NewerRecord(BadRecord):
-    """A record of a later version of this program, which must not be acted on, nor written over, by this one."""
+    """A record that says it is of a later version of this program: this one must not act on it, nor write it over while
+    such a version is about.
+    """
 
 
 class _Formatted(BaseModel):
@@ -137,6 +139,9 @@ class Member(Record):
     # Its settings of [failover], by name; versions before these were told leave them out.
     failover: Annotated[dict[SettingName, float | ShortText], Field(max_length=64)] | None = None
     rejoin_asked_at: AwareDatetime | None = None  # the last `sitectl node rejoin` since this agent started
+    writes_format: Count = (
+        1  # the highest `format` that its program writes; versions before this leave it out
+    )
     wall: AwareDatetime
 
 

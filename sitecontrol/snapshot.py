@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 from sitecontrol.etcd.api import KeyValue, Range
 from sitecontrol.frozen import replace
 from sitecontrol.records import (
+    FORMAT,
     BadRecord,
     Desired,
     DispatcherRecord,
@@ -46,7 +47,7 @@ class Bad:
     why: str
     mod_revision: int
     lease: int
-    newer: bool = False  # of a later version of this program: not ours to write over
+    newer: bool = False  # it says that a later version of this program wrote it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +77,14 @@ class Snapshot:
     history: Mapping[str, Entry[HistoryEntry]] = field(default_factory=dict)
     log_end: LogEnd = LogEnd()
     bad: Mapping[str, Bad] = field(default_factory=dict)  # by key, below our prefix
+
+    @property
+    def tells_of_later_version(self) -> bool:
+        """The agent of some node is of a version that writes what we cannot read: by its own record, while it lives."""
+        spoilt = (bad for key, bad in self.bad.items() if key.startswith("members/"))
+        return any(bad.newer and bad.lease != 0 for bad in spoilt) or any(
+            entry.record.writes_format > FORMAT for entry in self.members.values()
+        )
 
 
 AUDIT = "audit"  # the folder of the audit log (leadership.audit)

@@ -164,6 +164,7 @@ CHANGES: tuple[Callable[[Facts], Facts], ...] = (
     _pg(since=99.9),
     _pg(follows=COLUMBUS),
     _pg(apart_from=DENVER),
+    _pg(incarnation="disk-older"),
     _pg(canary_at=90.0),
     _pg(unfinished=True, system_id="8"),
     _pg(clean_shutdown_lsn=2_000),
@@ -176,6 +177,11 @@ CHANGES: tuple[Callable[[Facts], Facts], ...] = (
     _both(_cluster(members={}), _pg(down_since=90.0)),
     _swap(Phase.HELD),
     _both(_swap(Phase.HELD), _pg(clean_shutdown_lsn=2_000)),
+    _both(
+        _swap(Phase.HELD),
+        _pg(clean_shutdown_lsn=2_000),
+        lambda f: replace(f, swap_phase_since=91.0, etcd_heard_at=91.5, hand_over_unsent=True),
+    ),
     _both(
         _swap(Phase.HANDED),
         _pg(clean_shutdown_lsn=2_000),

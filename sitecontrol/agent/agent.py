@@ -27,13 +27,15 @@ from sitecontrol.frozen import replace
 from sitecontrol.leadership.alike import told
 from sitecontrol.leadership.decide import decide
 from sitecontrol.leadership.facts import Facts
+from sitecontrol.leadership.invariants import Doubts
+from sitecontrol.leadership.invariants import look as look_at_invariants
 from sitecontrol.leadership.observed import Watch
 from sitecontrol.leadership.observed import look as look_at_places
 from sitecontrol.leadership.remembered import remember
 from sitecontrol.leadership.table import Decision, Lane
 from sitecontrol.leadership.timing import LOOK_EVERY
-from sitecontrol.records import Member
-from sitecontrol.settings import Settings
+from sitecontrol.records import FORMAT, Member
+from sitecontrol.settings import Egress, Settings
 from sitecontrol.traffic.api import Move
 from sitecontrol.traffic.mover import Mover
 from sitecontrol.view import Bad, ClusterView, Entry
@@ -71,6 +73,7 @@ class Agent:
         self._wake = wake
         self._chronicle = chronicle  # None: nothing is told afterwards
         self._health = Watch()
+        self._doubts = Doubts()
         self._differences: tuple[str, ...] = ()  # as they were last told
         self._members: Mapping[str, Entry[Member]] | None = None  # by which they were
         self._bad: Mapping[str, Bad] = {}  # what of etcd is not believed, as it was last told
@@ -146,6 +149,7 @@ class Agent:
         facts = self.state.facts = self._look_at_places(self._facts())
         self._tell_of_differences(facts)
         self._tell_of_bad_records(facts)
+        self._look_at_invariants(facts)
         self._executor.fencing.look(is_open=facts.open)
         if self._chronicle is not None:
             self._chronicle.look(facts)
@@ -204,6 +208,16 @@ class Agent:
             log.warning("bad_record", key=key, why=bad.why, revision=bad.mod_revision)
         self._bad = facts.cluster.bad
 
+    def _look_at_invariants(self, facts: Facts) -> None:
+        before, self._doubts = self._doubts, look_at_invariants(self._doubts, facts)
+        self.state.broken = self._doubts.broken
+        for broken in self._doubts.broken:
+            if broken not in before.broken:
+                log.error("invariant_broken", invariant=broken.invariant, what=broken.what)
+        for known in before.broken:
+            if known not in self._doubts.broken:
+                log.info("invariant_broken_no_more", invariant=known.invariant, what=known.what)
+
     def _look_at_places(self, facts: Facts) -> Facts:
         self._health = look_at_places(
             self._health,
@@ -234,6 +248,8 @@ class Agent:
             lease=self._keeper.lease,
             pg=self._monitor.facts,
             home=next((p.name for p in settings.place if p.preferred), None),
+            dispatchers_of={p.name: tuple(d.name for d in p.dispatchers) for p in settings.place},
+            live_site_sends=settings.dispatcher.egress is Egress.LIVE_SITE,
             places=tuple(p.name for p in settings.place),
         )
 
@@ -249,12 +265,14 @@ class Agent:
             etcd_heard_at=max(heard, default=None),
             lease=self._keeper.lease,
             pg=self._monitor.facts,
+            later_version_at=memory.later_version_at,
             leader_absent_since=memory.leader_absent_since,
             peers=dict(self._neighbours.peers),
             follow_failed_since=memory.follow_failed_since,
             join_after=memory.join_after,
             repairs=memory.repairs,
             swap_phase_since=memory.swap_phase_since,
+            hand_over_unsent=memory.hand_over_unsent,
             swap_ended_at=memory.swap_ended_at,
             lead_since=memory.lead_since,
             etcd_leader_here=self._neighbours.etcd_leader_here,
@@ -265,7 +283,8 @@ class Agent:
 
     def _bad_own_record(self) -> int | None:
         bad = self._view.snapshot.bad.get(f"members/{self._node}")
-        return bad.mod_revision if bad is not None and not bad.newer else None
+        ours = bad is not None and not self.state.facts.of_later_version(bad)
+        return bad.mod_revision if bad is not None and ours else None
 
     def _told(self) -> tuple[object, int]:
         facts, state = self.state.facts, self.state
@@ -289,5 +308,6 @@ class Agent:
             version=state.version,
             failover=told(facts.settings),
             rejoin_asked_at=self._memory.rejoin_asked_at,
+            writes_format=FORMAT,
             wall=facts.wall,
         )

@@ -46,6 +46,7 @@ from sitecontrol.leadership.effects import (
     Reclaim,
     Rewind,
     RollBack,
+    ServeOn,
     ShowRemote,
     ShutDownForSwap,
     StartPrimary,
@@ -123,6 +124,8 @@ class Executor:
         row: Row,
         look: Callable[[], Awaitable[PgFacts]],
         repaired: Callable[[], None],
+        proved: Callable[[float], None],
+        hands_over: Callable[[str], None],
         clock: Clock,
         settings: Settings,
     ) -> None:
@@ -134,6 +137,8 @@ class Executor:
         self._row = row
         self._look = look  # asks PostgreSQL at once, so that the next decision sees what we did
         self._repaired = repaired  # counts a rewind or a clone
+        self._proved = proved  # told when a commit began that the standbys in step have confirmed
+        self._hands_over = hands_over  # told of which swap, before the hand-over is sent
         self._clock = clock
         self._settings = settings
         self.fencing = Fencing(clock)
@@ -158,6 +163,7 @@ class Executor:
             DropPlanned: self._drop_planned,
             Advance: self._advance,
             ShutDownForSwap: self._shut_down_for_swap,
+            ServeOn: self._serve_on,
             HandOver: self._hand_over,
             RollBack: self._roll_back,
             Finish: self._finish,
@@ -350,6 +356,15 @@ class Executor:
         await self._postgres.stop_clean(within=max(0.5, left / 2))
         await self._look()
 
+    async def _serve_on(self, _: ServeOn, facts: Facts) -> None:
+        await self._row.barrier()  # until the standbys have come back to us
+        began = self._clock.now()
+        await self._row.barrier()
+        self._proved(began)
+        await self._row.open(facts.term, facts.node)
+        await self._look()
+        log.warning("serves_on_without_etcd", term=facts.term)
+
     async def _hand_over(self, effect: HandOver, facts: Facts) -> None:
         swap = self._swap(facts)
         target = facts.member(swap.to_node)
@@ -357,13 +372,16 @@ class Executor:
             raise Overtaken("the target's agent is not heard any more")
         transaction = self._scribe.writer(facts).hand_over(
             swap,
-            lease=target.lease,
+            target=target,
             incarnation=target.record.incarnation,
             site=facts.site_of[swap.to_node],
             own_timeline=facts.pg.timeline,
             shutdown_lsn=effect.shutdown_lsn,
             at=self._clock.wall(),
         )
+        # A hand-over of unknown outcome keeps everybody waiting for etcd: none is sent to an etcd that is gone already.
+        await self._etcd.get_prefix(self._settings.prefix + "swap")
+        self._hands_over(swap.id)
         await self._scribe.write(transaction)
         log.info("handed_over", to=swap.to_node)
 

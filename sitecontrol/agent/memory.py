@@ -15,6 +15,7 @@ MOVED_WITHIN = 2.0  # seconds: a leader's canary moves its standbys several time
 
 @dataclass
 class Memory:
+    later_version_at: float | None = None
     leader_absent_since: float | None = None
     follow_failed_since: float | None = None
     follows_well_since: float | None = None
@@ -23,6 +24,8 @@ class Memory:
     repairs: int = 0
     swap_id: str | None = None
     swap_phase: Phase | None = None
+    swap_seen_in: Phase | None = None  # the phase in which this agent first saw it
+    sent_for: str | None = None  # the last swap whose hand-over it sent
     swap_phase_since: float | None = None
     swap_ended_at: float = 0.0
     lead_since: float | None = None
@@ -35,6 +38,17 @@ class Memory:
     )  # node -> when its last one was asked for
 
     @property
+    def hand_over_unsent(self) -> bool:
+        """No hand-over of the swap in progress was sent from here: not by this agent, nor by one before it, for this
+        one has seen the swap since before that could be.
+        """
+        return self.swap_seen_in in (Phase.REQUESTED, Phase.CHECKED) and self.sent_for != self.swap_id
+
+    def note_hand_over(self, swap: str) -> None:
+        """It is about to be sent."""
+        self.sent_for = swap
+
+    @property
     def join_after(self) -> dict[str, float]:
         """Until when each standby that failed to come into step stays out."""
         return {node: at + pause_before_join(n) for node, (n, at) in self.failed_joins.items()}
@@ -44,9 +58,16 @@ class Memory:
         self.failed_joins[node] = (before + 1, now)
 
     def look(self, now: float, cluster: Snapshot, pg: PgFacts, node: str, lease: int = 0) -> None:
+        self._look_at_versions(now, cluster)
         self._look_at_leader(now, cluster, lease)
         self._look_at_following(now, cluster, pg, node)
         self._look_at_swap(now, cluster)
+
+    def _look_at_versions(self, now: float, cluster: Snapshot) -> None:
+        """Whoever was heard before this agent started may have been of a later version."""
+        first = self.later_version_at is None and cluster.read_at is not None
+        if first or cluster.tells_of_later_version:
+            self.later_version_at = now
 
     def hurry(self, asked_at: datetime) -> None:
         """An operator says that the leader has been waited for long enough, and that repairs may begin anew. The leader
@@ -114,8 +135,11 @@ class Memory:
         if swap is None:
             if self.swap_id is not None:
                 self.swap_ended_at = now
-            self.swap_id = self.swap_phase = self.swap_phase_since = None
-        elif (swap.id, swap.phase) != (self.swap_id, self.swap_phase):
+            self.swap_id = self.swap_phase = self.swap_phase_since = self.swap_seen_in = None
+            return
+        if swap.id != self.swap_id:
+            self.swap_seen_in = swap.phase
+        if (swap.id, swap.phase) != (self.swap_id, self.swap_phase):
             self.swap_id, self.swap_phase, self.swap_phase_since = swap.id, swap.phase, now
 
 

@@ -7,6 +7,7 @@ from prometheus_client.registry import Collector
 
 from sitecontrol.agent.state import AgentState
 from sitecontrol.leadership.facts import PgState
+from sitecontrol.leadership.invariants import CHECKED
 from sitecontrol.traffic.moving import State
 
 
@@ -48,6 +49,13 @@ class AgentCollector(Collector):
         yield self._one(
             "hotsite_bad_records", "Records in etcd that are not believed.", len(facts.cluster.bad)
         )
+        broken = GaugeMetricFamily(
+            "hotsite_invariant_broken", "1 while an invariant is seen to be broken.", labels=["invariant"]
+        )
+        seen = {each.invariant for each in state.broken}
+        for invariant in CHECKED:
+            broken.add_metric([invariant], float(invariant in seen))
+        yield broken
         fencing = GaugeMetricFamily(
             "hotsite_fencing_seconds",
             "When the last fencing reached a step, from the end of the last proof that we led.",

@@ -69,6 +69,8 @@ class Monitor:
         self._session: Session | None = None
         self._canary_seq: int | None = None
         self._timeline = 0
+        self._opened_for = 0.0  # seconds since the row was written, at the last look
+        self._seen = False  # it was seen, whatever it did, since this agent started
         # Mute since now: an agent that was just started has not asked yet, and must not take that for a long silence.
         self.facts = PgFacts(state=PgState.MUTE, since=clock.now())
 
@@ -79,6 +81,7 @@ class Monitor:
 
     async def poll(self) -> PgFacts:
         """Look once, now."""
+        asked_at = self._clock.now()
         try:
             seen = await self._at_rest() or await self._ask()
         except (
@@ -96,12 +99,29 @@ class Monitor:
             seen,
             since=before.since if seen.state is before.state else now,
             looked_at=now,
+            opened_at=self._opened_at(seen, asked_at),
             down_since=None if answers else before.down_since if before.down_since is not None else now,
         )
+        self._seen = self._seen or seen.state not in (PgState.MUTE, PgState.STARTING)
         if changed:
             log.info("postgres_is", state=seen.state.value, timeline=seen.timeline, open_term=seen.open_term)
             self._changed()
         return self.facts
+
+    def _opened_at(self, seen: PgFacts, asked_at: float) -> float | None:
+        """By the database's word, which is as old as the question: an opening that is noticed late proves no longer. An
+        agent that was just started does not know what committed before, and counts from now.
+        """
+        before = self.facts
+        if seen.open_term is None:
+            return None
+        if seen.open_term == before.open_term:
+            return before.opened_at
+        return asked_at - self._opened_for if self._seen else asked_at
+
+    def proved(self, at: float) -> None:
+        """A commit that began then was confirmed by every standby in step: as good as a canary."""
+        self.facts = replace(self.facts, canary_at=at)
 
     def forget_session(self) -> None:
         """Our PostgreSQL is about to go: nothing may wait on the old connection."""
@@ -147,6 +167,7 @@ class Monitor:
         primary = not row["in_recovery"]
         # A standby's walreceiver, which alone tells the newest timeline at once, is gone just when it matters: when
         # the leader is. While the same server runs, its timeline never goes back.
+        self._opened_for = max(0.0, row["opened_for"] or 0.0)
         self._timeline = max(self._timeline, int(row["timeline"]))
         if row["canary_seq"] != self._canary_seq and not primary:
             first_look = self._canary_seq is None

@@ -136,6 +136,8 @@ async def _run(
         row=row,
         look=monitor.poll,
         repaired=repaired,
+        proved=monitor.proved,
+        hands_over=memory.note_hand_over,
         clock=clock,
         settings=settings,
     )

@@ -52,6 +52,10 @@ class Row:
         finally:
             session.terminate()
 
+    async def barrier(self) -> None:
+        """Returns when every standby in step has confirmed a commit."""
+        await self._once("barrier", BARRIER, within=BARRIER_WITHIN)
+
     async def show_remote(self, nodes: Sequence[str]) -> None:
         """Commits wait for these standbys of other sites, and they hold everything older."""
         await self._once("step", SHOW_REMOTE, list(nodes))
@@ -67,10 +71,10 @@ class Row:
         finally:
             session.terminate()
 
-    async def _once(self, purpose: str, sql: str, *args: object) -> None:
+    async def _once(self, purpose: str, sql: str, *args: object, within: float = WRITE_WITHIN) -> None:
         session = await self._connect(purpose)
         try:
-            await session.commit(sql, *args, timeout=WRITE_WITHIN)
+            await session.commit(sql, *args, timeout=within)
         finally:
             await session.aclose()
 

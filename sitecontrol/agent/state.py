@@ -7,6 +7,7 @@ from typing import Any
 from sitecontrol.leadership import failback, health, planning, remembered, why
 from sitecontrol.leadership.alike import differences_from_us
 from sitecontrol.leadership.facts import Facts, PgState
+from sitecontrol.leadership.invariants import Broken
 from sitecontrol.leadership.mending import in_step_unknown
 from sitecontrol.leadership.remembered import Remembered
 from sitecontrol.leadership.table import Decision, Lane
@@ -33,6 +34,7 @@ class AgentState:
     decisions: dict[Lane, Decision] = field(default_factory=dict)
     past: dict[Lane, tuple[Remembered, ...]] = field(default_factory=dict)  # each lane's last decisions
     fencing_ms: dict[str, float] = field(default_factory=dict)  # step -> when the last fencing reached it
+    broken: Sequence[Broken] = ()  # invariants, as far as they are seen from here
     traffic: Mapping[str, Progress] = field(default_factory=dict)  # adapter -> how far it is
     set_aside: Callable[[], Sequence[SetAside]] = tuple  # the files of rows that this node alone held
     work: Callable[[], str | None] = lambda: None  # what is being done with PostgreSQL: an effect's name
@@ -48,12 +50,15 @@ class AgentState:
     def serving(self) -> bool:
         """We are the live site: open, and named by etcd a moment ago; without its word, with a canary that commits.
 
+        By our lease: etcd may answer while the picture that names us is old, because its watch hangs. Only a lease that
+        `leader` is bound to, and that was just renewed, shows that nobody else has taken it since.
+
         The dispatchers judge alike (`dispatcher.gate`), so that a load balancer hears one answer from all of a site.
         """
         f = self.facts
         named = f.leader is not None and f.leader.record.node == f.node
         contradicted = f.leader is not None and not named
-        proved = (named and f.etcd_here) or f.canary_fresh
+        proved = (f.lead and f.etcd_here) or f.canary_fresh
         closing = f.swap_leaves_us and f.in_phase(Phase.HELD) and f.etcd_here
         return f.open and proved and not contradicted and not closing
 
@@ -131,6 +136,11 @@ class AgentState:
         bad = self.facts.cluster.bad
         return {name: bad[name].why for name in sorted(bad)[:BAD_RECORDS_TOLD]}
 
+    @property
+    def invariants_broken(self) -> list[dict[str, str]]:
+        """An alarm: a defect, or somebody's hand. What is promised is not sure until it is understood."""
+        return [{"invariant": broken.invariant, "what": broken.what} for broken in self.broken]
+
     def status(self) -> dict[str, Any]:
         """`GET /status` (docs/interfaces.md)."""
         f = self.facts
@@ -193,6 +203,7 @@ class AgentState:
             "settings_differ": list(self.settings_differ),
             "if_lost": why.brief(f),
             "bad_records": self.bad_records,
+            "invariants_broken": self.invariants_broken,
         }
 
     @property
@@ -252,6 +263,7 @@ class AgentState:
             "health": self._health(),
             "settings_differ": list(self.settings_differ),
             "bad_records": self.bad_records,
+            "invariants_broken": self.invariants_broken,
             "told_by": f.node,
             "decision": self._decision(Lane.POSTGRES),
             "etcd_reached": f.etcd_here,
@@ -259,7 +271,12 @@ class AgentState:
 
     def why(self) -> dict[str, Any]:
         """`GET /why` (docs/interfaces.md)."""
-        return {**why.document(self.facts), "decisions": remembered.document(self.past.values())}
+        broken = self.invariants_broken
+        return {
+            **why.document(self.facts),
+            "invariants_broken": broken,
+            "decisions": remembered.document(self.past.values()),
+        }
 
     def _health(self) -> dict[str, Any]:
         waits = {"failback": list(failback.waits_for(self.facts))}

@@ -9,6 +9,14 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
 from sitecontrol.cli.replaying import Verdict
+from sitecontrol.cli.shapes_of_acts import (
+    AdoptChecked,
+    AdoptDone,
+    ForceChecked,
+    ForceDone,
+    NodeActChecked,
+    NodeActDone,
+)
 from sitecontrol.cli.shapes_of_labs import Drill, DrillRun, Fault, Healed, Lab, LabDown
 from sitecontrol.records import (
     AuditEntry,
@@ -77,6 +85,11 @@ class PlannedSwap(Shape):
     in_the_way: list[str]
 
 
+class BrokenInvariant(Shape):
+    invariant: str
+    what: str
+
+
 class NodeAtSite(Shape):
     node: str
     site: str
@@ -103,6 +116,7 @@ class Cluster(Shape):
     health: Health
     settings_differ: list[str]
     bad_records: dict[str, str]
+    invariants_broken: list[BrokenInvariant]
     told_by: str
     decision: Ruling | None
     etcd_reached: bool
@@ -224,6 +238,7 @@ class Why(Shape):
     swap: dict[str, list[str]]
     planned: PlannedSwap | None
     etcd_leader: str | None
+    invariants_broken: list[BrokenInvariant]
     decisions: list[Decided]
 
 
@@ -284,77 +299,7 @@ class NodeRow(Shape):
     settings_differ: list[str] = []
     if_lost: ShortLoss | None = None
     bad_records: dict[str, str] = {}
-
-
-class ActOnNode(Shape):
-    node: str
-    site: str
-    leader: str | None
-    incarnation: str | None
-    obstacles: list[str]
-    consequences: list[str]
-    dry_run: bool
-
-
-class NodeActChecked(ActOnNode):
-    """What an agent answers to an act on a node."""
-
-    would: Literal["reclone", "rejoin", "trust", "remove"]
-
-
-class Reached(Shape):
-    phase: str
-    after_s: float
-
-
-class NodeActDone(ActOnNode):
-    phases: list[Reached]
-    done: bool
-
-
-class ForceChecked(ActOnNode):
-    """`unproved`: nodes that may have led last, and that nothing shows to be stopped."""
-
-    unproved: list[str]
-    would: Literal["failover"]
-
-
-class ForceDone(NodeActDone):
-    unproved: list[str]
-
-
-class NodeKnown(Shape):
-    """What a node's agent told; only the first three of one that was not reached."""
-
-    node: str
-    site: str
-    reached: bool
-    state: str | None
-    system_id: str | None
-    timeline: int
-    lsn: str
-    row_term: int | None
-    serves: bool
-
-
-class Adopted(Shape):
-    """`writes`: the records by their keys."""
-
-    leader: str
-    term: int
-    nodes: list[NodeKnown]
-    writes: dict[str, dict[str, Any]]
-    obstacles: list[str]
-    consequences: list[str]
-    dry_run: bool
-
-
-class AdoptChecked(Adopted):
-    would: Literal["adopt"]
-
-
-class AdoptDone(Adopted):
-    done: bool
+    invariants_broken: list[BrokenInvariant] = []
 
 
 class TrafficRow(Shape):

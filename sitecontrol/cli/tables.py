@@ -122,6 +122,14 @@ def unheard(cluster: Mapping[str, Any], configured: Mapping[str, str]) -> dict[s
     return {node: site for node, site in known.items() if node not in heard}
 
 
+def broken_lines(told: Mapping[str, Any]) -> list[Text]:
+    """Before all else that is told: what is promised is not sure."""
+    return [
+        Text(f"invariant broken: {broken['invariant']}: {broken['what']}", "bold red")
+        for broken in told.get("invariants_broken", [])
+    ]
+
+
 def status_lines(cluster: Mapping[str, Any], configured: Mapping[str, str] | None = None) -> RenderableType:
     """The one-screen answer to "how are we?"; a word stands beside every colour. `configured`: node -> site."""
     rows, lines = [], []
@@ -149,6 +157,7 @@ def status_lines(cluster: Mapping[str, Any], configured: Mapping[str, str] | Non
     lines += [Text(f"settings differ: {said}", "yellow") for said in cluster.get("settings_differ", [])]
     bad = cluster.get("bad_records", {})
     lines += [Text(f"not believed in etcd: {name!a}: {why!a}", "red") for name, why in bad.items()]
+    lines += broken_lines(cluster)
     decision = cluster.get("decision")
     if decision:
         lines.append(Text(f"{cluster.get('told_by')}: {decision['sentence']}", "dim"))

@@ -2,8 +2,11 @@
 
 import asyncio
 import random
-from collections.abc import Sequence
+import signal
+import sys
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.table import Table
@@ -22,6 +25,8 @@ from sitecontrol.lab.ports import SITES
 
 DEFAULT_RATE = 100.0
 WHOLE_WITHIN = 60.0
+ENDED = 130  # exit code after Ctrl-C or SIGTERM
+PATIENCE = 30.0  # seconds for the lab's own processes on a machine that is busy
 
 
 @click.group()
@@ -110,14 +115,26 @@ def run(
     ]
     outcomes: list[Outcome] = []
     try:
-        asyncio.run(run_all(options, orders, report, outcomes))
-    except (LabError, DrillFailedError) as error:
-        if outcomes:  # a night's runs are not lost with the last one
-            tell(options, outcomes)
+        asyncio.run(_in_order(run_all(options, orders, report, outcomes)))
+    except asyncio.CancelledError:
+        _tell_of_those_before(options, outcomes)
+        ended = f"run {len(outcomes) + 1} of {len(orders)} was ended, and what it had broken is mended"
+        click.echo(f"sitectl: {ended} (should anything be left, `sitectl lab heal` mends it)", err=True)
+        sys.exit(ENDED)
+    except Exception as error:
+        _tell_of_those_before(options, outcomes)
+        if not isinstance(error, LabError | DrillFailedError):
+            raise
         code = Exit(error.exit_code) if isinstance(error, LabError) else Exit.FAILED
         raise Problem(f"run {len(outcomes) + 1} of {len(orders)}: {error}", code) from error
     held = tell(options, outcomes)
     leave(Exit.DONE if held else Exit.FAILED)
+
+
+def _tell_of_those_before(options: Globals, outcomes: Sequence[Outcome]) -> None:
+    """A night's runs are not lost with the last one."""
+    if outcomes:
+        tell(options, outcomes)
 
 
 def tell(options: Globals, outcomes: Sequence[Outcome]) -> bool:
@@ -142,12 +159,20 @@ def _refuse_unfit(nodes_per_site: int, orders: Sequence[Order]) -> None:
         )
 
 
+async def _in_order(runs: Coroutine[Any, Any, None]) -> None:
+    """Ctrl-C and SIGTERM cancel the run, so that it mends what it has broken."""
+    loop, running = asyncio.get_running_loop(), asyncio.ensure_future(runs)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, running.cancel)
+    await running
+
+
 async def run_all(
     options: Globals, orders: Sequence[Order], report: Path | None, outcomes: list[Outcome]
 ) -> None:
     """Appends to `outcomes`, one for each order, as the runs end."""
     console = options.console
-    async with LabControl.open(options.lab) as control:
+    async with LabControl.open(options.lab, patience=PATIENCE) as control:
         await control.state()  # a lab that does not run will not become whole, however long one waits
         _refuse_unfit(control.plan.lab.options.nodes_per_site, orders)
         for order in orders:
@@ -155,7 +180,9 @@ async def run_all(
             if (
                 not console.is_terminal
             ):  # where no status line is drawn, half a minute of silence looks like a hang
-                click.echo(f"{order.drill.name}: takes about {order.drill.takes}", err=True)
+                click.echo(
+                    f"{order.drill.name}: takes about {order.drill.lasts(quick=order.quick)}", err=True
+                )
             with console.status(f"{order.drill.name}: {order.drill.summary}") as shown:
 
                 def say(what: str, name: str = order.drill.name) -> None:

@@ -35,6 +35,11 @@ class Drill:
     several_nodes: bool = False  # its story is also that of sites with two nodes
     in_swap: bool = False  # it can also strike in the middle of a planned swap
     takes: str = ""  # how long, roughly
+    takes_quick: str | None = None  # with --quick; None: as long
+
+    def lasts(self, *, quick: bool) -> str:
+        """How long it takes, roughly."""
+        return self.takes_quick if quick and self.takes_quick is not None else self.takes
 
     def during_a_swap(self) -> "Drill":
         """The same, struck while a swap holds requests: where production ends up is open, that it goes on is not."""

@@ -13,11 +13,11 @@ from sitecontrol.drills.accounting import Accounting, Fate, Unanswered
 from sitecontrol.drills.drill import Drill
 from sitecontrol.drills.ledger import Ack, Ledger, now
 from sitecontrol.drills.outcome import Moment, Outcome
-from sitecontrol.drills.stage import Stage
+from sitecontrol.drills.stage import DrillFailedError, Stage
 from sitecontrol.drills.traffic import Traffic, access_to
 from sitecontrol.drills.watch import Watch
 from sitecontrol.lab.control import Json, LabControl
-from sitecontrol.lab.errors import LabRefusedError
+from sitecontrol.lab.errors import LabError, LabRefusedError
 from sitecontrol.lab.faults import other_site
 from sitecontrol.lab.plan import Plan
 from sitecontrol.lab.ports import SITES
@@ -125,18 +125,36 @@ async def _whole(control: LabControl) -> Json:
 
 
 async def _play(stage: Stage, drill: Drill, site: str) -> bool:
-    """The story, then the way back; returns whether both sites came into step again."""
+    """The story, then the way back; returns whether both sites came into step again. Once it has struck, what the lab
+    refuses is a missed fact: what was measured until then is told all the same.
+    """
     try:
         await drill.story(stage, site)
-    finally:
+    except (LabError, DrillFailedError) as error:
+        if not stage.blows:
+            raise
+        stage.miss(f"the story broke off: {error}", "the story broke off")
+        await _mend(stage)
+    except BaseException:  # ended from outside, perhaps after it had mended what it broke before
+        await _mend(stage)
+        raise
+    else:
         if stage.healed_at is None:
-            await stage.tidy()
+            await _mend(stage)
     whole = await stage.until(
         "both sites are in step again", stage.control.is_two_site, within=CONVERGE_WITHIN
     )
     if stage.in_swap:
         await stage.until("the swap has ended", stage.no_swap, within=CONVERGE_WITHIN)
     return whole
+
+
+async def _mend(stage: Stage) -> None:
+    try:
+        await stage.tidy()
+    except LabError as error:
+        left = "something may still be broken; `sitectl lab heal` mends it"
+        stage.miss(f"{left}: {error}", left)
 
 
 async def _look_up_unanswered(

@@ -1,6 +1,7 @@
 """What a drill's story may do: strike, wait for a fact, let traffic run, ask for a swap, heal."""
 
 import asyncio
+import json
 import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ from sitecontrol.lab.ports import SITES
 from sitecontrol.records import SWAP_PHASES
 
 POLL = 0.05  # seconds
+POLL_PHASE = 0.01  # a swap may hold requests for no more than two tenths
+ASKED_BY = "sitectl drill"
+PHASES = [phase.value for phase in SWAP_PHASES]
 
 
 class Party(Enum):
@@ -108,38 +112,59 @@ class Stage:
         live = str((await self.control.cluster()).get("live_site"))
         away = other_site(live)
         await self.until(f"{away} could take over", self._could_take_over(away), within=60)
-        await self._ask_for_swap(away)
-        await self.until(f"the swap to {away} is {phase}", self._reached(phase), within=20)
+        await self._reach(await self._ask_for_swap(away), away, phase)
         await self.strike(fault, live if party is Party.FROM else away)
         await self.until("the swap has ended", self.no_swap, within=90)
         await self.until("both sites are in step", self.control.is_two_site, within=90)
 
     async def _begin_swap(self) -> None:
         away = other_site(self.live_before)
-        await self._ask_for_swap(away)
-        await self.until(f"the swap to {away} holds requests", self._reached("held"), within=20)
+        await self._reach(await self._ask_for_swap(away), away, "held")
 
-    async def _ask_for_swap(self, to: str) -> None:
+    async def _ask_for_swap(self, to: str) -> str:
+        """Returns the id of the swap."""
         self.watch.note(f"an operator asks for a swap to {to}", to)
         status, told = await self._post_swap(to, dry_run=False)
-        unknown = status in (
-            0,
-            HTTPStatus.SERVICE_UNAVAILABLE,
-        )  # as while etcd elects: it may have been written
-        if unknown and await self.until(f"the swap to {to} has begun", self._begun(to), within=20):
-            return
-        if status != HTTPStatus.ACCEPTED:
+        begun: list[str] = []
+        if status == HTTPStatus.ACCEPTED:
+            begun.append(json.loads(told)["id"])
+        elif status in (0, HTTPStatus.SERVICE_UNAVAILABLE):  # as while etcd elects: it may have been written
+            await self.until(f"the swap to {to} has begun", self._begun(to, begun), within=20)
+        if not begun:
             raise DrillFailedError(f"the swap to {to} was not begun: {told}")
+        return begun[0]
 
-    def _begun(self, to: str) -> Callable[[], Awaitable[bool]]:
-        """It is under way after all, or asked for once more."""
+    def _begun(self, to: str, found: list[str]) -> Callable[[], Awaitable[bool]]:
+        """It is under way after all, or asked for once more. Its id is added to what was found."""
 
         async def holds() -> bool:
-            if (await self.control.cluster()).get("swap") is not None:
+            swap = (await self.control.cluster()).get("swap") or {}
+            if swap.get("by") == ASKED_BY:
+                found.append(swap["id"])
                 return True
-            return (await self._post_swap(to, dry_run=False))[0] == HTTPStatus.ACCEPTED
+            status, told = await self._post_swap(to, dry_run=False)
+            if status == HTTPStatus.ACCEPTED:
+                found.append(json.loads(told)["id"])
+            return bool(found)
 
         return holds
+
+    async def _reach(self, swap: str, to: str, phase: str) -> None:
+        """Wait until this very swap is in a phase, or past it. That it ends before is a missed fact."""
+        seen = ended = False
+
+        async def reached_or_ended() -> bool:
+            nonlocal seen, ended
+            shown = (await self.control.cluster()).get("swap") or {}
+            if shown.get("id") == swap:
+                seen = True
+                return PHASES.index(shown["phase"]) >= PHASES.index(phase)
+            ended = seen and await self.no_swap()  # no agent shows it yet just after it was written
+            return ended
+
+        fact = f"the swap to {to} is {phase}"
+        if await self.until(fact, reached_or_ended, within=20, every=POLL_PHASE) and ended:
+            self.miss(f"ended before: {fact}", f"the swap to {to} ended before it was {phase}")
 
     def _could_take_over(self, site: str) -> Callable[[], Awaitable[bool]]:
         async def holds() -> bool:
@@ -151,7 +176,7 @@ class Stage:
         """Status and text of the answer; 0 when there was none."""
         token = self.control.plan.secret("operator-token").read_text().strip()
         url = self.control.agent_url(to) + "/swap"
-        body = {"to": to, "reason": "a drill", "by": "sitectl drill", "dry_run": dry_run}
+        body = {"to": to, "reason": "a drill", "by": ASKED_BY, "dry_run": dry_run}
         try:
             async with self.control.session.post(
                 url, json=body, headers={"Authorization": f"Bearer {token}"}
@@ -159,15 +184,6 @@ class Stage:
                 return answer.status, await answer.text()
         except (aiohttp.ClientError, TimeoutError) as error:
             return 0, f"{type(error).__name__}: {error}"
-
-    def _reached(self, phase: str) -> Callable[[], Awaitable[bool]]:
-        order = [known.value for known in SWAP_PHASES]
-
-        async def holds() -> bool:
-            swap = (await self.control.cluster()).get("swap")
-            return swap is None or order.index(swap["phase"]) >= order.index(phase)
-
-        return holds
 
     # -- a site's disk, while everything at the site is down
 
@@ -195,16 +211,22 @@ class Stage:
         disk = self._disk(site)
         return disk.with_name(disk.name + ".kept")
 
-    async def until(self, fact: str, holds: Callable[[], Awaitable[bool]], *, within: float) -> bool:
+    async def until(
+        self, fact: str, holds: Callable[[], Awaitable[bool]], *, within: float, every: float = POLL
+    ) -> bool:
         """Wait for a fact. What stays untrue is remembered and fails the drill, but the story goes on."""
         deadline = now() + within
         while not await holds():
             if now() > deadline:
-                self.missed.append(f"not within {within:.0f} s: {fact}")
-                self.watch.note(f"still untrue after {within:.0f} s: {fact}", "drill")
+                self.miss(f"not within {within:.0f} s: {fact}", f"still untrue after {within:.0f} s: {fact}")
                 return False
-            await asyncio.sleep(POLL)
+            await asyncio.sleep(every)
         return True
+
+    def miss(self, fact: str, told: str) -> None:
+        """What the story was to bring about, or waits for, is not so: that fails the drill."""
+        self.missed.append(fact)
+        self.watch.note(told, "drill")
 
     def is_live(self, site: str) -> Callable[[], Awaitable[bool]]:
         """Of a fault in the middle of a swap nobody can tell where production ends up: there, any site is right."""

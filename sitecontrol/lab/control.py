@@ -4,6 +4,7 @@ Everything that faults, drills, the demo and the status do goes through here, as
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from sitecontrol.lab.remains import Remains
 from sitecontrol.lab.wan_routes import Shape
 
 TIMEOUT = aiohttp.ClientTimeout(total=3.0)
+ASK_AGAIN = 0.2  # seconds
 SQL_WITHIN = 3.0  # seconds
 
 Json = dict[str, Any]
@@ -43,19 +45,21 @@ def read_lab(directory: Path) -> Plan:
 
 
 class LabControl:
-    def __init__(self, plan: Plan, session: aiohttp.ClientSession) -> None:
+    def __init__(self, plan: Plan, session: aiohttp.ClientSession, *, patience: float = 0.0) -> None:
+        """`patience`: seconds for which a lab's own process that does not answer is asked again."""
         self.plan = plan
         self.session = session
+        self._patience = patience
         self.struck: list[str] = []  # processes that were killed or stopped through here, by name
         token = plan.directory.token_file.read_text().strip()
         self._authorization = {"Authorization": f"Bearer {token}"}
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, directory: Path) -> AsyncIterator["LabControl"]:
+    async def open(cls, directory: Path, *, patience: float = 0.0) -> AsyncIterator["LabControl"]:
         plan = read_lab(directory)
         async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
-            yield cls(plan, session)
+            yield cls(plan, session, patience=patience)
 
     # -- the lab's own processes -------------------------------------------------------------------------------
 
@@ -131,14 +135,24 @@ class LabControl:
             ) from error
 
     async def _control(self, method: str, port: int, path: str, body: Json | None = None) -> Json:
-        url = f"http://127.0.0.1:{port}{path}"
-        try:
-            async with self.session.request(method, url, json=body, headers=self._authorization) as answer:
-                if answer.status >= 400:
-                    raise LabUnreachableError(f"{url}: {answer.status} {(await answer.text()).strip()}")
-                return dict(await answer.json())
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise LabUnreachableError(self._silence(port)) from error
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                return await self._once(method, f"http://127.0.0.1:{port}{path}", body)
+            except (aiohttp.ClientError, TimeoutError) as error:
+                running = read_pid(self.plan.directory.supervisor_pidfile) is not None
+                if time.monotonic() >= deadline or not running:
+                    raise LabUnreachableError(self._silence(port)) from error
+            await asyncio.sleep(ASK_AGAIN)
+
+    async def _once(self, method: str, url: str, body: Json | None) -> Json:
+        """With patience it has all of it for its answer: what is killed twice may have been started in between."""
+        within = aiohttp.ClientTimeout(total=max(self._patience, TIMEOUT.total or 0.0))
+        headers = self._authorization
+        async with self.session.request(method, url, json=body, headers=headers, timeout=within) as answer:
+            if answer.status >= 400:
+                raise LabUnreachableError(f"{url}: {answer.status} {(await answer.text()).strip()}")
+            return dict(await answer.json())
 
     def _silence(self, port: int) -> str:
         if port == self.plan.ports.wan:

@@ -161,7 +161,7 @@ def _not_needed(f: Facts) -> Iterator[str]:
     elif not lost(f):
         yield "`initialize`, `term` and `sync` are there and believed: there is nothing to adopt"
     for name in LOST:
-        if name in f.cluster.bad and f.cluster.bad[name].newer:
+        if name in f.cluster.bad and f.of_later_version(f.cluster.bad[name]):
             yield f"a later version of this program wrote `{name}`: upgrade {f.node} first"
     if f.cluster.initialize is not None and f.cluster.initialize.lease:
         yield "a first start is under way: wait for its end"

@@ -115,6 +115,16 @@ def swap_came_to_nothing(f: Facts) -> bool:
     )
 
 
+def other_data(f: Facts) -> bool:
+    """What lies here is not what took the lead, as when an older copy was put in its place under a living agent."""
+    return f.lead and f.leader is not None and f.pg.incarnation not in (None, f.leader.record.incarnation)
+
+
+def without_data(f: Facts) -> bool:
+    """We lead, and nothing that is here may."""
+    return f.lead and (f.pg.state in (PgState.ABSENT, PgState.UNUSABLE) or other_data(f))
+
+
 def restart_in_place(f: Facts) -> bool:
     return f.down_for < f.settings.restart_within or not f.other_in_step
 

@@ -11,7 +11,7 @@ from; a node leads only when it can be missing nothing; an open leader that can 
 
 from collections.abc import Sequence
 
-from sitecontrol.leadership import beginning, failback, health, mending, steps, swapping, upkeep
+from sitecontrol.leadership import beginning, failback, health, leaving, mending, steps, swapping, upkeep
 from sitecontrol.leadership.conditions import (
     MUTE_PATIENCE,
     apart,
@@ -27,6 +27,7 @@ from sitecontrol.leadership.conditions import (
     nothing_exists,
     nothing_of_ours,
     on_leaders_timeline,
+    other_data,
     our_turn_to_begin,
     promotion_stuck,
     restart_in_place,
@@ -34,6 +35,7 @@ from sitecontrol.leadership.conditions import (
     serving_without_proof,
     settled,
     swap_came_to_nothing,
+    without_data,
 )
 from sitecontrol.leadership.effects import (
     Bootstrap,
@@ -47,7 +49,6 @@ from sitecontrol.leadership.effects import (
     Promote,
     Reclaim,
     Rewind,
-    ShutDownForSwap,
     StartPrimary,
     StartStandby,
 )
@@ -55,7 +56,6 @@ from sitecontrol.leadership.facts import Facts, PgState
 from sitecontrol.leadership.steps import unawaited
 from sitecontrol.leadership.table import Decision, Lane, Row
 from sitecontrol.leadership.turns import not_our_turn
-from sitecontrol.records import Phase
 
 FOLLOW_PATIENCE = 5.0  # seconds that a standby may run without streaming before it is repaired
 STALL_PATIENCE = (
@@ -155,35 +155,18 @@ POSTGRES: Sequence[Row] = (
         lambda f: not initialized(f),
     ),
     # -- we lead ----------------------------------------------------------------------------------------------
-    Row(
-        "shut-down-for-swap",
-        "Dispatchers hold their requests and the carriers' windows are drained, or their time is up: shut down clean.",
-        lambda f: (
-            f.swap_leaves_us
-            and f.in_phase(Phase.HELD)
-            and f.pg.state is PgState.PRIMARY
-            and swapping.in_time(f)
-            and f.etcd_here
-            and f.lease_safe
-            and (f.drained or f.phase_age > f.settings.drain_within)
-        ),
-        lambda _: ShutDownForSwap(),
-    ),
-    Row(
-        "shut-down-awaits-hand-over",
-        "PostgreSQL is shut down clean for the swap: leave it so until the lead is handed over or the swap ends.",
-        lambda f: (
-            f.swap_leaves_us
-            and f.in_phase(Phase.HELD)
-            and f.pg.state is PgState.STOPPED
-            and f.pg.clean_shutdown_lsn is not None
-        ),
-    ),
+    *leaving.ROWS,
     Row(
         "lead-without-data",
-        "We hold the lead but have no usable data: give it up.",
-        lambda f: f.lead and f.pg.state in (PgState.ABSENT, PgState.UNUSABLE) and f.other_in_step,
-        lambda _: GiveUp(reason="no usable data directory"),
+        "We hold the lead but have no usable data, or not that which took the lead: give it up.",
+        lambda f: without_data(f) and f.other_in_step,
+        lambda _: GiveUp(reason="no usable data directory, or another than took the lead"),
+    ),
+    Row(
+        "lead-with-other-data",
+        "The data here is not what took the lead and may lack acknowledged messages: hold until that is put back.",
+        other_data,
+        lambda f: Fence(reason="another data directory than took the lead") if running(f) else None,
     ),
     Row(
         "give-up-dead",
@@ -458,7 +441,7 @@ POSTGRES: Sequence[Row] = (
     Row(
         "stray-leader",
         "`leader` holds something that is no leader (`bad_records` names it): whoever led has a moment to write it"
-        " anew.",
+        " anew; and one of a later version, which we cannot read, leads.",
         lambda f: f.may_lead and mending.stray(f),
     ),
     Row(

@@ -93,6 +93,11 @@ class GiveUp(Effect):
     reason: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class ServeOn(Effect):
+    """Open in the old term without etcd, after the standbys in step have confirmed that they still follow."""
+
+
 # -- lane "step": who is in step ---------------------------------------------------------------------------
 
 

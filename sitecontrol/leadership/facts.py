@@ -12,7 +12,11 @@ from functools import cached_property
 from sitecontrol.leadership.observed import Watch
 from sitecontrol.records import InStep, Leader, Maintenance, Member, Phase, Swap, Sync
 from sitecontrol.settings import FailoverSettings
-from sitecontrol.view import Entry, Snapshot
+from sitecontrol.view import Bad, Entry, Snapshot
+
+LATER_VERSION_PATIENCE = (
+    10.0  # seconds that the agent of a later version may not be heard, as while it starts again
+)
 
 
 class PgState(Enum):
@@ -81,6 +85,9 @@ class PgFacts:
     )
     upstream: bool = False  # STANDBY: a walreceiver is streaming
     open_term: int | None = None  # PRIMARY: the term this very start was opened for
+    opened_at: float | None = (
+        None  # PRIMARY: when it was, or when this agent, just started, first saw that it is
+    )
     row_term: int | None = None  # the term in control.leadership, whoever opened it
     remote_in_step: tuple[str, ...] = ()
     names: tuple[str, ...] = ()  # synchronous_standby_names as the server has it
@@ -122,12 +129,14 @@ class Facts:
     lease: LeaseFacts
     pg: PgFacts
     home: str | None = None  # the preferred site
+    later_version_at: float | None = None  # an agent of a later version was, or may have been, heard last
     leader_absent_since: float | None = None  # when we first saw that nobody leads
     peers: dict[str, Peer] = field(default_factory=dict)
     follow_failed_since: float | None = None  # we run as a standby of the leader and nothing streams, since
     join_after: Mapping[str, float] = field(default_factory=dict)  # standbys that failed to join: until when
     repairs: int = 0  # rewinds and clones tried since we last followed well
     swap_phase_since: float | None = None  # when we first saw the swap in its present phase
+    hand_over_unsent: bool = False  # of the swap in progress; False: it was sent, or perhaps
     swap_ended_at: float = 0.0  # when the last swap's record disappeared
     lead_since: float | None = None  # when we first saw ourselves named as the leader
     etcd_leader_here: bool = False  # etcd's own leader runs in our site
@@ -136,6 +145,10 @@ class Facts:
         default_factory=dict
     )  # place -> its member answers; empty: unknown
     etcd_leader_place: str | None = None  # where etcd's own leader runs; None: unknown
+    dispatchers_of: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # site -> its dispatchers, by the settings
+    live_site_sends: bool = True  # only the live site's dispatchers send (dispatcher.egress)
     places: tuple[str, ...] = ()  # every configured place: all that may observe
     health: Watch = field(default_factory=Watch)  # what was seen of the places' words so far
 
@@ -181,9 +194,17 @@ class Facts:
         return name in self.cluster.bad
 
     def mendable(self, name: str) -> bool:
-        """It is not believed, and not because a later version of this program wrote it."""
+        """It is not believed, and no later version of this program can have written it."""
         bad = self.cluster.bad.get(name)
-        return bad is not None and not bad.newer
+        return bad is not None and not self.of_later_version(bad)
+
+    def of_later_version(self, bad: Bad) -> bool:
+        """It says so, and an agent of such a version is heard, or was a moment ago. Without one anybody wrote it."""
+        heard = self.later_version_at
+        about = self.cluster.tells_of_later_version or (
+            heard is not None and self.now - heard <= LATER_VERSION_PATIENCE
+        )
+        return bad.newer and about
 
     @cached_property
     def lead(self) -> bool:
@@ -224,12 +245,13 @@ class Facts:
 
     @property
     def canary_age(self) -> float | None:
-        """Seconds since the last canary. An open primary whose canary was not written yet counts from its start:
-        an agent that was just restarted has to get one through first.
+        """Seconds since the last canary. An open primary that has written none since it was opened counts from then:
+        a barrier had just committed. Or from when an agent that was just started saw it open.
         """
-        if self.pg.canary_at is not None:
-            return self.now - self.pg.canary_at
-        return self.now - self.pg.since if self.pg.open_term is not None else None
+        pg = self.pg
+        opened = pg.opened_at if pg.open_term is not None else None
+        began = [at for at in (pg.canary_at, opened) if at is not None]
+        return self.now - max(began) if began else None
 
     @property
     def canary_fresh(self) -> bool:

@@ -8,7 +8,8 @@ for `term`: while nobody leads whoever may lead next has to. What a mend writes 
   neither.
 * `leader` under our own lease, which is still safe.
 * a bad `swap` that we never read otherwise ends: before its hand-over nothing has moved, and after it nothing needs it.
-* nothing in the place of a record that a later version of this program wrote.
+* nothing in the place of a record that says a later version of this program wrote it, while an agent of such a version
+  is heard, and for a while after (`Facts.of_later_version`). Without one anybody may have written it: it is garbage.
 * a bad `desired` that we never read otherwise stays, and counts as a pause: a person has to say it again.
 """
 
@@ -49,9 +50,10 @@ def _mends_term(f: Facts) -> bool:
 
 
 def stray(f: Facts) -> bool:
-    """`leader` holds something that is no leader, and whoever led may still write it over."""
+    """`leader` holds something that is no leader, and whoever led may still write it over; or a later version leads."""
+    bad = f.cluster.bad.get("leader")
     waited = 0.0 if f.leader_absent_since is None else f.now - f.leader_absent_since
-    return f.bad("leader") and f.leader is None and waited < STRAY_PATIENCE
+    return bad is not None and f.leader is None and (waited < STRAY_PATIENCE or f.of_later_version(bad))
 
 
 def in_step_unknown(f: Facts) -> bool:

@@ -11,6 +11,7 @@ from sitecontrol.leadership.alike import differences_between
 from sitecontrol.leadership.effects import Advance, Finish, HandOver, RollBack
 from sitecontrol.leadership.facts import Facts, PgState
 from sitecontrol.leadership.observed import HEALTH_SWAP
+from sitecontrol.leadership.room import lacks_room
 from sitecontrol.leadership.table import Row
 from sitecontrol.records import Phase
 
@@ -83,6 +84,8 @@ def obstacles(f: Facts, to_node: str, *, planned: bool = True) -> tuple[str, ...
         found.append(f"no dispatcher in {site} is ready")
     if there and any(d.links for d in there) and not any(d.links_up for d in there):
         found.append(f"no carrier link is bound in {site}")
+    if planned and not found:
+        found.extend(lacks_room(f, site))
     return tuple(found)
 
 

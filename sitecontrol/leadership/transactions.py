@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sitecontrol.etcd.api import Compare, Delete, Put, Target
+from sitecontrol.frozen import replace
 from sitecontrol.leadership import audit
 from sitecontrol.leadership.adopting import Adoption
 from sitecontrol.leadership.audit import Act
@@ -26,6 +27,7 @@ from sitecontrol.records import (
     Initialize,
     InStep,
     Leader,
+    Member,
     Phase,
     Planned,
     Record,
@@ -251,14 +253,18 @@ class Writer:
         self,
         swap: Swap,
         *,
-        lease: int,
+        target: Entry[Member],
         incarnation: str,
         site: str,
         own_timeline: int,
         shutdown_lsn: int,
         at: datetime,
     ) -> Transaction:
-        """`leader` and `term` move to the target, under the target's own lease; we stay in step, being complete."""
+        """`leader` and `term` move to the target, under the target's own lease; we stay in step, being complete.
+
+        Of the target's record, which is written anew each second, only what stays is compared: it is still the one of
+        that agent, bound to that lease.
+        """
         term = self.term + 1
         leader = Leader(node=swap.to_node, incarnation=incarnation, site=site, term=term)
         ourselves = InStep(
@@ -275,7 +281,7 @@ class Writer:
             evidence={"from": self.node, "shutdown_lsn": str(shutdown_lsn), **(swap.evidence or {})},
         )
         handed = self._transaction(
-            self._put("leader", leader, lease),
+            self._put("leader", leader, target.lease),
             self._put("term", Term(term=term)),
             self._put(
                 "sync",
@@ -284,7 +290,15 @@ class Writer:
             self._put("swap", passed(swap, Phase.FLUSHED, Phase.HANDED, at=at)),
             self._history(entry),
         )
-        return self._told(handed, of_swap(Deed.SWAP_HANDED, swap, at), term=term)
+        told = self._told(handed, of_swap(Deed.SWAP_HANDED, swap, at), term=term)
+        return replace(told, compares=(*told.compares, *self._same_agent(swap.to_node, target)))
+
+    def _same_agent(self, node: str, member: Entry[Member]) -> tuple[Compare, ...]:
+        key = f"{self.prefix}members/{node}"
+        return (
+            Compare(key=key, target=Target.CREATE_REVISION, to=member.create_revision),
+            Compare(key=key, target=Target.LEASE, to=member.lease),
+        )
 
     def roll_back(self, swap: Swap, reason: str, at: datetime) -> Transaction:
         """End the swap before its hand-over. The delete is the write that bars a late hand-over."""
@@ -370,7 +384,7 @@ class Writer:
         leads. The history tells of it, too, beside the term that it follows.
         """
         compares = tuple(self._at(each, self._seen_at(each)) for each in REASONED_FROM)
-        entry = self._by_word(act, self.term, self.node, self.site)
+        entry = audit.by_word(act, self.term, self.node, self.site)
         word = "forced" if act.what is Deed.FORCED else "trusted"
         writes = (
             self._put("sync", self._alone(self.term)),
@@ -384,7 +398,7 @@ class Writer:
         if node is None or initialize is None or term is None or sync is None:
             raise ValueError(f"nothing may be written: {adoption.obstacles}")
         names = ("initialize", *REASONED_FROM)
-        entry = self._by_word(act, term.term, node.node, node.site)
+        entry = audit.by_word(act, term.term, node.node, node.site)
         writes = (
             self._put("initialize", initialize),
             self._put("term", term),
@@ -393,20 +407,6 @@ class Writer:
         )
         compares = tuple(self._at(each, self._seen_at(each)) for each in names)
         return self._told(Transaction(compares=compares, writes=writes), act, term=term.term)
-
-    def _by_word(self, act: Act, term: int, node: str, site: str) -> HistoryEntry:
-        """What the history tells of a person's word, beside the term that it follows."""
-        evidence = {name: said[:500] for name, said in (act.evidence or {}).items()}
-        return HistoryEntry(
-            term=term,
-            node=node,
-            site=site,
-            at=act.at,
-            kind="forced",
-            by=act.by,
-            reason=act.reason,
-            evidence=evidence,
-        )
 
     # -- what is told afterwards ---------------------------------------------------------------------------------
 

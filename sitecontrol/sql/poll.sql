@@ -3,6 +3,7 @@ select
     pg_is_in_recovery() as in_recovery,
     l.term as row_term,
     l.node || '/' || l.boot = current_setting('cluster_name') as opened_here,
+    extract(epoch from clock_timestamp() - l.opened_at)::float8 as opened_for,
     coalesce(l.remote_in_step, '{}') as remote_in_step,
     c.seq as canary_seq,
     c.term as canary_term,

@@ -18,7 +18,17 @@ EVERYWHERE = (
     "etcd-quorum-loss",
 )
 REST = [name for name in DRILLS if name not in EVERYWHERE]
-IN_SWAP = ("site-loss", "standby-loss", "live-isolated", "agent-hang")
+# In the middle of a swap: what a phase of it rests on is lost. The old leader, its agent, its PostgreSQL; the target;
+# all lines of the old leader, the line between the two; etcd.
+IN_SWAP = (
+    "site-loss",
+    "standby-loss",
+    "live-isolated",
+    "agent-hang",
+    "etcd-quorum-loss",
+    "postgres-hang",
+    "wan-cut",
+)
 PAUSE = "pause-within-limit"  # drills and benches measure it; no test depends on how busy the machine is
 
 

@@ -150,7 +150,7 @@ def test_where_no_status_line_is_drawn_a_drill_says_when_it_begins(monkeypatch) 
 
         @classmethod
         @asynccontextmanager
-        async def open(cls, _folder: Path) -> AsyncIterator["Whole"]:
+        async def open(cls, _folder: Path, *, patience: float) -> AsyncIterator["Whole"]:
             yield cls()
 
         async def state(self) -> None:

@@ -109,10 +109,11 @@ async def test_a_second_agent_with_a_copied_configuration_stays_out(pair: Pair):
 
 
 def _copy(site: Site) -> Site:
-    """Another folder, other ports, and the same name."""
+    """Another folder, other ports, and the same name. The lease's file comes along, as with a copied state_dir."""
     agent, postgres = free_ports(2)
     folder = site.folder.with_name(f"{site.name}-2")
-    folder.mkdir()
+    (folder / "state").mkdir(parents=True)
+    shutil.copy2(site.folder / "state" / "lease", folder / "state" / "lease")
     text = site.config.read_text().replace(str(site.folder), str(folder))
     head, places = text.split("[[place]]", 1)
     for old, new in ((site.agent_port, agent), (site.postgres_port, postgres)):

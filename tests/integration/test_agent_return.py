@@ -29,6 +29,32 @@ async def test_a_node_with_an_older_copy_of_its_data_never_leads_and_is_brought_
     assert await standby.has(number)
 
 
+async def test_a_leader_that_is_back_within_its_lease_with_an_older_copy_does_not_lead(pair: Pair):
+    leader, other, term = await pair.leads()
+    await leader.end()
+    await leader.copy_data(leader.folder / "snapshot")
+    leader.start()
+    await pair.until_two_site()
+    if (await pair.leads())[0] is not leader:
+        term = (await pair.leads())[2]
+        await other.end()
+        await pair.until_leads(leader, above=term)
+        other.start()
+        await pair.until_two_site()
+    term = (await pair.leads())[2]
+    number, durability = await pair.write_at(leader, term)
+    assert durability == "two-site"
+
+    await leader.end()
+    leader.data.rename(leader.folder / "newer")
+    (leader.folder / "snapshot").rename(leader.data)
+    leader.start()
+    await pair.until_leads(other, above=term)
+    assert await other.has(number)
+    await pair.until_two_site()
+    assert await leader.has(number)
+
+
 async def test_a_node_that_took_over_is_followed_by_one_that_lost_its_disk(pair: Pair):
     leader, standby, term = await pair.leads()
     number, _ = await pair.write_at(leader, term)

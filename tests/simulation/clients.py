@@ -2,6 +2,7 @@
 
 They trust nobody: they try whatever node they last heard of, whenever it takes them, without the gate that real
 dispatchers keep shut when in doubt. What keeps a message safe has to hold without it.
+Only where nothing but etcd is lost, and it is service that is looked at, do they keep to the gate of their place.
 """
 
 import random
@@ -38,7 +39,7 @@ class Ledger:
     """What was promised, and who was opened when."""
 
     acknowledged: list[Acknowledged] = field(default_factory=list)
-    opened: list[tuple[int, str, float]] = field(default_factory=list)  # (term, node, when)
+    opened: list[tuple[int, str, float]] = field(default_factory=list)  # (term, machine, when)
     longest_gap: float = 0.0
     last: float = 0.0
 
@@ -55,10 +56,13 @@ class Dispatcher:
         rng: random.Random,
         check: Callable[[Acknowledged, Database], None],
         number: Callable[[], int],
+        may_ask: Callable[[], bool] = lambda: True,
     ) -> None:
+        """`may_ask`: whether the gate lets requests through."""
         self.owner = f"dispatcher {place}"
         self._scheduler, self._databases, self._place = scheduler, databases, place
         self._ledger, self._rng, self._check, self._number = ledger, rng, check, number
+        self._may_ask = may_ask
         self._seen = SeenCluster(cluster, place, scheduler, SimulatedClock(scheduler))
         self._leader: Leader | None = None  # the last one that was seen
         self._unknown: list[tuple[int, int, Database]] = []  # (message, entry, where)
@@ -71,7 +75,7 @@ class Dispatcher:
         while True:
             await self._scheduler.wait(self._rng.uniform(0.1, 0.35))
             self._leader = leader = newest_leader(self._leader, self._seen.snapshot)
-            if leader is None:
+            if leader is None or not self._may_ask():
                 continue
             known = self._databases.get(leader.node)
             if known is None or not known.world.network.talk(self._place, known.place):

@@ -103,6 +103,7 @@ class EtcdCluster:
             False  # no member was left: when it returns, leases may end before anybody gets through
         )
         self.late_only = False  # every transaction is applied after its caller has given it up
+        self.slow: set[str] = set()  # places that answers reach late, but within their time
         self.read = Snapshot()  # everything as it stands there
         self.snapshot = Snapshot()  # what is believed of it by somebody who has seen it all
         self._shown = 1  # the revision of both
@@ -261,7 +262,7 @@ class EtcdClient:
         if writes and (rng.random() < cluster.sick or (cluster.late_only and step.func == cluster.store.txn)):
             await self._meet_fault(step, started)
         answer = step()
-        await wait(rng.uniform(0.005, 0.06))
+        await wait(rng.uniform(0.5, 0.85) if self._place in cluster.slow else rng.uniform(0.005, 0.06))
         if not cluster.serves(self._place):
             await self._out_of_time(started)
         return answer

@@ -26,6 +26,7 @@ class Kind(Enum):
     ETCD_QUORUM = "etcd-quorum"  # all three members
     ETCD_SICK = "etcd-sick"  # calls get lost, or are applied late
     ETCD_LATE = "etcd-late"  # every transaction is applied after its caller has given it up
+    ETCD_SLOW = "etcd-slow"  # its answers to a place come late, but in time (scenarios only)
     COMPACTION = "compaction"  # etcd forgets its history
     WATCH_STALLS = "watch-stalls"
     SWAP = "swap"  # an operator asks for one
@@ -43,6 +44,7 @@ class Kind(Enum):
     FORGETFUL_DISK = (
         "forgetful-disk"  # a site is lost, and its disk has not kept what it had flushed (scenarios only)
     )
+    SECOND = "second"  # a machine is started with a copy of a node's files (scenarios only)
     WRONG_DISK = (
         "wrong-disk"  # a site is lost, and returns with an older copy (only where a scenario says so)
     )
@@ -74,9 +76,11 @@ WEIGHTS = dict.fromkeys(Kind, 1.0) | {
 }
 
 
+IN_SCENARIOS = (Kind.WRONG_DISK, Kind.FORGETFUL_DISK, Kind.SECOND, Kind.ETCD_SLOW)
 ANY = tuple(
-    kind for kind in Kind if kind not in (Kind.WRONG_DISK, Kind.FORGETFUL_DISK)
+    kind for kind in Kind if kind not in IN_SCENARIOS
 )  # two disks lost at once are more than is promised
+LINES = (Kind.CUT, Kind.CUT_ONE_WAY, Kind.ISOLATE, Kind.ETCD_SLOW)
 
 
 def schedule(rng: random.Random, kinds: tuple[Kind, ...] = ANY) -> tuple[Fault, ...]:

@@ -1,11 +1,13 @@
 """The invariants by their names in docs/failover.md, looked at after every step in which something changed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from sitecontrol.leadership import audit
+from sitecontrol.leadership.invariants import Broken
 from tests.simulation.carrier import Inbox
 from tests.simulation.clients import Acknowledged, Ledger
+from tests.simulation.disk import Disk
 from tests.simulation.etcd import PREFIX, EtcdCluster
 from tests.simulation.observers import Truth
 from tests.simulation.postgres import Database, World
@@ -16,6 +18,7 @@ from tests.simulation.sending import SimulatedDispatcher
 CLOCKS = 0.98  # two clocks of the simulation at their worst
 WORD_LASTS = 10.0  # seconds that a place's word may outlive what it saw: its lease, begun anew by an election of etcd's
 LONGEST_PAUSE = 1.0  # seconds between two acknowledgements
+SERVES_ON_WITHIN = 3.0  # seconds after the deadline of a swap that etcd left half way
 
 
 class Violation(AssertionError):
@@ -35,8 +38,12 @@ class Invariants:
     inbox: Inbox
     truth: Truth
     say: Callable[[str], None]
+    alarms: Callable[[], Iterable[tuple[str, Broken]]]  # what agents say of invariants at run time, by node
     _open: dict[str, tuple[str, int]] = field(default_factory=dict)  # node -> (boot, term) as last seen
     _leader_seen: tuple[int, str] | None = None
+    only_lines: bool = False  # nothing but lines between places fails in this run
+    _sync_seen: int = 0  # the revision of `sync` that was looked at
+    _term_seen: int = 0  # and of `term`
     _asked: dict[str, float] = field(default_factory=dict)  # health's swaps, and when each was asked for
 
     def after_step(self, task: Task) -> None:
@@ -49,13 +56,19 @@ class Invariants:
         for database in self.world.databases.values():
             self._look_at_opening(database)
         self._look_at_leader()
+        self._look_at_sync()
+        self._look_at_term()
         self._look_at_swap()
+        for node, broken in self.alarms():
+            raise Violation(broken.invariant, f"{node} sees that {broken.what}")
 
     def _look_at_leader(self) -> None:
         """Whoever is made the leader must hold every acknowledged message: `only-in-step-leads`."""
         leader = self.cluster.snapshot.leader
         if leader is None:
-            self._leader_seen = None
+            gone, self._leader_seen = self._leader_seen, None
+            if gone is not None and self.only_lines:
+                self._fenced(gone[1])
             return
         made = (leader.record.term, leader.record.node)
         if made == self._leader_seen:
@@ -72,15 +85,76 @@ class Invariants:
         if server is None or term is None:
             return
         now = (server.boot, term)
-        if self._open.get(database.node) == now:
+        if self._open.get(database.machine) == now:
             return
-        self._open[database.node] = now
-        self.ledger.opened.append((term, database.node, self.scheduler.now))
-        self.say(f"OPENED     {database.node} in term {term}")
-        self.holds_all(database, "acked-survives", f"{database.node} opened in term {term}")
+        self._open[database.machine] = now
+        self.ledger.opened.append((term, database.machine, self.scheduler.now))
+        self.say(f"OPENED     {database.machine} in term {term}")
+        self.holds_all(database, "acked-survives", f"{database.machine} opened in term {term}")
+        self._told_everywhere(database, server.disk)
         others = {node for t, node, _ in self.ledger.opened if t == term}
         if len(others) > 1:
             raise Violation("one-writer", f"{', '.join(sorted(others))} were both opened in term {term}")
+
+    # -- what keeps the service in order, where nothing acknowledged would be lost
+
+    def _fenced(self, node: str) -> None:
+        """Its lease has run out, and anybody may be promoted: it was fenced, or serves by its canary."""
+        database, term = self.world.databases[node], self.cluster.snapshot.term
+        server = database.server
+        released = term is not None and term.record.released_by == node
+        if server is None or released or database.opened_here(server) is None:
+            return
+        age = self.scheduler.now - server.canary_at
+        if age > settings_of("columbus").failover.canary_max_age / CLOCKS:
+            raise Violation(
+                "fenced-in-time", f"the lease of {node} has run out; it is open, its canary {age:.2f} s old"
+            )
+
+    def _told_everywhere(self, database: Database, disk: Disk) -> None:
+        """A barrier went before: what can be told of here is with everybody in step."""
+        sync, last = self.cluster.snapshot.sync, disk.latest("message", self.world.entries)
+        if sync is None or last is None or sync.record.leader != database.node:
+            return
+        position = disk.wal.index(last) + 1
+        for standby in sync.record.standbys:
+            theirs = self.world.databases[standby.node].disk
+            if theirs is None or theirs.incarnation != standby.incarnation:
+                continue
+            if theirs.flushed < position or theirs.wal[position - 1] != last:
+                raise Violation(
+                    "barrier-before-opening",
+                    f"{database.machine} is opened, and {standby.node}, in step, lacks what it may tell of",
+                )
+
+    def _look_at_sync(self) -> None:
+        """Whoever is told to be in step has the leader's own entries, as far as it has any."""
+        sync = self.cluster.snapshot.sync
+        if sync is None or sync.mod_revision == self._sync_seen:
+            return
+        self._sync_seen = sync.mod_revision
+        leader = self.world.databases[sync.record.leader].disk
+        for standby in sync.record.standbys:
+            theirs = self.world.databases[standby.node].disk
+            if leader is None or theirs is None or theirs.incarnation != standby.incarnation:
+                continue
+            if leader.incarnation != sync.record.leader_incarnation:
+                continue
+            common = min(standby.lsn, len(theirs.wal), len(leader.wal))
+            if theirs.wal[:common] != leader.wal[:common]:
+                raise Violation(
+                    "in-step-is-a-copy", f"{standby.node} came into step, and holds something else"
+                )
+
+    def _look_at_term(self) -> None:
+        """Who gives the lead up lets nobody in any more."""
+        term = self.cluster.snapshot.term
+        if term is None or term.mod_revision == self._term_seen:
+            return
+        self._term_seen = term.mod_revision
+        gone = self.world.databases.get(term.record.released_by or "")
+        if gone is not None and gone.server is not None and gone.opened_here(gone.server) is not None:
+            raise Violation("ended-before-given-up", f"{gone.machine} gave the lead up, and is open")
 
     def holds_all(self, database: Database, invariant: str, what: str) -> None:
         wal = database.disk.wal if database.disk is not None else []
@@ -198,6 +272,13 @@ class Invariants:
             raise Violation(
                 "serves-through-dcs-loss", f"term {number}, a pause of {self.ledger.longest_gap:.2f} s"
             )
+
+    def served_after_a_held_swap(self) -> None:
+        """Etcd was lost in the middle of a swap, and no hand-over was sent: it held everybody until its deadline."""
+        limit = settings_of("columbus").failover.swap_deadline / CLOCKS + SERVES_ON_WITHIN
+        if self.ledger.longest_gap > limit:
+            pause = self.ledger.longest_gap
+            raise Violation("serves-through-dcs-loss", f"a pause of {pause:.2f} s, with no hand-over sent")
 
     def log_verifies(self) -> None:
         """Whatever was applied late, or twice tried: the audit log verifies, and tells of every term."""

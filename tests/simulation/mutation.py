@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.simulation.faults import ANY, Fault, Kind, schedule
-from tests.simulation.run import run
+from tests.simulation.run import Outcome, run
 
 SAFETY = frozenset(
     {
@@ -35,13 +35,13 @@ class Mutation:
     scenario: Callable[[random.Random], tuple[Fault, ...]] = whatever_fails  # what is likely to need the rule
 
 
-def is_missed(mutation: Mutation, tries: int = 600) -> None:
-    """Fails unless an invariant breaks without the rule, and holds with it in the very same schedule."""
+def is_missed(mutation: Mutation, tries: int = 600, *, once: Callable[..., Outcome] = run) -> None:
+    """Fails unless an invariant breaks without the rule, and holds with it in the very same schedule, by `once`."""
     with mutation.patch():
-        outcomes = (run(seed, mutation.scenario(random.Random(seed))) for seed in range(tries))
+        outcomes = (once(seed, mutation.scenario(random.Random(seed))) for seed in range(tries))
         found = next((outcome for outcome in outcomes if outcome.violation is not None), None)
     assert found is not None, f"nothing broke without: {mutation.rule}"
     assert found.violation is not None
     assert found.violation.invariant in mutation.breaks
-    again = run(found.seed, found.faults)
+    again = once(found.seed, found.faults)
     assert again.violation is None, f"it breaks with the rule, too: {again.violation}"

@@ -27,6 +27,7 @@ from tests.simulation.scenarios import (
     cut_then_isolated,
     cut_then_lost,
     etcd_lost,
+    etcd_lost_in_swap,
     forgetful_disk,
     late_join,
     late_joins,
@@ -41,7 +42,7 @@ from tests.simulation.scenarios import (
 # -- rules taken out -----------------------------------------------------------------------------------------------
 
 
-def _without_row(*names: str) -> AbstractContextManager[Any]:
+def without_row(*names: str) -> AbstractContextManager[Any]:
     rows = tuple(row for row in decide.POSTGRES if row.name not in names)
     return patch.dict(decide.TABLE, {Lane.POSTGRES: rows})
 
@@ -90,7 +91,7 @@ def _joins_before_waiting() -> AbstractContextManager[Any]:
         self.database.add_name(name)
         server = self.database.server
         position = len(server.disk.wal)
-        await self.world.scheduler.until(lambda: server.flushed.get(name, 0) >= position, within=within)
+        await self.world.scheduler.until(lambda: server.told_by(name) >= position, within=within)
         return position
 
     return patch.object(ModelPostgres, "bring_in", bring_in)
@@ -113,7 +114,7 @@ def _never_narrows() -> Iterator[None]:
         await self._row.open(facts.term, facts.node)
         await self._look()
 
-    with _without_row("narrow"), patch.object(Executor, "_open", opens):
+    with without_row("narrow"), patch.object(Executor, "_open", opens):
         yield
 
 
@@ -265,15 +266,22 @@ MUTATIONS = (
         name="a fresh canary holds nobody back",
         rule="a standby that receives the leader's fresh canary waits before it runs for the lead",
         breaks=frozenset({"serves-through-dcs-loss"}),
-        patch=lambda: _without_row("canary-holds-back", decide.AWAIT_TURN),
+        patch=lambda: without_row("canary-holds-back", decide.AWAIT_TURN),
         scenario=etcd_lost,
     ),
     Mutation(
         name="nobody takes the same term up again",
         rule="a serving leader re-creates `leader` with the same term when etcd returns",
         breaks=frozenset({"serves-through-dcs-loss"}),
-        patch=lambda: _without_row("reclaim"),
+        patch=lambda: without_row("reclaim"),
         scenario=etcd_lost,
+    ),
+    Mutation(
+        name="a leader that is shut down for a swap waits for etcd",
+        rule="etcd lost in the middle of a swap, no hand-over sent: past the deadline the old leader serves on",
+        breaks=frozenset({"serves-through-dcs-loss"}),
+        patch=lambda: without_row("start-without-etcd", "serve-on"),
+        scenario=etcd_lost_in_swap,
     ),
     Mutation(
         name="transactions compare nothing",
@@ -346,7 +354,7 @@ MUTATIONS = (
     Mutation(
         name="a row of an older start lets in",
         rule="nobody is let in after a start before a barrier has committed",
-        breaks=SAFETY,
+        breaks=SAFETY | {"barrier-before-opening"},
         patch=_row_of_an_older_start,
         scenario=moves_and_losses,
     ),
@@ -354,7 +362,7 @@ MUTATIONS = (
         name="a superseded leader goes on",
         rule="another node leads: stop being a primary at once",
         breaks=SAFETY | {"converges"},
-        patch=lambda: _without_row("superseded"),
+        patch=lambda: without_row("superseded"),
     ),
     Mutation(
         name="whatever stands in etcd is believed",

@@ -103,10 +103,11 @@ class SimulatedLanes:
 
 
 class LeaseFile:
-    """The lease's id on the node's disk: outlives the agent."""
+    """The lease's id on the node's disk: outlives the agent. A copy's place is another."""
 
     def __init__(self) -> None:
         self.text = ""
+        self.place = str(id(self))
         self._fresh = ""
 
     def read_text(self) -> str:
@@ -114,6 +115,12 @@ class LeaseFile:
 
     def with_suffix(self, _: str) -> "LeaseFile":
         return self
+
+    def keep(self, lease: int) -> None:
+        self.text = f"{lease:x} {self.place}"
+
+    def copy_of(self, other: "LeaseFile") -> None:
+        self.text = other.text
 
     def write_text(self, text: str) -> None:
         self._fresh = text
@@ -138,7 +145,7 @@ class SimulatedNode:
         say: Callable[[str, str], None],
     ) -> None:
         self.scheduler, self.database, self.clock, self.say = scheduler, database, clock, say
-        self.owner = f"agent {database.node}"
+        self.owner = f"agent {database.machine}"
         self._databases = databases
         etcd = EtcdClient(cluster, scheduler, database.place)
         self.etcd = etcd
@@ -148,7 +155,9 @@ class SimulatedNode:
         self.monitor = Monitor(
             postgres.connect, postgres.at_rest, postgres.running, lambda: None, clock, settings.failover
         )
-        self.keeper = Keeper(cast("Any", etcd), clock, settings.failover, cast("Path", lease_file))
+        self.keeper = Keeper(
+            cast("Any", etcd), clock, settings.failover, cast("Path", lease_file), place=lease_file.place
+        )
         memory, row = Memory(), Row(postgres.connect)
         scribe = SimulatedScribe(etcd, self.seen, settings, scheduler)
 
@@ -157,6 +166,10 @@ class SimulatedNode:
 
         def join_failed(standby: str) -> None:
             memory.note_failed_join(standby, clock.now())
+
+        def hands_over(swap: str) -> None:
+            memory.note_hand_over(swap)
+            say("sends", f"the hand-over of {swap}")
 
         self.executor = Executor(
             etcd=cast("Any", etcd),
@@ -167,6 +180,8 @@ class SimulatedNode:
             row=row,
             look=self.monitor.poll,
             repaired=repaired,
+            proved=self.monitor.proved,
+            hands_over=hands_over,
             clock=clock,
             settings=settings,
         )

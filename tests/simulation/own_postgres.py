@@ -178,7 +178,7 @@ class ModelPostgres:
             raise NodeError("waiting did not begin")
         position = len(server.disk.wal)
         if not await self.world.scheduler.until(
-            lambda: server.flushed.get(name, 0) >= position and database.server is server, within=within
+            lambda: server.told_by(name) >= position and database.server is server, within=within
         ):
             raise NodeError("it did not flush in time")
         return position

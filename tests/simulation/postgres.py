@@ -56,12 +56,22 @@ class Server:
         self.waits_for = names  # whom commits really wait for; at a start, those it was started with
         self.ready_at = ready_at
         self.closing = False
-        self.flushed: dict[str, int] = {}  # by standby: how far it told that it has flushed
-        self.senders: dict[str, float] = {}  # by standby: when it was last heard of
+        self.flushed: dict[str, int] = {}  # by the standby's machine: how far it told that it has flushed
+        self.senders: dict[str, float] = {}  # by the standby's machine: when it was last heard of
         self.upstream = False
         self.reload = 0  # counts changes of `names`
         self.canary_at = float("-inf")  # when the newest canary that has committed was written
+        self.opened_at = ready_at  # when its row was last written
         self.paused: Replayed | None = None  # replay stands still
+
+    def told_by(self, name: str) -> int:
+        """How far a standby of this name has flushed. Of two by one name either's word counts for PostgreSQL."""
+        return max(self.flushed.get(name, 0), self.flushed.get(second(name), 0))
+
+
+def second(node: str) -> str:
+    """The machine beside `node`'s own that runs under its name."""
+    return f"{node} (second)"
 
 
 @dataclass(frozen=True)
@@ -74,13 +84,17 @@ class Replayed:
 
 
 class Database:
-    """One node's PostgreSQL: its directory, and the server that runs on it, if one does."""
+    """One node's PostgreSQL: its directory, and the server that runs on it, if one does.
 
-    def __init__(self, world: World, node: str, place: str) -> None:
+    `machine`: where it runs, which is the node's name but for a second one that was given the same name.
+    """
+
+    def __init__(self, world: World, node: str, place: str, *, machine: str | None = None) -> None:
         self.world = world
         self.node = node
         self.place = place
-        self.owner = f"postgres {node}"
+        self.machine = machine or node
+        self.owner = f"postgres {self.machine}"
         self.disk: Disk | None = None
         self._server: Server | None = None
         self.grew = Bell(world.scheduler)  # there is more WAL
@@ -90,7 +104,7 @@ class Database:
         self.disk_stalls = False  # nothing more gets onto it, and nothing that needs to be written ends
         self.unflushed = 0  # commits whose WAL waits for it
         self.fails_promotion = False
-        world.databases[node] = self
+        world.databases[self.machine] = self
         self._restart_receiver()
 
     @property
@@ -202,9 +216,7 @@ class Database:
         while True:
             if self.server is not server or server.closing or world.scheduler.now - started > within:
                 raise CommitUnknown("cut off")
-            if not self.hung and (
-                local or all(server.flushed.get(n, 0) >= position for n in server.waits_for)
-            ):
+            if not self.hung and (local or all(server.told_by(n) >= position for n in server.waits_for)):
                 return position
             await world.scheduler.wait(PATIENCE, self.settled)
 
@@ -276,18 +288,18 @@ class Database:
                 continue
             source = upstream.up()
             assert source is not None
-            flushed = source.flushed.get(self.node, 0)
+            flushed = source.flushed.get(self.machine, 0)
             if heard is not None and heard[0] is source:
                 self._take(server, source, heard[1])
                 self._flush_received(server, told)
                 if told > flushed:
-                    source.flushed[self.node] = flushed = told
+                    source.flushed[self.machine] = flushed = told
                     upstream.settled.ring()
             elif flushed > len(server.disk.wal):
-                source.flushed[self.node] = flushed = 0  # another data directory by this name
+                source.flushed[self.machine] = flushed = 0  # another data directory by this name
             told = len(server.disk.wal)
             server.upstream = True
-            source.senders[self.node] = self.world.scheduler.now
+            source.senders[self.machine] = self.world.scheduler.now
             if flushed == told == source.disk.flushed:
                 await wait(KEEPALIVE, upstream.grew)
             heard = (source, source.disk.flushed)
@@ -320,8 +332,8 @@ class Database:
     def _flush_received(server: Server, told: int) -> None:
         server.disk.flushed = max(server.disk.flushed, told)
 
-    def streams_to(self, node: str, server: Server) -> bool:
-        heard = server.senders.get(node)
+    def streams_to(self, machine: str, server: Server) -> bool:
+        heard = server.senders.get(machine)
         return heard is not None and self.world.scheduler.now - heard < WALSENDER_TIMEOUT
 
 

@@ -113,6 +113,15 @@ def etcd_lost(rng: random.Random) -> tuple[Fault, ...]:
     return (Fault(5.0, round(rng.uniform(4.0, 12.0), 2), Kind.ETCD_QUORUM, "witness"),)
 
 
+def etcd_lost_in_swap(rng: random.Random) -> tuple[Fault, ...]:
+    """All of etcd, in one of the phases of a swap."""
+    lost = round(5.0 + rng.uniform(0.1, 0.9), 2)
+    return (
+        Fault(5.0, 0.1, Kind.SWAP, "columbus"),
+        Fault(lost, round(rng.uniform(10.0, 13.0), 2), Kind.ETCD_QUORUM, "witness"),
+    )
+
+
 def old_leader_returns(rng: random.Random) -> tuple[Fault, ...]:
     """The live site is lost and returns, just as the one that took over is lost."""
     back = round(8.9 + rng.uniform(0.0, 1.0), 2)

@@ -139,7 +139,7 @@ class SeveralRun(Run):
 
     def _several_records(self, leader: Database, others: list[Database]) -> None:
         lease = self.cluster.store.grant(self.sites[leader.node].settings.failover.lease_ttl)
-        self.sites[leader.node].lease_file.text = f"{lease:x}"
+        self.sites[leader.node].lease_file.keep(lease)
         disk = f"disk-{leader.node}"
         in_step = tuple(
             InStep(node=db.node, incarnation=f"disk-{db.node}", timeline=1, lsn=2) for db in others

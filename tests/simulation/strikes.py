@@ -12,7 +12,7 @@ from tests.simulation.disk import Disk
 from tests.simulation.etcd import PLACES, PREFIX, EtcdCluster, Network
 from tests.simulation.faults import Fault, Kind
 from tests.simulation.observers import Truth
-from tests.simulation.postgres import World
+from tests.simulation.postgres import Database, World, second
 from tests.simulation.scene import NODE_OF, Site
 from tests.simulation.scheduler import Scheduler, SimulatedClock
 
@@ -52,6 +52,7 @@ class Strikes:
             Kind.LOSE_POWER: self._lose_power,
             Kind.WRONG_DISK: self._lose_disk,
             Kind.FORGETFUL_DISK: self._forget,
+            Kind.SECOND: self._start_second,
             Kind.KILL_POSTGRES: self._kill_postgres,
             Kind.KILL_AGENT: self._kill_agent_for_a_while,
             Kind.KILL_DISPATCHER: self._kill_sender_for_a_while,
@@ -98,6 +99,9 @@ class Strikes:
                 return self._overwrite()
             case Kind.COMPACTION:
                 self.cluster.store.compact(self.cluster.store.revision)
+            case Kind.ETCD_SLOW:
+                self.cluster.slow.add(fault.where)
+                return lambda: self.cluster.slow.discard(fault.where)
             case Kind.ETCD_LATE:
                 self.cluster.late_only = True
                 return lambda: setattr(self.cluster, "late_only", False)
@@ -225,8 +229,32 @@ class Strikes:
             site.database.disk.checkpoint = len(site.database.disk.wal)
         return back
 
+    def _start_second(self, site: Site) -> Mend:
+        """Beside the node, with a copy of all that lies on its disk."""
+        known = site.database
+        beside = Database(self.world, known.node, known.place, machine=second(known.node))
+        if known.disk is not None:
+            beside.disk = Disk(
+                incarnation=self.world.new_name("disk"),
+                timeline=known.disk.timeline,
+                control_timeline=known.disk.control_timeline,
+                was_primary=known.disk.was_primary,
+            )
+            beside.disk.copy_of(known.disk.wal)
+            beside.disk.checkpoint = len(beside.disk.wal)
+        clock = SimulatedClock(self.scheduler, offset=self.rng.uniform(0, 1e5))
+        copied = Site(site.place, beside, clock, site.settings)
+        copied.lease_file.copy_of(site.lease_file)
+        self._start_agent(copied)
+
+        def end() -> None:
+            self._kill_agent(copied)
+            beside.crash()
+
+        return end
+
     def _stop_agent(self, site: Site) -> Mend:
-        return self._stop(f"agent {site.database.node}")
+        return self._stop(f"agent {site.database.machine}")
 
     def _stop_postgres(self, site: Site) -> Mend:
         return self._stop(site.database.owner)
@@ -236,7 +264,7 @@ class Strikes:
 
     def _stop_site(self, site: Site) -> Mend:
         go_on = self._stop(
-            f"agent {site.database.node}",
+            f"agent {site.database.machine}",
             site.database.owner,
             f"dispatcher {site.place}",
             f"sender {site.place}",
@@ -345,6 +373,7 @@ class Strikes:
         self.network.mend_all()
         self.cluster.down.clear()
         self.cluster.sick, self.cluster.late_only = 0.0, False
+        self.cluster.slow.clear()
         self.inbox.lost.clear()
         self.inbox.silent.clear()
         self.truth.blind.clear()

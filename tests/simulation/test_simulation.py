@@ -6,7 +6,7 @@ from unittest.mock import patch
 import pytest
 
 from replication.errors import NodeError
-from tests.simulation.faults import ANY, Fault, Kind
+from tests.simulation.faults import ANY, LINES, Fault, Kind, schedule
 from tests.simulation.mutations import MUTATIONS
 from tests.simulation.own_postgres import ModelPostgres
 from tests.simulation.run import run, shrink
@@ -64,6 +64,13 @@ def test_a_cut_between_the_sites_alone_moves_nothing(kind: Kind, one: str, other
         assert outcome.violation is None
         assert not any("ASKED" in line for line in outcome.log)
         assert outcome.terms == 1 or kind is Kind.CUT_ONE_WAY
+
+
+@pytest.mark.parametrize("first", [0, 10, 20])
+def test_whatever_lines_fail_a_leader_is_fenced_when_its_lease_runs_out(first: int):
+    for seed in range(first, first + 10):
+        outcome = run(seed, schedule(random.Random(seed), LINES))
+        assert outcome.violation is None, "\n".join(outcome.log[-60:])
 
 
 def test_a_live_site_without_carriers_is_left_by_a_swap_that_health_asks_for():

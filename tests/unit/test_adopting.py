@@ -31,6 +31,7 @@ from tests.unit.test_sitectl_acts import answering, call
 from tests.unit.test_sitectl_contract import ADOPTED
 from tests.unit.test_trusting import see
 
+NEWER = {"sync": Bad(why="", mod_revision=3, lease=0, newer=True)}
 EMPTY = Snapshot(serial=1, revision=3, read_at=100.0)
 ANEW = at_denver(cluster=EMPTY, leader_absent_since=50.0)
 
@@ -153,7 +154,10 @@ def test_a_term_is_never_guessed():
         ),
         (
             (serving(), node(DENVER)),
-            in_cluster(ANEW, bad={"sync": Bad(why="", mod_revision=3, lease=0, newer=True)}),
+            replace(
+                in_cluster(ANEW, bad={"sync": Bad(why="", mod_revision=3, lease=0, newer=True)}),
+                later_version_at=100.0,
+            ),
             Word(),
             "a later version of this program wrote `sync`",
         ),

@@ -187,7 +187,13 @@ MOVING = swap(Phase.HELD)
         writer().request(MOVING),
         writer().advance(MOVING, Phase.HELD, at=WALL),
         writer().hand_over(
-            MOVING, lease=1, incarnation="i", site="denver", own_timeline=1, shutdown_lsn=1, at=WALL
+            MOVING,
+            target=entry(member(DENVER), 1),
+            incarnation="i",
+            site="denver",
+            own_timeline=1,
+            shutdown_lsn=1,
+            at=WALL,
         ),
         writer().roll_back(MOVING, "test", WALL),
         writer().finish(MOVING, WALL),

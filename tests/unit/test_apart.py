@@ -204,6 +204,8 @@ def executor_of(own: Any, scribe: Any = None) -> Executor:
         row=unused,
         look=_nothing,
         repaired=unused,
+        proved=unused,
+        hands_over=unused,
         clock=HeldClock(),
         settings=settings_of(),
     )

@@ -16,7 +16,7 @@ from sitecontrol.records import AuditEntry, Deed, Desired, HistoryEntry, Phase, 
 from sitecontrol.snapshot import LAST_NUMBER
 from sitecontrol.view import Snapshot, read_all
 from tests.unit.held_clock import HeldClock
-from tests.unit.leadership_facts import COLUMBUS, DENVER, WALL, leader, sync
+from tests.unit.leadership_facts import COLUMBUS, DENVER, WALL, leader, member, sync
 
 PREFIX = "/hotsite/test/"
 
@@ -83,9 +83,11 @@ class Log:
             requested_at=WALL,
         )
         assert self.apply(self.writer().request(swap, source="10.0.0.9"))
+        told = Put(key=f"{PREFIX}members/{DENVER}", value=member(DENVER).encode(), lease=self.lease)
+        self.store.txn((), (told,), read_on_failure=False)
         handed = self.writer().hand_over(
             swap,
-            lease=self.lease,
+            target=self.snapshot.members[DENVER],
             incarnation=f"disk-{DENVER}",
             site="denver",
             own_timeline=1,

@@ -113,6 +113,16 @@ def test_a_lead_is_never_given_up_when_nobody_else_is_in_step():
     assert isinstance(effect(facts), StartPrimary)
 
 
+@pytest.mark.parametrize("state", [PgState.STOPPED, PgState.STANDBY, PgState.PRIMARY])
+def test_another_data_directory_than_took_the_lead_never_leads(state):
+    """As when an older copy is put under the agent while its lease still lasts."""
+    older = primary(state=state, incarnation="disk-older", open_term=None, down_since=99.9)
+    assert isinstance(effect(at_columbus(pg=older)), GiveUp)
+    alone = at_columbus(pg=older, cluster=cluster(sync=entry(sync(COLUMBUS))))
+    assert rule(alone) == "lead-with-other-data"
+    assert isinstance(effect(alone), Fence) == (state is not PgState.STOPPED)
+
+
 def test_a_new_leader_promotes_narrows_and_opens_in_this_order():
     won = cluster(leader=entry(leader(DENVER, 4), THEIR_LEASE), term=entry(Term(term=4)))
     narrowed = replace(won, sync=entry(sync(DENVER, term=4)))
@@ -235,9 +245,9 @@ def test_a_leader_that_recovers_is_never_killed_when_it_is_alone():
 
 
 def test_an_agent_that_was_just_restarted_gets_time_to_write_a_canary():
-    facts = at_columbus(**NO_ETCD, pg=primary(canary_at=None, since=99.5))
+    facts = at_columbus(**NO_ETCD, pg=primary(canary_at=None, opened_at=99.5))
     assert effect(facts) is None
-    assert isinstance(effect(replace(facts, pg=primary(canary_at=None, since=98.0))), Fence)
+    assert isinstance(effect(replace(facts, pg=primary(canary_at=None, opened_at=98.0))), Fence)
 
 
 def test_a_leader_that_is_alone_in_step_is_not_ended_for_a_late_canary():

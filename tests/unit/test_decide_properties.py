@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,6 +26,7 @@ from sitecontrol.leadership.facts import Facts, LeaseFacts, Peer, PgState
 from sitecontrol.leadership.table import Lane
 from sitecontrol.records import Initialize, InStep, Phase, Sync, Term
 from sitecontrol.view import Snapshot
+from tests.decisions_page import situations
 from tests.unit.decided import NOBODY_LEADS, effect, rule
 from tests.unit.leadership_facts import (
     COLUMBUS,
@@ -226,4 +228,26 @@ def test_a_hand_over_is_decided_only_when_all_was_flushed_and_there_is_time(fact
     if isinstance(effect(facts, Lane.SWAP), HandOver):
         assert facts.pg.state is PgState.STOPPED
         assert facts.pg.clean_shutdown_lsn is not None
+        assert facts.swap is not None
+        assert facts.peers[facts.swap.to_node].received_lsn >= facts.pg.clean_shutdown_lsn
         assert facts.phase_age <= facts.settings.swap_deadline
+
+
+@pytest.mark.parametrize(
+    "holds",
+    [
+        test_only_a_node_that_can_miss_nothing_claims,
+        test_only_the_holder_of_the_lead_promotes_narrows_or_opens,
+        test_nobody_opens_before_sync_was_narrowed_in_the_present_term,
+        test_a_lead_is_given_up_only_when_another_is_in_step,
+        test_data_is_rewound_or_replaced_only_when_the_leader_alone_holds_everything,
+        test_an_open_primary_without_any_proof_is_fenced_or_waits_for_the_canary_by_which_it_served,
+        test_a_hand_over_is_decided_only_when_all_was_flushed_and_there_is_time,
+    ],
+    ids=lambda test: test.__name__.removeprefix("test_"),
+)
+def test_in_every_situation_that_is_drawn(holds):
+    """Of most that is arbitrary the first rows dispose, as of nonsense: what is likely is looked at one by one."""
+    for facts in situations():
+        for peers in ({}, {DENVER: Peer(received_lsn=1_999, asked_at=99.9)}):
+            holds.hypothesis.inner_test(replace(facts, peers=peers))

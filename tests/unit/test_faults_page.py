@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from sitecontrol.drills.stories import DRILLS
+from tests.drills.rehearsal import IN_SWAP
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "faults.md").read_text()
@@ -18,3 +19,10 @@ def test_every_test_that_the_page_names_is_there():
     named = re.findall(r"`((?:integration|simulation)/[\w./]*)`", PAGE)
     assert named
     assert [name for name in named if not (ROOT / "tests" / name).exists()] == []
+
+
+def test_the_page_tells_which_drills_can_strike_in_a_swap_and_which_of_them_ci_runs():
+    told = dict(re.findall(r"^\| `--in-swap ([\w-]+)` \| (yes|no) \|", PAGE, re.MULTILINE))
+    able = [name for name, known in DRILLS.items() if known.in_swap]
+    assert told == {name: "yes" if name in IN_SWAP else "no" for name in able}
+    assert set(IN_SWAP) <= set(able)

@@ -32,7 +32,7 @@ UNPROVED = {
     ),
     "etcd's last word was": at_columbus(etcd_heard_at=98.6, lease=LeaseFacts(), pg=primary(canary_at=90.0)),
     "no canary was written yet": at_columbus(
-        etcd_heard_at=None, lease=LeaseFacts(), pg=primary(canary_at=None, since=98.5)
+        etcd_heard_at=None, lease=LeaseFacts(), pg=primary(canary_at=None, opened_at=98.5)
     ),
 }
 

@@ -16,7 +16,6 @@ from tests.unit.leadership_facts import (
     COLUMBUS,
     DENVER,
     OUR_LEASE,
-    THEIR_LEASE,
     WALL,
     at_denver,
     entry,
@@ -235,7 +234,13 @@ def test_the_history_of_a_health_swap_keeps_who_saw_what():
         prefix="/p/", cluster=scene.cluster, node=COLUMBUS, site="columbus", incarnation="d", lease=OUR_LEASE
     )
     handed = writer.hand_over(
-        asked, lease=THEIR_LEASE, incarnation="d", site="denver", own_timeline=1, shutdown_lsn=7, at=WALL
+        asked,
+        target=scene.cluster.members[DENVER],
+        incarnation="d",
+        site="denver",
+        own_timeline=1,
+        shutdown_lsn=7,
+        at=WALL,
     )
     for transaction in (handed, writer.roll_back(asked, "no", WALL), writer.finish(asked, WALL)):
         (told,) = [HistoryEntry.decode(w.value) for w in transaction.writes if "/history/" in w.key]  # type: ignore[union-attr] # a history is only put

@@ -116,3 +116,13 @@ def test_a_leader_in_the_middle_of_a_swap_is_live_again_by_its_canary_when_etcd_
     assert AgentState(prefix="/p/", facts=silent, version="1").serving
     late = replace(silent, pg=replace(silent.pg, canary_at=100.0 - LATE))
     assert not AgentState(prefix="/p/", facts=late, version="1").serving
+
+
+def test_a_leader_that_has_lost_its_lease_is_not_live_by_an_old_picture():
+    """Its watch hangs: etcd answers and has granted it another lease, and whoever leads now is not seen."""
+    anew = at_columbus(lease=LeaseFacts(id=OUR_LEASE + 1, ends_at=101.8, former=OUR_LEASE))
+    assert anew.etcd_here
+    assert anew.lease_safe
+    assert AgentState(prefix="/p/", facts=anew, version="1").serving
+    late = replace(anew, pg=replace(anew.pg, canary_at=100.0 - LATE))
+    assert not AgentState(prefix="/p/", facts=late, version="1").serving

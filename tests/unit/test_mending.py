@@ -309,12 +309,3 @@ def test_a_person_can_say_again_what_was_overwritten():
     act = Act(what=Deed.RESUMED, by="anna", at=WALL)
     assert etcd.apply(etcd.writer().want(Desired(), act))
     assert not etcd.believed.bad
-
-
-@pytest.mark.parametrize("name", SINGLE)
-def test_what_a_later_version_wrote_is_not_written_over(name):
-    newer = {name: Bad(why="format 2", mod_revision=9, lease=0, newer=True)}
-    facts = at_columbus(cluster=cluster(desired=entry(Desired()), bad=newer))
-    assert rule(facts, Lane.POSTGRES) == "leads"
-    assert decide(Lane.RECORDS, facts).effect is None
-    assert decide(Lane.STEP, facts).effect is None

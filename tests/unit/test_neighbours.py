@@ -137,6 +137,8 @@ async def test_etcds_leadership_is_moved_to_the_member_that_was_decided(etcd: Et
         row=unused,
         look=unused,
         repaired=unused,
+        proved=unused,
+        hands_over=unused,
         clock=clock,
         settings=settings_of(),
     )

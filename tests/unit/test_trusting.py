@@ -40,7 +40,7 @@ NEWER = {"sync": Bad(why="format 2", mod_revision=9, lease=0, newer=True)}
     [
         (in_cluster(stuck(), leader=entry(leader(COLUMBUS), 11)), "columbus-a leads, and writes `sync` itself"),
         (in_cluster(stuck(), bad={}), "`sync` is believed, and tells who holds every acknowledged message: columbus-a"),
-        (in_cluster(stuck(), bad=NEWER), "a later version of this program wrote `sync`"),
+        (replace(in_cluster(stuck(), bad=NEWER), later_version_at=95.0), "a later version of this program wrote"),
         (in_cluster(stuck(), bad=bad("sync", "term"), term=None), "`initialize` or `term` is not known"),
         (replace(stuck(), etcd_heard_at=None), "denver-a does not reach etcd"),
         (replace(stuck(), pg=standby()), "whoever led still writes through to us"),

@@ -66,7 +66,8 @@ DRILLS = (
         story=cancelled_commit,
         strikes="live",
         pause_limit=2.0,
-        takes="50 s",  # --quick: 35 s
+        takes="50 s",
+        takes_quick="35 s",
     ),
     Drill(
         name="diverged-return",

@@ -143,7 +143,8 @@ DRILLS = (
         story=wan_flap,
         strikes="live",
         pause_limit=5.0,
-        takes="90 s",  # --quick: 45 s
+        takes="90 s",
+        takes_quick="45 s",
     ),
     Drill(
         name="wan-slow",
@@ -151,7 +152,8 @@ DRILLS = (
         story=wan_slow,
         strikes="live",
         pause_limit=40.0,
-        takes="90 s",  # --quick: 45 s
+        takes="90 s",
+        takes_quick="45 s",
     ),
     Drill(
         name="carriers-loss",

@@ -47,5 +47,6 @@ DRILLS = (
         live=Expect.EITHER,
         term=Expect.EITHER,
         takes="120 s",
+        takes_quick="80 s",
     ),
 )
