@@ -226,6 +226,17 @@ class Maintenance(Record):
     reason: Text
 
 
+class Planned(Record):
+    """A swap that an operator wants at a time to come."""
+
+    id: Identity  # of the swap that it becomes
+    to: Name  # a site or a node
+    at: AwareDatetime
+    asked_at: AwareDatetime
+    by: Text
+    reason: Text = ""
+
+
 class Desired(Record):
     """What people want: kept until they say otherwise."""
 
@@ -238,6 +249,7 @@ class Desired(Record):
     )
     # Gone for good, by an operator's word, until their agents are heard again.
     retired: Annotated[tuple[Name, ...], Field(max_length=64)] | None = None
+    planned: Planned | None = None
     # A person has looked at what health did up to this revision of etcd: it counts for no limit any more.
     acknowledged_revision: Annotated[int, Field(ge=0)] | None = None
 
@@ -265,6 +277,8 @@ class Deed(StrEnum):
     FAILOVER_DONE = "failover done"
     GAVE_UP = "lead given up"
     FENCED = "fenced"
+    SWAP_PLANNED = "swap planned"
+    SWAP_CANCELLED = "planned swap cancelled"
     SWAP_ASKED = "swap asked for"
     SWAP_HANDED = "swap handed over"
     SWAP_DONE = "swap done"
@@ -277,6 +291,8 @@ class Deed(StrEnum):
     REJOIN = "rejoin asked for"
     REMOVED = "node removed"
     TRUSTED = "node trusted"
+    FORCED = "lead forced"
+    ADOPTED = "cluster adopted"
     RETURNED = "removed node returned"
     SET_ASIDE = "rows set aside"
     SETTLED = "set-aside rows settled"

@@ -31,6 +31,7 @@ from sitecontrol.settings_types import (
     Amount,
     Currency,
     DomainName,
+    Hours,
     Name,
     NameServer,
     Network,
@@ -156,6 +157,11 @@ class FailoverSettings(Section):
     unfit_for: Annotated[float, Field(ge=1, le=3_600)] = _by_profile("unfit_for")
     swap_cool_down: Seconds = _by_profile("swap_cool_down")
     max_swaps_per_hour: Annotated[int, Field(ge=0, le=60)] = 2  # 0: health never moves production
+
+    # -- back to the preferred site by itself (leadership.failback)
+    failback: Literal["never", "after"] = "never"
+    failback_after: Annotated[float, Field(ge=60, le=7 * 86_400)] = 3_600.0  # of quiet, in step
+    failback_hours: Hours = ""  # empty: at any
 
     @property
     def etcd_silence(self) -> float:

@@ -51,6 +51,11 @@ Address = Annotated[
     AfterValidator(_existing_port),
     Form(words="HOST:PORT in quotes", example="127.0.0.1:5432"),
 ]
+Hours = Annotated[
+    str,
+    StringConstraints(pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9])?$"),
+    Form(words="HH:MM-HH:MM in UTC, in quotes; or empty", example="22:00-04:00"),
+]
 Url = Annotated[
     str,
     StringConstraints(pattern=r"^https?://[^\s/]+(/[^\s]*)?$"),

@@ -227,6 +227,7 @@ class Agent:
             places=facts.places,
             site_of=facts.site_of,
             etcd_here=facts.etcd_here,
+            home=facts.home,
         )
         return replace(facts, health=self._health)
 
@@ -246,6 +247,7 @@ class Agent:
             etcd_heard_at=None,
             lease=self._keeper.lease,
             pg=self._monitor.facts,
+            home=next((p.name for p in settings.place if p.preferred), None),
             dispatchers_of={p.name: tuple(d.name for d in p.dispatchers) for p in settings.place},
             live_site_sends=settings.dispatcher.egress is Egress.LIVE_SITE,
             places=tuple(p.name for p in settings.place),

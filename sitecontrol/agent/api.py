@@ -14,6 +14,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
+from sitecontrol.agent.adopt_api import AdoptApi
 from sitecontrol.agent.asking import MEANWHILE, Line, decided_anew, source_of
 from sitecontrol.agent.node_api import NodeApi
 from sitecontrol.agent.problems import problem
@@ -77,6 +78,7 @@ class AgentApi:
         app.router.add_get("/audit", self.audit)
         app.router.add_post("/swap", self.operator(self.swap))
         acts = WishApi(self._state, self).acts | NodeApi(self._state, self).acts
+        acts |= AdoptApi(self._state, self).acts
         for path, act in acts.items():
             app.router.add_post(path, self.operator(act))
         return app

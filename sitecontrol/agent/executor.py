@@ -19,15 +19,17 @@ from sitecontrol.agent.row import Row
 from sitecontrol.agent.steps import Steps
 from sitecontrol.clock import Clock
 from sitecontrol.etcd.api import Etcd
-from sitecontrol.leadership import swapping
+from sitecontrol.leadership import planning, swapping
 from sitecontrol.leadership.conditions import leader_has_written_sync
 from sitecontrol.leadership.effects import (
     Advance,
     AskForSwap,
+    BeginPlanned,
     Bootstrap,
     Checkpoint,
     Claim,
     Clone,
+    DropPlanned,
     Effect,
     Fence,
     Finish,
@@ -53,7 +55,7 @@ from sitecontrol.leadership.effects import (
 )
 from sitecontrol.leadership.facts import Facts, PgFacts, PgState
 from sitecontrol.leadership.transactions import Transaction, Writer
-from sitecontrol.records import Phase, Swap
+from sitecontrol.records import Phase, Planned, Swap
 from sitecontrol.settings import Settings
 from sitecontrol.view import ClusterView
 
@@ -158,6 +160,8 @@ class Executor:
             Leave: self._leave,
             Join: self._join,
             ShowRemote: self._show_remote,
+            BeginPlanned: self._begin_planned,
+            DropPlanned: self._drop_planned,
             Advance: self._advance,
             ShutDownForSwap: self._shut_down_for_swap,
             ServeOn: self._serve_on,
@@ -309,6 +313,38 @@ class Executor:
             raise Overtaken("the swap has ended meanwhile")
         return swap
 
+    @staticmethod
+    def _planned(facts: Facts) -> Planned:
+        wanted = planning.planned(facts)
+        if wanted is None:
+            raise Overtaken("the planned swap was cancelled meanwhile")
+        return wanted
+
+    async def _begin_planned(self, effect: BeginPlanned, facts: Facts) -> None:
+        wanted, leader = self._planned(facts), facts.leader
+        if leader is None:
+            raise Overtaken("nobody leads any more")
+        swap = Swap(
+            id=wanted.id,
+            from_node=leader.record.node,
+            to_node=effect.to_node,
+            by=wanted.by,
+            reason=wanted.reason,
+            phase=Phase.REQUESTED,
+            term=leader.record.term,
+            requested_at=self._clock.wall(),
+        )
+        await self._scribe.write(self._scribe.writer(facts).begin_planned(swap, planning.without(facts)))
+        log.info(
+            "planned_swap_begun", id=swap.id, to=swap.to_node, by=swap.by, planned_for=wanted.at.isoformat()
+        )
+
+    async def _drop_planned(self, effect: DropPlanned, facts: Facts) -> None:
+        wanted, writer = self._planned(facts), self._scribe.writer(facts)
+        desired = planning.without(facts)
+        await self._scribe.write(writer.drop_planned(wanted, desired, effect.reason, self._clock.wall()))
+        log.warning("planned_swap_dropped", id=wanted.id, to=wanted.to, reason=effect.reason)
+
     async def _advance(self, effect: Advance, facts: Facts) -> None:
         swap = self._swap(facts)
         if effect.phase is Phase.CHECKED:
@@ -371,7 +407,7 @@ class Executor:
             id=uuid.uuid4().hex[:12],
             from_node=leader.record.node,
             to_node=effect.to_node,
-            by=f"health, agent {facts.node}",
+            by=f"{effect.by}, agent {facts.node}",
             reason=effect.reason,
             phase=Phase.REQUESTED,
             term=leader.record.term,
@@ -379,7 +415,7 @@ class Executor:
             evidence=effect.evidence,
         )
         await self._scribe.write(self._scribe.writer(facts).ask(swap, effect.places))
-        log.warning("swap_asked_for_by_health", id=swap.id, to=swap.to_node, reason=swap.reason)
+        log.warning("swap_asked_for_by_health", id=swap.id, by=swap.by, to=swap.to_node, reason=swap.reason)
 
     async def _mend(self, effect: Mend, facts: Facts) -> None:
         transaction = self._scribe.writer(facts).mend(

@@ -3,7 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Any
 
+import aiohttp
 import asyncpg
 import structlog
 
@@ -12,17 +14,42 @@ from replication.session import Session
 from sitecontrol.clock import Clock
 from sitecontrol.etcd.api import FULL, Etcd, EtcdError
 from sitecontrol.leadership.facts import Facts, Peer
-from sitecontrol.settings import Settings
+from sitecontrol.settings import Node, Settings
+from sitecontrol.tls import client_context
 
 log = structlog.get_logger()
 
 ASK_EVERY = 0.02  # seconds, while a swap leaves us
 IDLE = 0.1
 ETCD_EVERY = 2.0
+STATUS_WITHIN = 2.0
 RECEIVED = """
 select greatest(coalesce(pg_last_wal_receive_lsn(), '0/0'), coalesce(pg_last_wal_replay_lsn(), '0/0'))
        - '0/0'::pg_lsn as lsn
 """
+
+
+async def statuses(settings: Settings, own: str) -> dict[str, dict[str, Any] | None]:
+    """`GET /status` of each other node's agent, asked at once; None: no answer that can be read."""
+    others = [n for place in settings.place for n in place.nodes if n.name != own]
+    async with aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(total=STATUS_WITHIN),
+        connector=aiohttp.TCPConnector(ssl=client_context(settings.security)),
+    ) as client:
+        told = await asyncio.gather(*(_status(client, other) for other in others))
+    return {other.name: status for other, status in zip(others, told, strict=True)}
+
+
+async def _status(client: aiohttp.ClientSession, node: Node) -> dict[str, Any] | None:
+    try:
+        async with client.get(f"{node.agent.rstrip('/')}/status") as answer:
+            told = await answer.json()
+    except (aiohttp.ClientError, TimeoutError, ValueError):
+        return None
+    known = (
+        isinstance(told, dict) and isinstance(told.get("postgres"), dict) and told.get("node") == node.name
+    )
+    return told if known else None
 
 
 class Neighbours:

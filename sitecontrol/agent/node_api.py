@@ -1,18 +1,18 @@
-"""What an operator asks of a node: `POST /node/reclone`, `/node/rejoin`, `/node/trust`, `/node/remove`.
+"""What an operator asks of a node: `POST /node/reclone`, `/node/rejoin`, `/node/trust`, `/node/remove`, `/failover`.
 
-The last is asked of any agent, the others of the node's own, which must be the one that is named. What is done is told
+Removal is asked of any agent, the others of the node's own, which must be the one that is named. What is done is told
 in the audit log before it is begun, or with it.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import structlog
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from sitecontrol.agent.asking import MEANWHILE, Desk, Line, decided_anew, source_of
+from sitecontrol.agent.asking import MEANWHILE, Desk, Line, Why, decided_anew, source_of
 from sitecontrol.agent.problems import problem
 from sitecontrol.agent.state import AgentState
 from sitecontrol.leadership import nodes, trusting
@@ -34,6 +34,13 @@ class NodeRequest(BaseModel):
     dry_run: bool = False
 
 
+class ForceRequest(NodeRequest):
+    """The lead for `node`. `stopped`: nodes whose PostgreSQL is stopped, by the word of who asks."""
+
+    reason: Why = Field(default="", validate_default=True)
+    stopped: Annotated[tuple[Name, ...], Field(max_length=64)] = ()
+
+
 Attempt = Callable[[NodeRequest, str], Awaitable[web.Response | None]]
 
 
@@ -49,6 +56,7 @@ class NodeApi:
             "/node/rejoin": self.rejoin,
             "/node/trust": self.trust,
             "/node/remove": self.remove,
+            "/failover": self.force,
         }
 
     async def reclone(self, request: web.Request) -> web.Response:
@@ -63,8 +71,21 @@ class NodeApi:
     async def remove(self, request: web.Request) -> web.Response:
         return await self._decide(request, "removal", self._remove)
 
+    async def force(self, request: web.Request) -> web.Response:
+        asked = ForceRequest.model_validate_json(await request.read())
+
+        async def attempt(_: NodeRequest, source: str) -> web.Response | None:
+            return await self._force(asked, source)
+
+        return await self._anew(request, "failover", asked, attempt)
+
     async def _decide(self, request: web.Request, what: str, attempt: Attempt) -> web.Response:
         asked = NodeRequest.model_validate_json(await request.read())
+        return await self._anew(request, what, asked, attempt)
+
+    async def _anew(
+        self, request: web.Request, what: str, asked: NodeRequest, attempt: Attempt
+    ) -> web.Response:
         source = source_of(request)
 
         def overtaken() -> web.Response:
@@ -126,6 +147,26 @@ class NodeApi:
         if not await self._desk.write(self._desk.writer().trust(act)):
             return None
         log.warning("node_trusted", by=asked.by, reason=asked.reason, evidence=act.evidence)
+        return web.json_response(document, status=202)
+
+    async def _force(self, asked: ForceRequest, source: str) -> web.Response | None:
+        facts = self._state.facts
+        if (refused := _not_us(asked, facts)) is not None:
+            return refused
+        unproved = trusting.unproved(facts)
+        # A dry run tells whose end has to be sworn to; nobody has to swear before.
+        obstacles = trusting.in_the_way_of_force(facts, unproved if asked.dry_run else asked.stopped)
+        document = _document(asked, facts, obstacles, trusting.comes_of_force(facts))
+        document["unproved"] = list(unproved)
+        if obstacles or asked.dry_run:
+            return _told(document, "failover")
+        act = replace(
+            self._act(source, asked, Deed.FORCED, asked.node),
+            evidence=trusting.evidence_of_force(facts, asked.by),
+        )
+        if not await self._desk.write(self._desk.writer().trust(act)):
+            return None
+        log.warning("lead_forced", by=asked.by, reason=asked.reason, evidence=act.evidence)
         return web.json_response(document, status=202)
 
     async def _remove(self, asked: NodeRequest, source: str) -> web.Response | None:

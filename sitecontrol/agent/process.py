@@ -1,12 +1,10 @@
 """Puts the agent together from the settings and runs it until SIGTERM or SIGINT."""
 
 import asyncio
-import contextlib
 import signal
 import ssl
 from pathlib import Path
 
-import aiohttp
 import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -23,7 +21,7 @@ from sitecontrol.agent.keeper import Keeper, place_of
 from sitecontrol.agent.memory import Memory
 from sitecontrol.agent.metrics import AgentCollector
 from sitecontrol.agent.monitor import Monitor
-from sitecontrol.agent.neighbours import Neighbours
+from sitecontrol.agent.neighbours import Neighbours, statuses
 from sitecontrol.agent.own_postgres import OwnPostgres
 from sitecontrol.agent.row import Row
 from sitecontrol.agent.steps import Steps
@@ -164,6 +162,7 @@ async def _run(
             files=lambda: quarantine.found(quarantine.folder_in(state_dir)),
         ),
     )
+    agent.state.ask_others = lambda: statuses(settings, node)
     registry = CollectorRegistry()
     registry.register(AgentCollector(agent.state))
     api = AgentApi(agent.state, etcd, secrets.get("operator-token"), registry)
@@ -185,16 +184,10 @@ async def other_with_data(settings: Settings, own: str) -> str | None:
     """A configured node whose agent says that it has data; those that do not answer are not known to have any. What a
     first start has left unfinished is none: else two of them would wait for each other for ever.
     """
-    async with aiohttp.ClientSession(
-        timeout=aiohttp.ClientTimeout(total=CONNECT_WITHIN),
-        connector=aiohttp.TCPConnector(ssl=client_context(settings.security)),
-    ) as client:
-        for other in (n for place in settings.place for n in place.nodes if n.name != own):
-            with contextlib.suppress(aiohttp.ClientError, TimeoutError, ValueError):
-                async with client.get(f"{other.agent.rstrip('/')}/status") as answer:
-                    told = (await answer.json())["postgres"]
-                    if told["incarnation"] is not None and not told.get("unfinished"):
-                        return other.name
+    for other, told in (await statuses(settings, own)).items():
+        held = told["postgres"] if told is not None else {}
+        if held.get("incarnation") is not None and not held.get("unfinished"):
+            return other
     return None
 
 

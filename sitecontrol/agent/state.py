@@ -1,11 +1,11 @@
 """What the agent knows and decided last, and how it is told to others: the JSON of `/status`, `/cluster` and `/why`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sitecontrol.etcd.api import FULL
-from sitecontrol.leadership import health, remembered, why
+from sitecontrol.leadership import failback, health, planning, remembered, why
 from sitecontrol.leadership.alike import differences_from_us
 from sitecontrol.leadership.facts import Facts, PgState
 from sitecontrol.leadership.invariants import Broken
@@ -20,6 +20,10 @@ from sitecontrol.traffic.moving import Progress
 REPLAY_PATIENCE = 2.0  # seconds that a standby may replay nothing before it is no stand-in
 BAD_RECORDS_TOLD = 50
 FLUSH_PATIENCE = 1.0  # seconds that a disk may take no WAL before it is said
+
+
+async def _nobody() -> Mapping[str, Mapping[str, Any] | None]:
+    return {}
 
 
 @dataclass
@@ -38,6 +42,8 @@ class AgentState:
     work: Callable[[], str | None] = lambda: None  # what is being done with PostgreSQL: an effect's name
     begin: Callable[[Decision], bool] = lambda _: False  # what an operator asked for; False: the lane is busy
     hurry: Callable[[], None] = lambda: None  # what was to be waited for is tried now
+    # `GET /status` of each other node's agent; None: it is not heard.
+    ask_others: Callable[[], Awaitable[Mapping[str, Mapping[str, Any] | None]]] = _nobody
     strangers: Callable[[], Sequence[str]] = (
         tuple  # members of etcd that belong to another cluster, with the cure
     )
@@ -167,6 +173,10 @@ class AgentState:
                 "follows": f.pg.follows,
                 "streaming": f.pg.upstream,
                 "names": list(f.pg.names),
+                "system_id": f.pg.system_id,
+                "row_term": f.pg.row_term,
+                "open_term": f.pg.open_term,
+                "was_primary": f.pg.was_primary,
                 "incarnation": f.pg.incarnation,
                 "unfinished": f.pg.unfinished,
                 "slots": [slot.name for slot in f.pg.slots],
@@ -250,6 +260,7 @@ class AgentState:
             "nodes": [{"node": node, "site": site} for node, site in sorted(f.site_of.items())],
             "members": [m.record.model_dump(mode="json") for m in f.cluster.members.values()],
             "dispatchers": [d.record.model_dump(mode="json") for d in f.cluster.dispatchers.values()],
+            "planned": planning.document(f),
             "paused": desired.paused if desired else False,
             "paused_by": desired.paused_by if desired else "",
             "paused_reason": desired.paused_reason if desired else "",
@@ -279,7 +290,8 @@ class AgentState:
         }
 
     def _health(self) -> dict[str, Any]:
-        return {"decision": self._decision(Lane.HEALTH), **health.document(self.facts)}
+        waits = {"failback": list(failback.waits_for(self.facts))}
+        return {"decision": self._decision(Lane.HEALTH), **health.document(self.facts), **waits}
 
     def _decision(self, lane: Lane) -> dict[str, str] | None:
         decision = self.decisions.get(lane)

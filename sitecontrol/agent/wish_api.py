@@ -1,15 +1,19 @@
-"""What an operator wants of the whole cluster: `POST /pause`, `/resume`, `/maintenance/begin`, `/maintenance/end`.
+"""What an operator wants of the whole cluster: `POST /pause`, `/resume`, `/maintenance/begin`, `/maintenance/end`,
+`/swap/plan`, `/swap/cancel`.
 
 Answered with all that is wanted from then on. A dry run asks etcd whether it would be written, writes nothing, and is
 answered with what would change and what comes of it.
 """
 
+import uuid
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from datetime import UTC, timedelta
+from typing import Annotated, Any, Self
 
 import structlog
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from sitecontrol.agent.asking import MEANWHILE, Desk, Line, Why, decided_anew, source_of
 from sitecontrol.agent.problems import problem
@@ -19,7 +23,7 @@ from sitecontrol.leadership import wishes
 from sitecontrol.leadership.audit import Act
 from sitecontrol.leadership.facts import Facts
 from sitecontrol.leadership.wishes import Wish
-from sitecontrol.records import Desired
+from sitecontrol.records import Desired, Planned
 from sitecontrol.settings_types import Name
 
 log = structlog.get_logger()
@@ -49,6 +53,25 @@ class MaintenanceEnd(WishRequest):
     site: Name
 
 
+class PlanRequest(WishRequest):
+    """`at`, or so many seconds from now."""
+
+    to: Name
+    at: AwareDatetime | None = None
+    in_s: Annotated[int, Field(ge=1, le=7 * 86_400)] | None = None
+    reason: Line = ""
+
+    @model_validator(mode="after")
+    def _one_time(self) -> Self:
+        if (self.at is None) == (self.in_s is None):
+            raise PydanticCustomError("one_time", "give either `at` or `in_s`")
+        try:
+            self.at = self.at.astimezone(UTC) if self.at else None
+        except OverflowError as error:
+            raise PydanticCustomError("no_time", "there is no such time in UTC") from error
+        return self
+
+
 class WishApi:
     def __init__(self, state: AgentState, desk: Desk) -> None:
         self._state = state
@@ -61,6 +84,8 @@ class WishApi:
             "/resume": self.resume,
             "/maintenance/begin": self.begin_maintenance,
             "/maintenance/end": self.end_maintenance,
+            "/swap/plan": self.plan_swap,
+            "/swap/cancel": self.cancel_swap,
         }
 
     async def pause(self, request: web.Request) -> web.Response:
@@ -92,6 +117,26 @@ class WishApi:
         return await self._want(
             request, "maintenance end", asked, lambda f: wishes.end_maintenance(f, asked.site)
         )
+
+    async def plan_swap(self, request: web.Request) -> web.Response:
+        asked = PlanRequest.model_validate_json(await request.read())
+        if (
+            asked.to not in self._state.facts.site_of
+            and (refused := self._no_such_site(asked.to)) is not None
+        ):
+            return refused
+        chosen = uuid.uuid4().hex[:12]
+
+        def wish(f: Facts) -> Wish:
+            at = asked.at or f.wall + timedelta(seconds=asked.in_s or 0)
+            wanted = Planned(id=chosen, to=asked.to, at=at, asked_at=f.wall, by=asked.by, reason=asked.reason)
+            return wishes.plan_swap(f, wanted)
+
+        return await self._want(request, "swap plan", asked, wish)
+
+    async def cancel_swap(self, request: web.Request) -> web.Response:
+        asked = WishRequest.model_validate_json(await request.read() or b"{}")
+        return await self._want(request, "swap cancel", asked, wishes.cancel_swap)
 
     def _no_such_site(self, site: str) -> web.Response | None:
         sites = sorted(set(self._state.facts.site_of.values()))

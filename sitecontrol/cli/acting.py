@@ -63,6 +63,8 @@ def _value(value: Any) -> str:
         return ", ".join(
             f"{window['site']} until {window['until'][:16].replace('T', ' ')}" for window in value
         )
+    if isinstance(value, dict):
+        return f"to {value['to']} at {value['at']}"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "-" if value in (None, "") else str(value)

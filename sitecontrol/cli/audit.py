@@ -9,17 +9,9 @@ from rich.text import Text
 
 from sitecontrol.cli.agents import Agents
 from sitecontrol.cli.session import Exit, Globals, Problem, with_globals
-from sitecontrol.cli.tables import Column, table_of
+from sitecontrol.cli.tables import Listing
 
-AUDIT = (
-    Column(title="no.", whole=True),
-    Column(title="when (UTC)", whole=True),
-    Column(title="what", least=10),
-    Column(title="about", least=10),
-    Column(title="by", least=8),
-    Column(title="from", least=8),
-    Column(title="reason", least=9),
-)
+AUDIT = ("no.", "when (UTC)", "what", "by", "from")
 
 
 @click.command()
@@ -53,11 +45,11 @@ def audit(options: Globals, *, number: int | None, verify: bool) -> None:
 
 
 def audit_lines(log: Mapping[str, Any]) -> RenderableType:
-    rows = [[Text(cell) for cell in _cells(entry)] for entry in log["audit"]]
+    rows = [(_cells(entry), (entry["about"], entry["reason"])) for entry in log["audit"]]
     below = [Text(_older(log["older"]))] if log["older"] else []
     if log["flaws"]:
         below.append(Text(broken(log["flaws"]), "red"))
-    return Group(table_of(AUDIT, rows), *below)
+    return Group(Listing(titles=AUDIT, rows=rows), *below)
 
 
 def evidence_lines(entry: Mapping[str, Any]) -> RenderableType:
@@ -69,7 +61,7 @@ def evidence_lines(entry: Mapping[str, Any]) -> RenderableType:
 
 def _cells(entry: Mapping[str, Any]) -> tuple[str, ...]:
     when = str(entry["at"])[:19].replace("T", " ")
-    told = ("number", "", "what", "about", "by", "source", "reason")
+    told = ("number", "", "what", "by", "source")
     return tuple(str(entry[field]) if field else when for field in told)
 
 

@@ -3,16 +3,20 @@
 import contextlib
 import getpass
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import click
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
 from sitecontrol.cli.acting import answered, dry_run_option, wished
 from sitecontrol.cli.agents import Agents, OutcomeUnknown, Unreachable
+from sitecontrol.cli.planned import Time, plan
 from sitecontrol.cli.session import Exit, Globals, Problem, leave, typed, with_globals
 from sitecontrol.cli.tables import history_lines, status_lines, unheard
+from sitecontrol.cli.watching import seen_by_health, work_lines
 from sitecontrol.records import SWAP_PHASES, Phase
 
 SWAP_TIMEOUT = 150.0  # seconds; the swap itself ends before, by the deadlines of its phases
@@ -26,33 +30,63 @@ PAUSE = SWAP_PHASES[SWAP_PHASES.index(Phase.HELD) + 1 : SWAP_PHASES.index(Phase.
 @click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C.")
 @with_globals
 def status(options: Globals, *, watch: bool) -> None:
-    """Live site, term, durability, nodes. Exit code 6 when a node is not heard or a site is not in step."""
+    """Live site, term, durability, nodes, links, queue, alarms.
+
+    Exit code 6 when a node is not heard or a site is not in step. Without a health daemon that answers, queue and
+    alarms are said to be unknown.
+    """
     agents = Agents(options)
     configured = {known.name: site for site, known in agents.nodes}
     cluster = agents.get("/cluster")
+    seen = seen_by_health(agents)
+
+    def shown() -> RenderableType:
+        return Group(status_lines(cluster, configured), *work_lines(cluster, seen))
+
     if watch:
-        shown = status_lines(cluster, configured)
-        with Live(shown, console=options.console, refresh_per_second=2) as live:
+        with Live(shown(), console=options.console, refresh_per_second=2) as live:
             while True:
                 time.sleep(1)
-                live.update(status_lines(agents.get("/cluster"), configured))
+                cluster, seen = agents.get("/cluster"), seen_by_health(agents)
+                live.update(shown())
     if options.as_json:
-        options.emit(cluster)
+        options.emit({**cluster, "seen": seen})
     else:
-        options.console.print(status_lines(cluster, configured))
+        options.console.print(shown())
     whole = not unheard(cluster, configured)
     in_step = cluster.get("leader") and cluster.get("durability") == "two-site"
     leave(Exit.DONE if whole and in_step else Exit.DEGRADED)
 
 
 @click.command()
-@click.option("--to", "target", required=True, help="The site (or node) that production moves to.")
+@click.option("--to", "target", help="The site (or node) that production moves to.")
 @click.option("--reason", default="", help="Kept in the history.")
+@click.option(
+    "--at", "when", type=Time(), help="Not now: 2030-01-31T03:00:00Z, or +10m from now; within 7 days."
+)
+@click.option("--cancel", is_flag=True, help="The swap that is planned is not wanted any more.")
 @dry_run_option
 @with_globals
-def swap(options: Globals, *, target: str, reason: str, dry_run: bool) -> None:
-    """Move production to another site, as planned work: no request is refused."""
+def swap(
+    options: Globals,
+    *,
+    target: str | None,
+    reason: str,
+    when: dict[str, Any] | None,
+    cancel: bool,
+    dry_run: bool,
+) -> None:
+    """Move production to another site, as planned work: no request is refused.
+
+    With --at the leader's agent begins it then, by the same checks; what it refuses then is told in the history, and
+    nothing moves. `sitectl status` shows what is planned.
+    """
     agents = Agents(options)
+    if cancel == (target is not None) or (cancel and when):
+        raise click.UsageError("say where to (--to SITE), or --cancel what is planned")
+    if target is None:
+        plan(options, agents, "/swap/cancel", {}, dry_run=dry_run)
+        return
     sites = list(dict.fromkeys(site for site, _ in agents.nodes))
     if target not in sites and target not in {node.name for _, node in agents.nodes}:
         raise Problem(f"--to {target}: no such site; there are: {', '.join(sites)}", Exit.USAGE)
@@ -63,6 +97,9 @@ def swap(options: Globals, *, target: str, reason: str, dry_run: bool) -> None:
         and not typed(f"Production moves to {target}. Type the site's name to go on", target)
     ):
         raise Problem("not confirmed; nothing was changed (--yes goes on without asking)", Exit.REFUSED)
+    if when is not None:
+        plan(options, agents, "/swap/plan", {"to": target, "reason": reason, **when}, dry_run=dry_run)
+        return
     try:
         told = answered(options, agents.post("/swap", body, changes=not dry_run))
     except OutcomeUnknown as error:
@@ -184,16 +221,22 @@ def _want(options: Globals, path: str, reason: str, done: str, *, dry_run: bool)
 
 
 @click.command()
-@click.argument("term", required=False, type=int)
+@click.argument("wanted", metavar="[ID]", required=False)
 @with_globals
-def history(options: Globals, term: int | None) -> None:
+def history(options: Globals, wanted: str | None) -> None:
     """Who led, from when, why, who or what decided, and how long each step took.
 
-    Of one TERM the evidence is shown, too.
+    ID is a term, or a swap's id: of that one the evidence is shown, too.
     """
     entries = Agents(options).get("/history")["history"]
-    chosen = [e for e in entries if term is None or e.get("term") == term]
+    chosen = [e for e in entries if wanted is None or _is(e, wanted)]
+    if not chosen and wanted is not None and not wanted.isdecimal():
+        raise Problem(f"{wanted}: no such term and no such swap; `sitectl history` lists all", Exit.USAGE)
     if options.as_json:
         options.emit(chosen)
         return
-    options.console.print(history_lines(chosen, evidence=term is not None))
+    options.console.print(history_lines(chosen, evidence=wanted is not None))
+
+
+def _is(entry: Mapping[str, Any], wanted: str) -> bool:
+    return wanted in (str(entry.get("term")), (entry.get("evidence") or {}).get("id"))

@@ -185,7 +185,16 @@ def _on_its_way(seen: Seen) -> tuple[str, ...]:
 class Act:
     """One act on one node: checked, confirmed, asked for, followed."""
 
-    def __init__(self, options: Globals, verb: str, name: str, reason: str, *, own: bool = True) -> None:
+    def __init__(
+        self,
+        options: Globals,
+        verb: str,
+        name: str,
+        reason: str,
+        *,
+        own: bool = True,
+        path: str | None = None,
+    ) -> None:
         self._options = options
         self._agents = Agents(options)
         known = next((n for _, n in self._agents.nodes if n.name == name), None)
@@ -194,7 +203,7 @@ class Act:
             raise Problem(f"{name}: no such node; there are: {names}", Exit.USAGE)
         self._known = known
         self._verb = verb
-        self._path = f"/node/{verb}"
+        self._path = path or f"/node/{verb}"
         self._only = name if own else None
         self._body = {"node": name, "reason": reason, "by": getpass.getuser()}
         self._began = time.monotonic()
@@ -214,17 +223,27 @@ class Act:
             self._tell_consequences(told)
         leave(Exit.DONE)
 
-    def confirm(self, told: dict[str, Any], question: str) -> None:
+    @property
+    def cluster(self) -> str:
+        """The cluster's name, by our settings."""
+        return self._agents.settings.site.cluster
+
+    def confirm(self, told: dict[str, Any], *questions: str, expected: Sequence[str] = ()) -> None:
+        """Each question is answered by the text that it asks for, in turn; the node's name if none is given."""
         if self._options.yes:
             return
         if not self._options.as_json:
             self._tell_consequences(told)
-        if not typed(question, self._known.name):
-            raise Problem("not confirmed; nothing was changed (--yes goes on without asking)", Exit.REFUSED)
+        for question, text in zip(questions, expected or (self._known.name,), strict=True):
+            if not typed(question, text):
+                raise Problem(
+                    "not confirmed; nothing was changed (--yes goes on without asking)", Exit.REFUSED
+                )
 
-    def ask(self) -> dict[str, Any]:
+    def ask(self, **more: Any) -> dict[str, Any]:
+        body = {**self._body, **more}
         try:
-            return answered(self._options, self._agents.post(self._path, self._body, only=self._only))
+            return answered(self._options, self._agents.post(self._path, body, only=self._only))
         except OutcomeUnknown as error:
             raise OutcomeUnknown(
                 f"{error.message}; `sitectl audit` tells whether it was asked for; asking again is safe"

@@ -8,7 +8,9 @@ import click
 from rich.text import Text
 
 from sitecontrol.cli import cluster
+from sitecontrol.cli.adopting import cluster as records
 from sitecontrol.cli.audit import audit
+from sitecontrol.cli.failover import failover
 from sitecontrol.cli.maintenance import maintenance
 from sitecontrol.cli.nodes import node
 from sitecontrol.cli.schema import schema
@@ -87,6 +89,7 @@ def _refuse(options: Globals, why: str, findings: Sequence[Finding]) -> NoReturn
 for command in (
     cluster.status,
     cluster.swap,
+    failover,
     cluster.pause,
     cluster.resume,
     cluster.history,
@@ -96,7 +99,7 @@ for command in (
     schema,
 ):
     sitectl.add_command(command)
-for group in (config, maintenance, traffic, lab, drill, demo):
+for group in (config, records, maintenance, traffic, lab, drill, demo):
     sitectl.add_command(group)
 
 

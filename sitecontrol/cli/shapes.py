@@ -9,6 +9,14 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
 from sitecontrol.cli.replaying import Verdict
+from sitecontrol.cli.shapes_of_acts import (
+    AdoptChecked,
+    AdoptDone,
+    ForceChecked,
+    ForceDone,
+    NodeActChecked,
+    NodeActDone,
+)
 from sitecontrol.cli.shapes_of_labs import Drill, DrillRun, Fault, Healed, Lab, LabDown
 from sitecontrol.records import (
     AuditEntry,
@@ -64,6 +72,17 @@ class Health(Shape):
     cools_down_for_s: float
     swaps_within_hour: int
     max_swaps_per_hour: int
+    failback: list[str]
+
+
+class PlannedSwap(Shape):
+    id: str
+    to: str
+    at: AwareDatetime
+    asked_at: AwareDatetime
+    by: str
+    reason: str
+    in_the_way: list[str]
 
 
 class BrokenInvariant(Shape):
@@ -88,6 +107,7 @@ class Cluster(Shape):
     nodes: list[NodeAtSite]
     members: list[Member]
     dispatchers: list[DispatcherRecord]
+    planned: PlannedSwap | None
     paused: bool
     paused_by: str
     paused_reason: str
@@ -101,6 +121,34 @@ class Cluster(Shape):
     decision: Ruling | None
     etcd_reached: bool
     etcd_alarm: str | None
+
+
+class Queue(Shape):
+    told_by: str | None
+    age_s: float | None
+    by_state: dict[str, int]
+    oldest_queued_s: dict[str, float]
+
+
+class Alarm(Shape):
+    level: Literal["bad", "warn"]
+    what: str
+    detail: str
+    since: str | None
+
+
+class Seen(Shape):
+    """By the health daemon of a place."""
+
+    place: str
+    queue: Queue
+    alarms: list[Alarm]
+
+
+class Status(Cluster):
+    """`seen`: null when no health daemon answers."""
+
+    seen: Seen | None
 
 
 class SwapChecked(Shape):
@@ -121,7 +169,7 @@ class WishChecked(Shape):
     changes: dict[str, tuple[Any, Any]]
     wanted: Desired
     dry_run: Literal[True]
-    would: Literal["pause", "resume", "maintenance begin", "maintenance end"]
+    would: Literal["pause", "resume", "maintenance begin", "maintenance end", "swap plan", "swap cancel"]
 
 
 class Unreadable(Shape):
@@ -189,6 +237,7 @@ class Why(Shape):
     site_lost: Loss
     leader_lost: Loss
     swap: dict[str, list[str]]
+    planned: PlannedSwap | None
     etcd_leader: str | None
     invariants_broken: list[BrokenInvariant]
     decisions: list[Decided]
@@ -253,32 +302,6 @@ class NodeRow(Shape):
     if_lost: ShortLoss | None = None
     bad_records: dict[str, str] = {}
     invariants_broken: list[BrokenInvariant] = []
-
-
-class ActOnNode(Shape):
-    node: str
-    site: str
-    leader: str | None
-    incarnation: str | None
-    obstacles: list[str]
-    consequences: list[str]
-    dry_run: bool
-
-
-class NodeActChecked(ActOnNode):
-    """What an agent answers to an act on a node."""
-
-    would: Literal["reclone", "rejoin", "trust", "remove"]
-
-
-class Reached(Shape):
-    phase: str
-    after_s: float
-
-
-class NodeActDone(ActOnNode):
-    phases: list[Reached]
-    done: bool
 
 
 class TrafficRow(Shape):
@@ -390,8 +413,10 @@ NodeAct = NodeActDone | NodeActChecked | Refusal
 Wish = Desired | WishChecked | Refusal
 
 SHAPES: dict[str, Any] = {
-    "status": Cluster,
-    "swap": HistoryEntry | SwapChecked | Refusal,
+    "status": Status,
+    "swap": HistoryEntry | SwapChecked | Wish,
+    "failover": ForceDone | ForceChecked | Refusal,
+    "cluster adopt": AdoptDone | AdoptChecked | Refusal,
     "pause": Wish,
     "resume": Wish,
     "maintenance begin": Wish,

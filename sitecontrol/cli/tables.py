@@ -15,6 +15,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -69,6 +70,34 @@ def table_of(columns: Iterable[Column], rows: Sequence[Sequence[Text]]) -> Table
     for row in rows:
         table.add_row(*(row[index] for index in kept))
     return table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """Rows of short cells, each with what is said of it below it: however long that is, nothing of it is cut. A row
+    that is too long for the screen goes on in the next line.
+    """
+
+    titles: Sequence[str]
+    rows: Sequence[tuple[Sequence[str], Sequence[str]]]  # cells, and lines below
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
+        table = [self.titles, *(cells for cells, _ in self.rows)]
+        kept = [i for i in range(len(self.titles)) if any(cells[i] not in NOTHING for cells, _ in self.rows)]
+        widths = {i: max(cell_len(cells[i]) for cells in table) for i in kept}
+
+        def line(cells: Sequence[str], style: str = "") -> Text:
+            padded = (cells[i] + " " * (widths[i] - cell_len(cells[i])) for i in kept)
+            return Text("  ".join(padded).rstrip(), style, overflow="fold")
+
+        if not self.rows:
+            return
+        yield line(self.titles, "bold")
+        yield Text("─" * min(options.max_width, sum(widths.values()) + 2 * (len(kept) - 1)))
+        for cells, below in self.rows:
+            yield line(cells)
+            for said in filter(None, below):
+                yield Padding(Text(said, overflow="fold"), (0, 0, 0, 4), expand=False)
 
 
 # -- status
@@ -174,8 +203,11 @@ def _headlines(cluster: Mapping[str, Any]) -> list[Text]:
         lines.append(Text.assemble((f"automatic swaps paused{who}", "yellow"), why))
         if not live:
             lines.append(Text(f"nobody leads, and automatic swaps are paused: {RESUME}", "yellow"))
+    lines += planned_lines(cluster.get("planned"))
     lines += [Text(window_line(window), "yellow") for window in cluster.get("maintenance", [])]
     health = cluster.get("health") or {}
+    if health.get("failback"):
+        lines.append(Text(f"back to the preferred site: {'; '.join(health['failback'])}"))
     if health.get("told"):
         decision = health.get("decision") or {}
         lines += [
@@ -191,24 +223,40 @@ def window_line(window: Mapping[str, Any]) -> str:
     return f"{window.get('site')} is in maintenance until {until} UTC, by {window.get('by')}: {window.get('reason')}"
 
 
+def planned_line(planned: Mapping[str, Any]) -> str:
+    at, reason = str(planned["at"])[:19].replace("T", " "), planned.get("reason")
+    why = f": {reason}" if reason else ""
+    return f"swap {planned['id']} to {planned['to']} is planned for {at} UTC, by {planned['by']}{why}"
+
+
+def planned_lines(planned: Mapping[str, Any] | None) -> list[Text]:
+    """The swap that is planned, and what would stand in its way as it is now."""
+    if not planned:
+        return []
+    obstacles = "; ".join(planned["in_the_way"])
+    return [
+        Text(planned_line(planned), "cyan"),
+        *([Text(f"  as it is now it would be refused: {obstacles}", "yellow")] if obstacles else []),
+    ]
+
+
 # -- history
 
-HISTORY = (
-    Column(title="term", whole=True),
-    Column(title="when (UTC)", whole=True),
-    Column(title="what", least=10),
-    Column(title="live site", whole=True),
-    Column(title="by", least=10),
-    Column(title="reason", least=10),
-)
+HISTORY = ("term", "when (UTC)", "what", "live site", "by")
 
 
 def history_lines(entries: Sequence[Mapping[str, Any]], *, evidence: bool = False) -> RenderableType:
     rows = []
     for e in entries:
         when = str(e.get("at", ""))[:19].replace("T", " ")
-        cells = (e.get("term"), when, e.get("kind"), e.get("site"), e.get("by"), e.get("reason"))
-        rows.append([Text("" if cell is None else str(cell)) for cell in cells])
+        cells = (e.get("term"), when, e.get("kind"), e.get("site"), e.get("by"))
+        # An entry that does not decode has nothing but its key, and what is wrong with it.
+        bad = f"{e['key']!a} is not believed: {e['bad']!a}" if "bad" in e else ""
+        # By its id `sitectl history ID` finds a swap.
+        swap = f"swap {e['evidence']['id']}" if "id" in (e.get("evidence") or {}) else ""
+        rows.append(
+            (["" if cell is None else str(cell) for cell in cells], (e.get("reason") or "", swap, bad))
+        )
     phases: list[RenderableType] = [
         Phrases(
             head=f"{e.get('kind')}, term {e.get('term')}, in ms:",
@@ -220,7 +268,7 @@ def history_lines(entries: Sequence[Mapping[str, Any]], *, evidence: bool = Fals
     if phases:
         phases.insert(0, Text())
     proofs = [_evidence(e) for e in entries if evidence and e.get("evidence")]
-    return Group(table_of(HISTORY, rows), *phases, *proofs)
+    return Group(Listing(titles=HISTORY, rows=rows), *phases, *proofs)
 
 
 def _evidence(entry: Mapping[str, Any]) -> RenderableType:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from sitecontrol.cli.agents import Agents
 from sitecontrol.cli.session import Exit, Globals, Problem, leave, with_globals
-from sitecontrol.cli.tables import Column, Phrases, broken_lines, table_of
+from sitecontrol.cli.tables import Column, Phrases, broken_lines, planned_lines, table_of
 
 WORDS = {True: ("yes", "green"), False: ("no", "red"), None: ("unknown", "yellow")}
 PROSPECTS = (
@@ -56,6 +56,7 @@ def why_lines(told: Mapping[str, Any], *, site: str | None = None, last: int = 5
     return Group(
         *broken_lines(told),
         *(_of_all(told) if site is None else _of_site(told, site)),
+        *planned_lines(told.get("planned")),
         Text(),
         table_of(PROSPECTS, [_row(prospect) for prospect in seen["nodes"]]),
         *(Text(note) for prospect in seen["nodes"] for note in prospect["notes"]),

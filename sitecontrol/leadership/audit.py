@@ -18,7 +18,7 @@ from itertools import pairwise
 from typing import Any
 
 from sitecontrol.etcd.api import KeyValue, Put
-from sitecontrol.records import AuditEntry, AuditHead, BadRecord, Deed
+from sitecontrol.records import AuditEntry, AuditHead, BadRecord, Deed, HistoryEntry
 from sitecontrol.view import AUDIT, Snapshot, audit_key, audit_number
 
 FOLDER = AUDIT + "/"
@@ -45,6 +45,20 @@ class Act:
     reason: str = ""
     source: str = ""
     evidence: Mapping[str, str] | None = None
+
+
+def by_word(act: Act, term: int, node: str, site: str) -> HistoryEntry:
+    """What the history tells of a person's word on who leads on, beside the term that it follows."""
+    return HistoryEntry(
+        term=term,
+        node=node,
+        site=site,
+        at=act.at,
+        kind="forced",
+        by=act.by,
+        reason=act.reason,
+        evidence={name: said[:500] for name, said in (act.evidence or {}).items()},
+    )
 
 
 def next_entry(

@@ -11,7 +11,17 @@ from; a node leads only when it can be missing nothing; an open leader that can 
 
 from collections.abc import Sequence
 
-from sitecontrol.leadership import health, leaving, mending, reaching, steps, swapping, upkeep
+from sitecontrol.leadership import (
+    beginning,
+    failback,
+    health,
+    leaving,
+    mending,
+    reaching,
+    steps,
+    swapping,
+    upkeep,
+)
 from sitecontrol.leadership.claiming import CLAIM, claim
 from sitecontrol.leadership.conditions import (
     MUTE_PATIENCE,
@@ -111,13 +121,13 @@ POSTGRES: Sequence[Row] = (
     Row(
         "records-unread",
         "`initialize` or `term` is not believed (`bad_records` names it), and nothing else tells what it was: an"
-        " operator has to write it as it was.",
+        " operator has to write it as it was (`sitectl cluster adopt`).",
         lambda f: not initialized(f) and (f.bad("initialize") or f.bad("term")),
     ),
     Row(
         "data-without-records",
         "There is data, but etcd knows of no cluster: etcd lost its data, or this is the wrong etcd. An operator"
-        " has to decide.",
+        " has to decide (`sitectl cluster adopt`).",
         lambda f: (
             not initialized(f)
             and f.pg.state not in (PgState.ABSENT, PgState.UNUSABLE)
@@ -136,8 +146,8 @@ POSTGRES: Sequence[Row] = (
         lambda f: not initialized(f),
     ),
     # -- we lead ----------------------------------------------------------------------------------------------
-    *leaving.ROWS,
     *reaching.BEFORE_OPENING,
+    *leaving.ROWS,
     Row(
         "lead-without-data",
         "We hold the lead but have no usable data, or not that which took the lead: give it up.",
@@ -454,8 +464,8 @@ POSTGRES: Sequence[Row] = (
 TABLE: dict[Lane, Sequence[Row]] = {
     Lane.POSTGRES: POSTGRES,
     Lane.STEP: steps.ROWS,
-    Lane.SWAP: swapping.ROWS,
-    Lane.HEALTH: health.ROWS,
+    Lane.SWAP: (*beginning.ROWS, *swapping.ROWS),
+    Lane.HEALTH: (*failback.ROWS, *health.ROWS),
     Lane.RECORDS: mending.ROWS,
     Lane.UPKEEP: upkeep.ROWS,
 }

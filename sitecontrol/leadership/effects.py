@@ -130,6 +130,20 @@ class ShowRemote(Effect):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BeginPlanned(Effect):
+    """Ask for the swap that an operator has planned, and plan it no more: one transaction."""
+
+    to_node: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropPlanned(Effect):
+    """Nothing moves: write the history of a planned swap that cannot begin, and plan it no more."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Advance(Effect):
     """Write the swap's next phase (and for CHECKED take a checkpoint first, so that the shutdown is short)."""
 
@@ -171,6 +185,7 @@ class AskForSwap(Effect):
     reason: str
     places: tuple[str, ...]  # whose observations speak for it
     evidence: dict[str, str]
+    by: str = "health"
 
 
 # -- lane "records" ------------------------------------------------------------------------------------------

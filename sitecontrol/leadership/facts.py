@@ -129,6 +129,7 @@ class Facts:
     etcd_heard_at: float | None  # etcd's last word to us
     lease: LeaseFacts
     pg: PgFacts
+    home: str | None = None  # the preferred site
     later_version_at: float | None = None  # an agent of a later version was, or may have been, heard last
     leader_absent_since: float | None = None  # when we first saw that nobody leads
     peers: dict[str, Peer] = field(default_factory=dict)

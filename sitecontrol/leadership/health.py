@@ -10,7 +10,7 @@ All that is decided here is whether to *ask* for one. Whose word counts and sinc
   `sitectl resume` acknowledges: what health did before counts for nothing any more.
 - A site whose maintenance was announced, a pause, a swap in progress, a target that could not take over: hold.
 
-Back to the preferred site production goes by an operator's word only.
+Back to the preferred site: `leadership.failback`.
 """
 
 from collections.abc import Callable, Sequence

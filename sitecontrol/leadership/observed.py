@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from sitecontrol.frozen import replace
-from sitecontrol.records import HistoryEntry, Maintenance, Observation
+from sitecontrol.records import HistoryEntry, Maintenance, Observation, Planned
 from sitecontrol.view import Entry, Snapshot
 
 ENOUGH = 2  # places that must agree
@@ -34,6 +34,7 @@ NEVER = float("-inf")
 # The row by which health asks for a swap. It stands in the evidence of the swap and of its entry in the history: by
 # that health's own swaps are counted.
 HEALTH_SWAP = "health-swap"
+FAILBACK = "failback"  # likewise, of a swap back to the preferred site; it counts for the same limits
 
 
 class Word(StrEnum):
@@ -108,10 +109,15 @@ class Watch:
     heard: Mapping[str, Heard] = field(default_factory=dict)  # by place
     subject: Subject | None = None
     agreed_since: float | None = None
+    calm_in: int | None = None  # the term in which nothing speaks against the way back to the preferred site
+    calm_since: float | None = None
     swaps: Mapping[str, float] = field(default_factory=dict)  # health's own, by key: from when each counts
-    windows: Mapping[Maintenance, float] = field(
+    windows: Mapping[Maintenance | Planned, float] = field(
         default_factory=dict
-    )  # when we saw each begin; NEVER: we did not
+    )  # when we saw each maintenance, or a swap that is planned, announced; NEVER: we did not
+
+    def calm_for(self, now: float) -> float:
+        return 0.0 if self.calm_since is None else now - self.calm_since
 
     def agreed_for(self, now: float) -> float:
         return 0.0 if self.agreed_since is None else now - self.agreed_since
@@ -181,8 +187,9 @@ def look(
     places: Sequence[str],
     site_of: Mapping[str, str],
     etcd_here: bool,
+    home: str | None = None,
 ) -> Watch:
-    """The watch after one more look."""
+    """The watch after one more look. `home`: the preferred site."""
     if cluster.read_at is None:
         return before
     first = before.looked_at is None
@@ -195,6 +202,9 @@ def look(
     )
     subject = _subject(after, cluster, places, site_of, now) if etcd_here else None
     stalled = before.looked_at is not None and now - before.looked_at > LOOK_GAP
+    calm = _calm(after, cluster, places, site_of, now, home) if etcd_here else None
+    if calm is None or stalled or calm != before.calm_in:
+        after = replace(after, calm_in=calm, calm_since=None if calm is None else now)
     if subject is None or stalled or subject != before.subject:
         return replace(after, subject=subject, agreed_since=None if subject is None else now)
     return after
@@ -225,9 +235,12 @@ def _swaps(
 
 
 def _windows(
-    before: Mapping[Maintenance, float], cluster: Snapshot, began: float
-) -> dict[Maintenance, float]:
-    wanted = (cluster.desired.record.maintenance if cluster.desired else None) or ()
+    before: Mapping[Maintenance | Planned, float], cluster: Snapshot, began: float
+) -> dict[Maintenance | Planned, float]:
+    desired = cluster.desired.record if cluster.desired else None
+    wanted: list[Maintenance | Planned] = list((desired.maintenance if desired else None) or ())
+    if desired is not None and desired.planned is not None:
+        wanted.append(desired.planned)
     return {window: before.get(window, began) for window in wanted}
 
 
@@ -243,5 +256,35 @@ def _subject(
     return None if target is None else Subject(node=leader.node, term=leader.term, target=target)
 
 
+def _calm(
+    watch: Watch,
+    cluster: Snapshot,
+    places: Sequence[str],
+    site_of: Mapping[str, str],
+    now: float,
+    home: str | None,
+) -> int | None:
+    """The term in which production runs elsewhere than at home, home is in step, ready, and seen fit by enough places,
+    and nobody sees either site unfit; None: it is not so.
+    """
+    leader, sync = cluster.leader, cluster.sync
+    live = site_of.get(leader.record.node) if leader else None
+    if (
+        leader is None
+        or sync is None
+        or live is None
+        or home is None
+        or live == home
+        or cluster.swap is not None
+    ):
+        return None
+    there = {s.node for s in sync.record.standbys if site_of.get(s.node) == home}
+    ready = any(node in cluster.members and cluster.members[node].record.ready for node in there)
+    if not ready or is_seen_unfit(cluster, live) or is_seen_unfit(cluster, home):
+        return None
+    seen = votes(cluster, places, live, watch.heard, now).votes
+    return leader.record.term if sum(home in vote.fit for vote in seen) >= ENOUGH else None
+
+
 def by_health(entry: HistoryEntry) -> bool:
-    return entry.evidence.get("rule") == HEALTH_SWAP
+    return entry.evidence.get("rule") in (HEALTH_SWAP, FAILBACK)

@@ -11,6 +11,7 @@ from sitecontrol.etcd.api import FULL
 from sitecontrol.leadership.alike import differences_between
 from sitecontrol.leadership.effects import Advance, Finish, HandOver, RollBack
 from sitecontrol.leadership.facts import Facts, PgState
+from sitecontrol.leadership.observed import HEALTH_SWAP
 from sitecontrol.leadership.room import lacks_room
 from sitecontrol.leadership.table import Row
 from sitecontrol.records import Phase
@@ -101,7 +102,9 @@ def _another_disk(f: Facts, node: str) -> bool:
 def _obstacles_in_progress(f: Facts) -> tuple[str, ...]:
     """Of the swap in progress. One that health asked for leaves an unfit site."""
     swap = f.swap
-    return () if swap is None else obstacles(f, swap.to_node, planned=swap.evidence is None)
+    if swap is None:
+        return ()
+    return obstacles(f, swap.to_node, planned=(swap.evidence or {}).get("rule") != HEALTH_SWAP)
 
 
 def deadline(f: Facts, phase: Phase) -> float:

@@ -90,9 +90,9 @@ def seconds_of(
     return found
 
 
-FAILOVER = tuple(
-    name for name in FailoverSettings.model_fields if name not in ("profile", "max_swaps_per_hour")
-)
+# No duration, or one that nothing else has to fit to.
+ALONE = {"profile", "max_swaps_per_hour", "failback", "failback_after", "failback_hours"}
+FAILOVER = tuple(name for name in FailoverSettings.model_fields if name not in ALONE)
 
 
 def seconds_of_place(settings: Settings) -> dict[str, float]:

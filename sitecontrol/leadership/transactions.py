@@ -16,7 +16,9 @@ from datetime import datetime
 from sitecontrol.etcd.api import Compare, Delete, Put, Target
 from sitecontrol.frozen import replace
 from sitecontrol.leadership import audit
+from sitecontrol.leadership.adopting import Adoption
 from sitecontrol.leadership.audit import Act
+from sitecontrol.leadership.swap_record import durations, of_swap, passed
 from sitecontrol.records import (
     AuditHead,
     Deed,
@@ -27,7 +29,7 @@ from sitecontrol.records import (
     Leader,
     Member,
     Phase,
-    PhaseTime,
+    Planned,
     Position,
     Reached,
     Record,
@@ -233,7 +235,7 @@ class Writer:
 
     def request(self, swap: Swap, source: str = "") -> Transaction:
         """Ask for a swap: `swap` must be absent, and the picture that it was checked against unchanged."""
-        act = _of_swap(Deed.SWAP_ASKED, swap, swap.requested_at, source=source)
+        act = of_swap(Deed.SWAP_ASKED, swap, swap.requested_at, source=source)
         return self._told(self._transaction(self._put("swap", swap)), act, term=self.term)
 
     def ask(self, swap: Swap, places: Iterable[str]) -> Transaction:
@@ -297,7 +299,7 @@ class Writer:
             self._put("swap", passed(swap, Phase.FLUSHED, Phase.HANDED, at=at)),
             self._history(entry),
         )
-        told = self._told(handed, _of_swap(Deed.SWAP_HANDED, swap, at), term=term)
+        told = self._told(handed, of_swap(Deed.SWAP_HANDED, swap, at), term=term)
         return replace(told, compares=(*told.compares, *self._same_agent(swap.to_node, target)))
 
     def _same_agent(self, node: str, member: Entry[Member]) -> tuple[Compare, ...]:
@@ -329,7 +331,7 @@ class Writer:
             durations_ms=durations(ended),
         )
         ending = self._transaction(self._delete("swap"), self._history(entry, f"-{swap.id}"))
-        act = _of_swap(Deed.SWAP_ROLLED_BACK, swap, at, reason=reason)
+        act = of_swap(Deed.SWAP_ROLLED_BACK, swap, at, reason=reason)
         return self._told(ending, act, term=self.term)
 
     def finish(self, swap: Swap, at: datetime) -> Transaction:
@@ -348,7 +350,35 @@ class Writer:
             durations_ms=durations(done),
         )
         ending = self._transaction(self._delete("swap"), self._history(entry))
-        return self._told(ending, _of_swap(Deed.SWAP_DONE, swap, at), term=self.term)
+        return self._told(ending, of_swap(Deed.SWAP_DONE, swap, at), term=self.term)
+
+    def begin_planned(self, swap: Swap, desired: Desired) -> Transaction:
+        """As `request`, of a swap whose time has come; `desired` plans it no more. So it begins once, or not at all."""
+        begun = self._transaction(self._put("swap", swap), self._put("desired", desired))
+        act = of_swap(Deed.SWAP_ASKED, swap, swap.requested_at)
+        return self._told(self._same_wishes(begun), act, term=self.term)
+
+    def drop_planned(self, planned: Planned, desired: Desired, reason: str, at: datetime) -> Transaction:
+        """A planned swap that cannot begin: the history tells why, as of one that was rolled back."""
+        told = {"id": planned.id, "to": planned.to, "planned_for": planned.at.isoformat()}
+        entry = HistoryEntry(
+            term=self.term,
+            node=self.node,
+            site=self.site,
+            at=at,
+            kind="swap rolled back",
+            by=planned.by,
+            reason=reason[:500],
+            evidence={**told, "asked_because": planned.reason},
+        )
+        dropped = self._transaction(self._put("desired", desired), self._history(entry, f"-{planned.id}"))
+        about = f"to {planned.to}, swap {planned.id}"
+        act = Act(what=Deed.SWAP_ROLLED_BACK, by=planned.by, at=at, about=about, reason=reason)
+        return self._told(self._same_wishes(dropped), act, term=self.term)
+
+    def _same_wishes(self, transaction: Transaction) -> Transaction:
+        unchanged = self._at("desired", self._believed_at("desired"))
+        return Transaction(compares=(*transaction.compares, unchanged), writes=transaction.writes)
 
     # -- what people want --------------------------------------------------------------------------------------
 
@@ -359,26 +389,35 @@ class Writer:
         return self._told(wanted, act, term=self.term)
 
     def trust(self, act: Act) -> Transaction:
-        """A person says that we hold everything, if still nobody leads: `sync` of us alone, and nothing of what anybody
-        had reached counts any more. The history tells of it, too, beside the term that it follows.
+        """A person says that we lead on, if still nobody leads: `sync` of us alone, over what is not believed or names
+        others, and nothing of what anybody had reached counts any more. The history tells of it, too, beside the term
+        that it follows.
         """
         compares = tuple(self._at(each, self._seen_at(each)) for each in REASONED_FROM)
-        entry = HistoryEntry(
-            term=self.term,
-            node=self.node,
-            site=self.site,
-            at=act.at,
-            kind="forced",
-            by=act.by,
-            reason=act.reason,
-            evidence={name: said[:500] for name, said in (act.evidence or {}).items()},
-        )
+        entry = audit.by_word(act, self.term, self.node, self.site)
+        word = "forced" if act.what is Deed.FORCED else "trusted"
         writes = (
             self._put("sync", self._alone(self.term)),
             self._delete("reached"),
-            self._history(entry, f"-trusted-{self._seen_at('sync')}"),
+            self._history(entry, f"-{word}-{self._seen_at('sync')}"),
         )
         return self._told(Transaction(compares=compares, writes=writes), act, term=self.term)
+
+    def adopt(self, adoption: Adoption, act: Act) -> Transaction:
+        """What the nodes know in the place of records that etcd has lost, if all is as it was seen."""
+        node, initialize, term, sync = adoption.node, adoption.initialize, adoption.term, adoption.sync
+        if node is None or initialize is None or term is None or sync is None:
+            raise ValueError(f"nothing may be written: {adoption.obstacles}")
+        names = ("initialize", *REASONED_FROM)
+        entry = audit.by_word(act, term.term, node.node, node.site)
+        writes = (
+            self._put("initialize", initialize),
+            self._put("term", term),
+            self._put("sync", sync),
+            self._history(entry, f"-adopted-{self.cluster.revision}"),
+        )
+        compares = tuple(self._at(each, self._seen_at(each)) for each in names)
+        return self._told(Transaction(compares=compares, writes=writes), act, term=term.term)
 
     # -- what is told afterwards ---------------------------------------------------------------------------------
 
@@ -457,30 +496,3 @@ class Writer:
 
     def _alone(self, term: int) -> Sync:
         return Sync(term=term, leader=self.node, leader_incarnation=self.incarnation)
-
-
-def _of_swap(what: Deed, swap: Swap, at: datetime, *, reason: str | None = None, source: str = "") -> Act:
-    return Act(
-        what=what,
-        by=swap.by,
-        at=at,
-        about=f"{swap.from_node} to {swap.to_node}, swap {swap.id}",
-        reason=swap.reason if reason is None else reason,
-        source=source,
-    )
-
-
-def passed(swap: Swap, *phases: Phase, at: datetime) -> Swap:
-    """The record after these phases, all noted at `at`, standing in the last of them."""
-    times = swap.times + tuple(PhaseTime(phase=phase, at=at) for phase in phases)
-    return swap.model_copy(update={"phase": phases[-1], "times": times})
-
-
-def durations(swap: Swap) -> dict[str, int]:
-    """Milliseconds from one noted phase to the next, by the later one's name."""
-    before = swap.requested_at
-    result: dict[str, int] = {}
-    for step in swap.times:
-        result[step.phase.value] = max(0, round((step.at - before).total_seconds() * 1000))
-        before = step.at
-    return result

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sitecontrol.etcd.api import FULL
+from sitecontrol.leadership import planning
 from sitecontrol.leadership.decide import AWAIT_TURN, decide
 from sitecontrol.leadership.effects import Claim
 from sitecontrol.leadership.facts import Facts, LeaseFacts, PgFacts, PgState
@@ -420,6 +421,7 @@ def document(f: Facts) -> dict[str, Any]:
             for node in sorted(f.site_of)
             if leader is None or node != leader.node
         },
+        "planned": planning.document(f),
         "etcd_leader": f.etcd_leader_place,
     }
 

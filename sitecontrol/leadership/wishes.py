@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from sitecontrol.leadership import planning
 from sitecontrol.leadership.facts import Facts
-from sitecontrol.records import Deed, Desired, Maintenance
+from sitecontrol.records import Deed, Desired, Maintenance, Planned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +88,44 @@ def end_maintenance(f: Facts, site: str) -> Wish:
         comes=(f"health may move production away from {site} and to it again",),
         about=site,
         obstacles=() if announced else (f"no maintenance is announced for {site!r}: there is none to end",),
+    )
+
+
+def plan_swap(f: Facts, planned: Planned) -> Wish:
+    """`to` is a site or a node of those that are configured."""
+    at, known = planned.at.isoformat(" ", "seconds"), planning.planned(f)
+    found = [] if (wrong := planning.wrong_time(f.wall, planned.at)) is None else [wrong]
+    if known is not None:
+        found.append(
+            f"swap {known.id} to {known.to} is planned already: cancel it first (`sitectl swap --cancel`)"
+        )
+    as_it_is = planning.in_the_way(f, planned)
+    comes = [
+        f"the leader's agent moves production to {planned.to} at {at}, if nothing stands in its way then"
+    ]
+    if as_it_is:
+        comes.append(f"as it is now it would be refused: {'; '.join(as_it_is)}")
+    return Wish(
+        deed=Deed.SWAP_PLANNED,
+        changes={"planned": planned},
+        comes=tuple(comes),
+        about=f"to {planned.to} at {at}, swap {planned.id}",
+        reason=planned.reason,
+        obstacles=tuple(found),
+    )
+
+
+def cancel_swap(f: Facts) -> Wish:
+    known = planning.planned(f)
+    if known is None:
+        why = "no swap is planned: one that has begun ends by itself, in either way"
+        return Wish(deed=Deed.SWAP_CANCELLED, changes={}, comes=(), obstacles=(why,))
+    return Wish(
+        deed=Deed.SWAP_CANCELLED,
+        changes={"planned": None},
+        comes=(f"production does not move to {known.to} at {known.at.isoformat(' ', 'seconds')}",),
+        about=f"to {known.to}, swap {known.id}",
+        reason=known.reason,
     )
 
 

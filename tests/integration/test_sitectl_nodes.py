@@ -1,4 +1,6 @@
-"""`sitectl node reclone / rejoin / trust / remove` against two real agents with real PostgreSQL and etcd."""
+"""`sitectl node reclone / rejoin / trust / remove`, `failover --force` and `cluster adopt` against two real agents with
+real PostgreSQL and etcd.
+"""
 
 import os
 import signal
@@ -183,3 +185,69 @@ async def test_a_node_that_is_trusted_takes_the_lead_when_nobody_knows_any_more_
     log = (await sitectl("audit", "--json", config=config)).document
     assert log["flaws"] == []
     assert "node trusted" in [e["what"] for e in log["audit"]]
+
+
+async def test_the_lead_is_forced_on_a_node_that_lacks_a_message_when_the_only_complete_one_is_gone(
+    pair: Pair, config: Path
+):
+    leader, standby, term = await pair.leads()
+    number, _ = await pair.write_at(leader, term)
+    await standby.end()
+
+    async def waited_for_no_more() -> bool:
+        return (await leader.status())["postgres"]["names"] == []
+
+    await pair.until(waited_for_no_more, f"{standby.node} left step")
+    lacked, label = await pair.write_at(leader, term)
+    assert label == "one-site"
+    words = ("failover", "--force", "--to", standby.node, "--reason", "a fire")
+    await leader.end()
+    standby.start()
+    await pair.until_rule(standby, "barred")
+    dry = await sitectl(*words, "--dry-run", "--json", config=config)
+    assert dry.code == Exit.DONE, dry.err
+    assert dry.document["unproved"] == [leader.node]
+    assert f"{leader.node} held everything: what they acknowledged" in " ".join(dry.document["consequences"])
+    unsaid = await sitectl(*words, "--yes", config=config)
+    assert (unsaid.code, await standby.rule()) == (Exit.REFUSED, "barred")
+
+    pair.acknowledged.discard(lacked)  # a person gives it up
+    said = await sitectl(
+        *words, config=config, typed=f"{leader.node} is stopped\n{pair.prefix.split('/')[2]}\n"
+    )
+    assert said.code == Exit.DONE, said.err
+    await pair.until_leads(standby, above=term)
+    assert await standby.has(number)
+    assert not await standby.has(lacked)
+    history = (await sitectl("history", "--json", config=config)).document
+    [forced] = [e for e in history if e["kind"] == "forced" and e["reason"] == "a fire"]
+    assert forced["evidence"][f"stopped {leader.node}"].startswith("it is stopped, by the word of")
+    leader.start()
+    await pair.until_two_site()
+    log = (await sitectl("audit", "--json", config=config)).document
+    assert log["flaws"] == []
+    assert "lead forced" in [e["what"] for e in log["audit"]]
+
+
+async def test_records_that_etcd_has_lost_are_made_anew_from_what_the_nodes_know(pair: Pair, config: Path):
+    leader, _, term = await pair.leads()
+    number, _ = await pair.write_at(leader, term)
+    again = await sitectl("cluster", "adopt", "--reason", "x", "--yes", config=config)
+    assert (again.code, "there is nothing to adopt" in again.err) == (Exit.REFUSED, True)
+    async with pair.keys() as etcd:
+        for key in ("initialize", "term", "sync", "leader"):
+            await etcd.delete(f"{pair.prefix}{key}")
+    await pair.until_rule(leader, "data-without-records")
+    words = ("cluster", "adopt", "--reason", "etcd was made anew")
+    dry = await sitectl(*words, "--dry-run", config=config)
+    assert dry.code == Exit.DONE, dry.err
+    assert f"{leader.node} serves, and goes on in term {term}" in dry.out
+    refused = await sitectl(*words, config=config, typed="yes\n")
+    assert (refused.code, await leader.rule()) == (Exit.REFUSED, "data-without-records")
+    said = await sitectl(*words, config=config, typed=f"{pair.prefix.split('/')[2]}\n")
+    assert said.code == Exit.DONE, said.err
+    assert said.out.splitlines()[-1] == f"{leader.node} leads."
+    assert await leader.has(number)
+    await pair.until_two_site()
+    log = (await sitectl("audit", "--json", config=config)).document
+    assert "cluster adopted" in [e["what"] for e in log["audit"]]

@@ -102,6 +102,7 @@ class Scene:
             places=PLACES,
             site_of=facts.site_of,
             etcd_here=facts.etcd_here,
+            home=facts.home,
         )
 
     def passes(self, seconds: float, *, every: float = 0.1) -> Decision:

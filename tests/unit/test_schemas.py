@@ -59,7 +59,7 @@ def test_schema_prints_it_lists_the_commands_and_refuses_others() -> None:
 
 def test_what_an_agent_tells_is_as_the_schemas_say() -> None:
     told = state()
-    schemas.check(["status"], told.cluster())
+    schemas.check(["status"], {**told.cluster(), "seen": None})
     schemas.check(["why"], told.why())
     row = {"node": "columbus-a", "site": "columbus", "reached": True}
     schemas.check(["node", "list"], [row | told.status(), row | {"reached": False}])

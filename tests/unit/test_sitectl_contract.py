@@ -31,6 +31,12 @@ ON_NODE = {
     "node": "denver-a", "site": "denver", "leader": "columbus-a", "incarnation": "disk", "obstacles": [],
     "consequences": ["its data directory goes"], "dry_run": True,
 }  # fmt: skip
+ADOPTED = {
+    "leader": "denver-a", "term": 104, "obstacles": [], "consequences": ["it leads"], "dry_run": True,
+    "writes": {"initialize": {"system_id": "7"}, "term": {"term": 104}},
+    "nodes": [{"node": "denver-a", "site": "denver", "reached": True, "state": "standby", "system_id": "7",
+               "timeline": 1, "lsn": "0/3E8", "row_term": 4, "serves": False}],
+}  # fmt: skip
 # Command -> what is typed after it, and what an agent's dry run says.
 ASKED: dict[str, tuple[list[str], str, dict[str, Any]]] = {
     "swap": (
@@ -38,6 +44,12 @@ ASKED: dict[str, tuple[list[str], str, dict[str, Any]]] = {
         "swap",
         {"to": "denver-a", "to_site": "denver", "obstacles": [], "dry_run": True, "would": "swap"},
     ),
+    "failover": (
+        ["--force", "--to", "denver-a", "--reason", "fire", "--stopped", "columbus-a"],
+        "failover",
+        ON_NODE | {"leader": None, "would": "failover", "unproved": ["columbus-a"]},
+    ),
+    "cluster adopt": (["--reason", "etcd made anew"], "cluster/adopt", ADOPTED | {"would": "adopt"}),
     "pause": (["--reason", "storm"], "pause", WISHED | {"would": "pause"}),
     "resume": ([], "resume", WISHED | {"would": "resume"}),
     "maintenance begin": (
@@ -56,7 +68,7 @@ ELSEWHERE = {
     "node quarantine settle",
     "traffic test",
 }  # no agent: each has tests of its own
-NOT_UNDONE = ("swap", "node reclone", "node trust", "node remove")
+NOT_UNDONE = ("swap", "failover", "cluster adopt", "node reclone", "node trust", "node remove")
 
 
 def command(words: str) -> click.Command:

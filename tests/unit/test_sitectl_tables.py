@@ -10,7 +10,7 @@ from rich.console import Console, RenderableType
 from sitecontrol.agent.state import AgentState
 from sitecontrol.cli.audit import audit_lines, verified
 from sitecontrol.cli.tables import history_lines, node_lines, status_lines, unheard
-from sitecontrol.records import SWAP_PHASES, Desired, Member
+from sitecontrol.records import SWAP_PHASES, Deed, Desired, Member
 from tests.unit.leadership_facts import at_columbus, cluster, entry, member
 
 NOT_STREAMING = "PostgreSQL does not stream from the leader"
@@ -117,12 +117,64 @@ def test_the_history_keeps_dates_and_sites_whole_and_each_phase_with_its_number(
         assert any(whole in line for line in lines), whole
     for name, ms in DURATIONS.items():
         assert any(f"{name} {ms}" in line for line in lines), name
-    assert any(re.match(r"term +when \(UTC\) +what +live site +by +reason$", line) for line in lines)
+    assert any(re.match(r"term +when \(UTC\) +what +live site +by$", line) for line in lines)
+
+
+LONG = (
+    "longer than 30 s in phase requested (failover.swap_prepare_within); "
+    + "denver-a lags, " * 20
+    + "\u90b8" * 100
+)
+KINDS = ("bootstrap", "failover", "swap", "swap rolled back", "forced")
+
+
+def together(lines: list[str]) -> str:
+    return "".join("".join(lines).split())
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 120])
+def test_not_a_letter_of_a_reason_or_of_a_name_is_lost(width: int) -> None:
+    entries = [
+        ENTRIES[1]
+        | {"kind": kind, "by": "health, agent columbus-a", "reason": LONG}
+        | {"evidence": {"id": "0123456789ab"}}
+        for kind in KINDS
+    ]
+    lines = shown(history_lines(entries), width=width)
+    whole = together(lines)
+    assert whole.count(together([LONG, "swap 0123456789ab"])) == len(KINDS)
+    assert whole.count(together(["health, agent columbus-a"])) == len(KINDS)
+    if width >= 80:
+        rows = [re.split(r" {2,}", line) for line in lines if "2026" in line]
+        assert [row[2] for row in rows] == list(KINDS)
+        assert all(row[4] == "health, agent columbus-a" for row in rows)
+        assert all(line.startswith("    ") for line in lines if "failover.swap_prepare_within" in line)
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 120])
+def test_not_a_letter_of_the_audit_log_is_lost(width: int) -> None:
+    entries = [LOG["audit"][0] | {"what": deed.value, "reason": LONG} for deed in Deed]
+    lines = shown(audit_lines(LOG | {"audit": entries}), width=width)
+    whole = together(lines)
+    for said in (LONG, LOG["audit"][0]["about"]):
+        assert whole.count(together([said])) == len(entries)
+    for deed in Deed:
+        assert together([deed.value]) in whole
+    if width >= 120:
+        assert [re.split(r" {2,}", line)[2] for line in lines if "2026" in line] == [
+            deed.value for deed in Deed
+        ]
+
+
+def test_an_entry_that_does_not_decode_is_told_by_its_key() -> None:
+    bad = {"key": "/hotsite/test/history/0000000007", "bad": "HistoryEntry: term: no number"}
+    said = " ".join(" ".join(shown(history_lines([ENTRIES[0], bad]))).split())
+    assert "'/hotsite/test/history/0000000007' is not believed: 'HistoryEntry: term: no number'" in said
 
 
 def test_a_column_that_is_empty_in_every_row_is_left_out() -> None:
-    lines = shown(history_lines([e | {"reason": ""} for e in ENTRIES]))
-    assert not any("reason" in line for line in lines)
+    lines = shown(history_lines([e | {"by": ""} for e in ENTRIES]))
+    assert not any(re.search(r"\bby\b", line) for line in lines)
 
 
 def test_the_evidence_of_one_term_is_shown_when_asked_for() -> None:
@@ -134,7 +186,7 @@ def test_the_evidence_of_one_term_is_shown_when_asked_for() -> None:
 
 # -- audit
 
-LOG = {
+LOG: dict[str, Any] = {
     "audit": [
         {
             "number": number,
@@ -159,7 +211,7 @@ LOG = {
 def test_the_audit_log_fits_in_80_columns_with_numbers_and_dates_whole() -> None:
     lines = shown(audit_lines(LOG))
     assert next(line for line in lines if "no." in line).split() == [
-        "no.", "when", "(UTC)", "what", "about", "by", "from", "reason",
+        "no.", "when", "(UTC)", "what", "by", "from",
     ]  # fmt: skip
     assert [line.split()[:3] for line in lines if "2026" in line] == [
         ["1", "2026-01-02", "03:04:05"],

@@ -50,6 +50,9 @@ def test_every_duration_of_the_failover_has_a_default_in_each_profile():
     assert {d.setting for d in DURATIONS} == set(FailoverSettings.model_fields) - {
         "profile",
         "max_swaps_per_hour",
+        "failback",
+        "failback_after",
+        "failback_hours",
     }
 
 
