@@ -93,7 +93,7 @@ def test_a_swap_in_progress_is_rolled_back_for_it_before_anything_is_held():
     by_health = where(
         *COLUMBUS_BOTH,
         at("denver", 1),
-        swap=entry(asked.model_copy(update={"evidence": {"rule": "x"}})),
+        swap=entry(asked.model_copy(update={"evidence": {"rule": "health-swap"}})),
         swap_phase_since=99.0,
     )
     assert decide(Lane.SWAP, by_health).rule == "check"
