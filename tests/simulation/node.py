@@ -256,3 +256,4 @@ class SimulatedNeighbours:
         self.etcd_leader_target: int | None = None
         self.etcd_members: dict[str, bool] = {}
         self.etcd_leader_place: str | None = None
+        self.etcd_full = False

@@ -397,7 +397,7 @@ def test_trust_is_possible_and_tells_what_is_lost():
     assert in_the_way_of_trust(DISOWNED) == ()
     told = "\n".join(comes_of_trust(DISOWNED))
     assert "columbus-a is recorded to have reached timeline 1, 0/578, 920 bytes more" in told
-    assert evidence(DISOWNED)["sync"] == "is believed"
+    assert evidence(DISOWNED)["sync"] == "it is believed"
     assert "0/578" in evidence(DISOWNED)["reached"]
     assert in_the_way_of_trust(standby_alone(600)) == ()
 

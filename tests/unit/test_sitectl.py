@@ -121,7 +121,7 @@ def test_every_drill_is_listed() -> None:
     assert all(name in table for name in DRILLS)
 
 
-@pytest.mark.parametrize("words", [["nothing-such"], [], ["swap", "--rate", "0"], ["swap", "--site", "nowhere"],
+@pytest.mark.parametrize("words", [["nothing-such"], [], ["swap", "--rate", "-1"], ["swap", "--site", "nowhere"],
                                    ["swap", "--repeat", "0"]])  # fmt: skip
 def test_a_drill_that_cannot_be_is_a_usage_error(words: list[str]) -> None:
     assert call("drill", "run", *words).exit_code == Exit.USAGE
