@@ -81,12 +81,15 @@ async def until_it_waits(witness: Session, pid: int) -> None:
     await until(it_waits, "the commit did not wait", deadline=SOON)
 
 
-async def commit_when_waiting_began(a: Node, session: Session, witness: Session) -> "asyncio.Task[object]":
-    """A commit of ours that waits for a standby which does not exist."""
+async def commit_when_waiting_began(
+    a: Node, session: Session, witness: Session
+) -> "tuple[asyncio.Task[object], int]":
+    """A commit of ours that waits for a standby which does not exist, and its process."""
     await standbys.begin_waiting(a, ["nobody"])
+    pid = int((await session.read("select pg_backend_pid()", timeout=SOON))[0][0])
     commit = asyncio.create_task(session.commit(WRITE, timeout=SOON))
-    await until_one_waits(witness)
-    return commit
+    await until_it_waits(witness, pid)
+    return commit, pid
 
 
 # -- who is in step
@@ -312,8 +315,7 @@ async def test_a_commit_whose_wait_was_cancelled_returns_as_if_done_and_is_visib
 async def test_a_commit_whose_wait_was_cancelled_is_unknown(
     a: Node, session: Session, witness: Session
 ) -> None:
-    commit = await commit_when_waiting_began(a, session, witness)
-    pid = await until_one_waits(witness)
+    commit, pid = await commit_when_waiting_began(a, session, witness)
     await witness.read("select pg_cancel_backend($1)", pid, timeout=SOON)
     with pytest.raises(CommitUnknown, match="canceling wait for synchronous replication"):
         await commit
@@ -322,8 +324,7 @@ async def test_a_commit_whose_wait_was_cancelled_is_unknown(
 async def test_a_commit_whose_backend_was_terminated_while_it_waited_is_unknown(
     a: Node, session: Session, witness: Session
 ) -> None:
-    commit = await commit_when_waiting_began(a, session, witness)
-    pid = await until_one_waits(witness)
+    commit, pid = await commit_when_waiting_began(a, session, witness)
     await witness.read("select pg_terminate_backend($1)", pid, timeout=SOON)
     with pytest.raises(CommitUnknown):
         await commit
@@ -376,7 +377,7 @@ async def test_a_cancelled_task_of_asyncpg_ends_the_wait_of_its_commit(
 async def test_a_cancelled_caller_of_ours_leaves_the_commit_waiting(
     a: Node, session: Session, witness: Session
 ) -> None:
-    commit = await commit_when_waiting_began(a, session, witness)
+    commit, _ = await commit_when_waiting_began(a, session, witness)
     commit.cancel()
     with pytest.raises(asyncio.CancelledError):
         await commit
@@ -413,7 +414,7 @@ async def test_a_commit_that_a_crash_cut_off_is_unknown_and_visible_after_the_re
     a: Node, session: Session, witness: Session
 ) -> None:
     """[M] Recovery replays it, and nothing waits for it any more: hence the barrier after every start."""
-    commit = await commit_when_waiting_began(a, session, witness)
+    commit, _ = await commit_when_waiting_began(a, session, witness)
     await a.kill()
     with pytest.raises(CommitUnknown):
         await commit
@@ -430,7 +431,7 @@ async def test_waiters_let_go_by_clearing_the_names_return_success_without_a_war
     a: Node, session: Session, witness: Session
 ) -> None:
     """[M] So the label of a commit is decided after it, from where the standbys are, not from its success."""
-    commit = await commit_when_waiting_began(a, session, witness)
+    commit, _ = await commit_when_waiting_began(a, session, witness)
     await standbys.stop_waiting(a)
     await commit  # raises nothing
 
