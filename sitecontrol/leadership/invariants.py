@@ -20,7 +20,8 @@ from sitecontrol.leadership.steps import unawaited
 from sitecontrol.leadership.swapping import DEADLINES, deadline
 from sitecontrol.records import Role
 
-SETTLES = 5.0  # seconds: a watch that hangs is noticed within two, and a member's word is one old at most
+SETTLES = 5.0  # seconds: a member's word is one old at most, and the picture moves with each
+STANDS = 2.5  # seconds without a new picture after which the last may be an old one: its watch hangs
 SWAP_SETTLES = (
     15.0  # seconds past a phase's deadline: the write that ends it may have to wait for etcd, or a leader
 )
@@ -160,11 +161,14 @@ CHECKED: tuple[str, ...] = tuple(dict.fromkeys(check.invariant for check in CHEC
 
 
 def look(before: Doubts, f: Facts) -> Doubts:
-    """After one more look. An agent that did not look for a while, or does not hear etcd, begins its counts anew."""
+    """After one more look. An agent that did not look for a while, or does not hear etcd, or whose picture stands still
+    begins its counts anew.
+    """
     if not f.cluster_read:
         return Doubts(looked_at=f.now)
     stalled = before.looked_at is None or f.now - before.looked_at > LOOK_GAP
-    known = {} if stalled or not f.etcd_here else before.since
+    stands = f.cluster.read_at is None or f.now - f.cluster.read_at > STANDS
+    known = {} if stalled or stands or not f.etcd_here else before.since
     since: dict[str, float] = {}
     broken: list[Broken] = []
     for check in CHECKS:

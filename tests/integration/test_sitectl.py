@@ -21,7 +21,7 @@ from tests.sites import clean_environment
 CLUSTER_KEYS = {
     "live_site", "leader", "term", "durability", "sync", "swap", "nodes", "members", "dispatchers", "paused",
     "paused_by", "paused_reason", "maintenance", "health", "told_by", "decision", "etcd_reached",
-    "settings_differ", "retired", "bad_records", "invariants_broken", "etcd_alarm",
+    "settings_differ", "retired", "bad_records", "invariants_broken", "etcd_alarm", "planned", "seen",
 }  # fmt: skip
 PHASES = ["checked", "held", "flushed", "handed", "promoted", "opened", "following", "in step"]
 

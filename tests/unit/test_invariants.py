@@ -53,7 +53,8 @@ def looked(facts: Facts, seconds: float, *, every: float = 0.5) -> Doubts:
 def moved(facts: Facts, seconds: float) -> Facts:
     heard = None if facts.etcd_heard_at is None else facts.etcd_heard_at + seconds
     lease = replace(facts.lease, ends_at=facts.lease.ends_at + seconds)
-    return replace(facts, now=facts.now + seconds, etcd_heard_at=heard, lease=lease)
+    seen = replace(facts.cluster, read_at=facts.now + seconds)
+    return replace(facts, now=facts.now + seconds, etcd_heard_at=heard, lease=lease, cluster=seen)
 
 
 def both(columbus: dict[str, Any], denver: dict[str, Any]) -> dict[str, Any]:
@@ -137,6 +138,15 @@ def test_a_count_begins_anew_when_etcd_is_not_heard_and_when_the_agent_did_not_l
     deaf = replace(moved(facts, SWAP_SETTLES), etcd_heard_at=None)
     assert look(doubts, deaf).broken == ()
     assert look(doubts, moved(facts, SWAP_SETTLES + 60.0)).broken == ()
+
+
+@pytest.mark.parametrize("facts", LASTING)
+def test_a_count_begins_anew_while_the_picture_stands_still(facts: Facts):
+    """Its watch hangs, though etcd answers otherwise."""
+    doubts, old = looked(facts, 0.5), moved(facts, 0.5).cluster
+    for at in range(1, 60):
+        doubts = look(doubts, replace(moved(facts, float(at)), cluster=old))
+        assert doubts.broken == ()
 
 
 def test_a_healthy_cluster_breaks_none():
