@@ -71,14 +71,17 @@ def drill_of(story: Any) -> Drill:
 
 
 async def test_a_drill_that_is_ended_mends_what_it_broke_also_after_it_had_mended_something_before(lab: Lab):
+    struck = asyncio.Event()
+
     async def story(stage: Stage, site: str) -> None:
         await stage.strike("blow", site)
         await stage.heal()
         await stage.strike("blow", site)
-        await asyncio.sleep(60)
+        struck.set()
+        await asyncio.Event().wait()
 
     playing = asyncio.create_task(run._play(stage_in(lab), drill_of(story), "columbus"))
-    await asyncio.sleep(0.05)
+    await struck.wait()
     assert lab.broken
     playing.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -128,7 +131,7 @@ def test_a_signal_ends_a_run_in_order_and_tells_of_the_runs_before_it(
         outcomes.append(cast("Outcome", told))
         try:
             os.kill(os.getpid(), number)
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         finally:
             await asyncio.sleep(0)
             mended.append("all")
