@@ -8,7 +8,7 @@ from uuid import UUID
 import asyncpg
 
 from dispatcher.memory_store.rows import Segment
-from dispatcher.memory_store.tables import NOT_LEFT, Tables
+from dispatcher.memory_store.tables import Tables
 from dispatcher.model import (
     Accepted,
     ApiKey,
@@ -22,6 +22,7 @@ from dispatcher.model import (
     State,
     Verdict,
 )
+from dispatcher.states import WAITING, What
 from dispatcher.story import SegmentTimes, roll_up, tell
 
 
@@ -102,9 +103,10 @@ class Messages(Tables):
         if message is None or message.account_id != account_id:
             return None
         for segment in self._segments_of(message_id):
-            if segment.state in NOT_LEFT:
-                state = State.IN_DOUBT if segment.resent else State.CANCELED
-                self._move(segment, state, "Canceled by its account before it was sent.")
+            if segment.state in WAITING and segment.resent:
+                self._move(segment, State.IN_DOUBT, What.NOT_SENT_AGAIN)
+            elif segment.state in WAITING:
+                self._move(segment, State.CANCELED, What.CANCELED)
             elif segment.state is State.IN_DOUBT:
                 segment.resent = True  # so that it is not sent again
         return self._view(message)

@@ -24,7 +24,7 @@ from dispatcher.model import (
     Verdict,
 )
 from dispatcher.postgres_store.statements import Statements
-from dispatcher.story import SegmentTimes, tell
+from dispatcher.story import SegmentTimes, stored_detail, tell
 from dispatcher.uuid7 import least
 
 
@@ -124,5 +124,10 @@ def _events(lines: Iterable[dict[str, Any]]) -> Iterable[Event]:
             at=datetime.fromisoformat(line["at"]),
             state=State(line["state"]),
             segment=line["segment"],
-            detail=line["detail"],
+            detail=stored_detail(
+                line["detail"],
+                attempt=line["attempt"],
+                carrier=line["carrier"],
+                command_status=line["command_status"],
+            ),
         )
