@@ -112,6 +112,16 @@ class Claim:
     expires_in_s: float | None  # counted from the claim's BEGIN, by the database's clock
 
 
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """A segment that is still claimed."""
+
+    claim_id: int
+    message_id: UUID
+    segment: int
+    attempt: int
+
+
 class SubmitOutcome(StrEnum):
     SUBMITTED = "submitted"  # ESME_ROK with an id
     QUEUED = "queued"  # refused for now, or provably never written

@@ -18,6 +18,7 @@ from dispatcher.model import (
     ApiKey,
     Claim,
     Group,
+    Held,
     MessageView,
     NewMessage,
     OpenClaim,
@@ -88,6 +89,10 @@ class SendingStore(Protocol):
         ...
 
     async def open_claims(self, term: int) -> Sequence[OpenClaim]: ...
+
+    async def claimed_by(self, term: int, dispatcher: str) -> Sequence[Held]:
+        """What is still `submitting` under claims of exactly this `dispatcher`."""
+        ...
 
     async def give_up_claims(self, term: int, claim_ids: Sequence[int]) -> int:
         """What is still `submitting` under these claims becomes `in_doubt`; returns how many segments."""

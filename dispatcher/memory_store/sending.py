@@ -7,7 +7,7 @@ from dataclasses import replace
 from dispatcher.carrier_ids import carrier_id
 from dispatcher.memory_store.receipts import Receipts
 from dispatcher.memory_store.rows import OpenedClaim, Segment, Submission
-from dispatcher.model import Claim, OpenClaim, State, SubmitOutcome, SubmitResult
+from dispatcher.model import Claim, Held, OpenClaim, State, SubmitOutcome, SubmitResult
 from dispatcher.states import What
 
 
@@ -145,6 +145,16 @@ class Sending(Receipts):
             replace(opened.claim, segments=open_now[claim_id])
             for claim_id, opened in sorted(self._claims.items())
             if open_now[claim_id]
+        ]
+
+    async def claimed_by(self, term: int, dispatcher: str) -> Sequence[Held]:
+        self._check(term)
+        return [
+            Held(claim_id=s.claim_id, message_id=s.message.id, segment=s.number, attempt=s.attempt)
+            for s in self._segments.values()
+            if s.state is State.SUBMITTING
+            and s.claim_id is not None
+            and self._claims[s.claim_id].claim.dispatcher == dispatcher
         ]
 
     async def give_up_claims(self, term: int, claim_ids: Sequence[int]) -> int:
