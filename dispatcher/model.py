@@ -122,6 +122,27 @@ class Held:
     attempt: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class DoubtView:
+    """A segment that came into doubt, and its state now."""
+
+    message_id: UUID
+    reference: str | None
+    segment: int
+    attempt: int
+    carrier: str | None  # where it was written; None when its dispatcher was lost
+    at: datetime
+    state: State
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoubtPage:
+    """In the order in which they came into doubt."""
+
+    doubts: tuple[DoubtView, ...]
+    reached: int | None  # where the next page begins; None on the last
+
+
 class SubmitOutcome(StrEnum):
     SUBMITTED = "submitted"  # ESME_ROK with an id
     QUEUED = "queued"  # refused for now, or provably never written

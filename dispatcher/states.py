@@ -40,6 +40,8 @@ class What(StrEnum):
     RECEIPT_LATE = "receipt_late"
     RECEIPT_FITS = "receipt_fits"
     RESENT = "resent"
+    RESENT_BY_OPERATOR = "resent_by_operator"
+    LET_GO = "let_go"
     CANCELED = "canceled"
     NOT_SENT_AGAIN = "not_sent_again"
     TOO_LATE = "too_late"
@@ -194,6 +196,13 @@ TABLE: Final = (
         _of(_S.QUEUED),
         "No answer and no receipt came: sent once more, it may arrive twice.",
     ),
+    _row(
+        What.RESENT_BY_OPERATOR,
+        _of(_S.IN_DOUBT),
+        _of(_S.QUEUED),
+        "An operator had it sent once more, it may arrive twice.",
+    ),
+    _row(What.LET_GO, _of(_S.IN_DOUBT), _of(_S.UNKNOWN), "An operator decided to wait for nothing more."),
     _row(What.CANCELED, WAITING, _of(_S.CANCELED), "Canceled by its account before it was sent."),
     _row(
         What.NOT_SENT_AGAIN,

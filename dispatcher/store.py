@@ -17,6 +17,7 @@ from uuid import UUID
 from dispatcher.model import (
     ApiKey,
     Claim,
+    DoubtPage,
     Group,
     Held,
     MessageView,
@@ -65,6 +66,12 @@ class MessageStore(Protocol):
 
         `after` is the cursor: `reached` of the previous page.
         """
+        ...
+
+    async def doubts(
+        self, term: int, account_id: int, *, of_term: int, after: int = 0, limit: int = 50
+    ) -> DoubtPage:
+        """Which of the account's segments claims of `of_term` left in doubt, settled or not."""
         ...
 
     async def cancel(self, term: int, account_id: int, message_id: UUID) -> MessageView | None:

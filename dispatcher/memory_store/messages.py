@@ -12,6 +12,8 @@ from dispatcher.memory_store.tables import Tables
 from dispatcher.model import (
     Accepted,
     ApiKey,
+    DoubtPage,
+    DoubtView,
     Group,
     MessageClass,
     MessageView,
@@ -96,6 +98,34 @@ class Messages(Tables):
         found = [view for view in views if state is None or view.state is state]
         page = tuple(found[:limit])
         return Page(messages=page, reached=page[-1].id if len(found) > limit else None)
+
+    async def doubts(
+        self, term: int, account_id: int, *, of_term: int, after: int = 0, limit: int = 50
+    ) -> DoubtPage:
+        self._check(term)
+        found = [
+            entry
+            for entry in self._doubted
+            if entry.term == of_term
+            and entry.number > after
+            and entry.segment.message.account_id == account_id
+        ]
+        page = found[:limit]
+        return DoubtPage(
+            doubts=tuple(
+                DoubtView(
+                    message_id=entry.segment.message.id,
+                    reference=entry.segment.message.reference,
+                    segment=entry.segment.number,
+                    attempt=entry.attempt,
+                    carrier=entry.carrier,
+                    at=entry.at,
+                    state=entry.segment.state,
+                )
+                for entry in page
+            ),
+            reached=page[-1].number if len(found) > limit else None,
+        )
 
     async def cancel(self, term: int, account_id: int, message_id: UUID) -> MessageView | None:
         self._check(term)

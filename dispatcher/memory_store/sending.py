@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from dispatcher.carrier_ids import carrier_id
 from dispatcher.memory_store.receipts import Receipts
-from dispatcher.memory_store.rows import OpenedClaim, Segment, Submission
+from dispatcher.memory_store.rows import Doubted, OpenedClaim, Segment, Submission
 from dispatcher.model import Claim, Held, OpenClaim, State, SubmitOutcome, SubmitResult
-from dispatcher.states import What
+from dispatcher.states import BY_NAME, What
 
 
 class Sending(Receipts):
@@ -119,6 +119,16 @@ class Sending(Receipts):
     def _doubt(self, segment: Segment, what: What) -> None:
         segment.doubts[segment.attempt] = self._clock.wall()
         self._move(segment, State.IN_DOUBT, what)
+        self._doubted.append(
+            Doubted(
+                number=next(self._numbers),
+                segment=segment,
+                attempt=segment.attempt,
+                term=self._claims[segment.claim_id or 0].claim.term,
+                carrier=segment.carrier if BY_NAME[what].by_carrier else None,
+                at=segment.updated_at,
+            )
+        )
 
     def _note(self, segment: Segment, result: SubmitResult) -> bool:
         """Remember the carrier's id for this attempt; whether it is new."""

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from itertools import count
 from uuid import UUID
 
-from dispatcher.memory_store.rows import OpenedClaim, Parked, Segment, Submission
+from dispatcher.memory_store.rows import Doubted, OpenedClaim, Parked, Segment, Submission
 from dispatcher.model import ApiKey, Event, NewMessage, Program, Reply, State, StoredDurability
 from dispatcher.states import BY_NAME, What
 from dispatcher.store import NotLeader
@@ -27,6 +27,7 @@ class Tables:
         self._segments: dict[tuple[UUID, int], Segment] = {}
         self._claims: dict[int, OpenedClaim] = {}
         self._submissions: list[Submission] = []
+        self._doubted: list[Doubted] = []
         self._parked: list[Parked] = []
         self._events: dict[UUID, list[Event]] = {}
         self._replies: list[tuple[datetime, Reply]] = []

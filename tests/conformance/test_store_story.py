@@ -90,3 +90,30 @@ async def test_what_is_returned_canceled_or_too_late_is_told(stage: Stage) -> No
     await stage.store.release_due(TERM, 10)
     assert (await told(stage, late.id))[-1] == f"{said(What.TOO_LATE_AGAIN)} Attempt 1."
     assert await stage.state(late.id) is State.IN_DOUBT
+
+
+async def test_what_came_into_doubt_is_listed_by_term_and_account_with_what_became_of_it(
+    stage: Stage,
+) -> None:
+    await stage.accept(
+        *(stage.message(reference=f"r{n}") for n in (1, 2, 3)), stage.message(stage.other, reference="other")
+    )
+    claims = {claim.message_id: claim for claim in await stage.claim()}
+    first, second, third, _other = claims.values()
+    await stage.store.settle([result(first, SubmitOutcome.IN_DOUBT), submitted(third, "77")])
+    await stage.store.give_up_claims(TERM, [first.claim_id])
+    await stage.store.settle([submitted(second, "78")])
+    account = stage.program.account_id
+    page = await stage.store.doubts(TERM, account, of_term=TERM)
+    assert [(d.reference, d.segment, d.attempt, d.carrier, d.state) for d in page.doubts] == [
+        ("r1", 1, 1, CARRIER, State.IN_DOUBT),
+        ("r2", 1, 1, None, State.SUBMITTED),
+    ]
+    assert page.reached is None
+    begun = await stage.store.doubts(TERM, account, of_term=TERM, limit=1)
+    assert begun.reached is not None
+    rest = await stage.store.doubts(TERM, account, of_term=TERM, after=begun.reached, limit=1)
+    assert ([d.reference for d in rest.doubts], rest.reached) == (["r2"], None)
+    [other] = (await stage.store.doubts(TERM, stage.other.account_id, of_term=TERM)).doubts
+    assert other.reference == "other"
+    assert (await stage.store.doubts(TERM, account, of_term=TERM + 1)).doubts == ()

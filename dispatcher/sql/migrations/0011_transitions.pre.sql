@@ -55,6 +55,10 @@ insert into hotsite.transition (what, before, after, by_carrier, sentence) value
         'A receipt settled the doubt: numbers, time and text fit this segment and no other.'),
     ('resent', '{in_doubt}', '{queued}', false,
         'No answer and no receipt came: sent once more, it may arrive twice.'),
+    ('resent_by_operator', '{in_doubt}', '{queued}', false,
+        'An operator had it sent once more, it may arrive twice.'),
+    ('let_go', '{in_doubt}', '{unknown}', false,
+        'An operator decided to wait for nothing more.'),
     ('canceled', '{accepted, held, scheduled, queued}', '{canceled}', false,
         'Canceled by its account before it was sent.'),
     ('not_sent_again', '{queued}', '{in_doubt}', false,
@@ -70,7 +74,8 @@ alter table hotsite.event
     add column what text, -- of hotsite.transition; null in lines of before
     add column attempt smallint,
     add column carrier text,
-    add column command_status integer;
+    add column command_status integer,
+    add column term bigint; -- of the segment's last claim, while that is known
 
 -- Adds a line to the stories of some segments, as they are now; to those of an earlier attempt where one is named.
 create function hotsite.tell(p_messages uuid[], p_segments smallint[], p_what text[], p_attempts smallint[] default null)
@@ -79,13 +84,14 @@ language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 begin
-    insert into hotsite.event (message_id, segment, state, what, attempt, carrier, command_status, detail)
+    insert into hotsite.event (message_id, segment, state, what, attempt, carrier, command_status, term, detail)
     select
         d.message_id, d.segment, d.state, t.what, coalesce(p_attempts[u.ord], d.attempt),
-        case when t.by_carrier then d.carrier end, case when t.by_carrier then d.command_status end, t.sentence
+        case when t.by_carrier then d.carrier end, case when t.by_carrier then d.command_status end, c.term, t.sentence
     from unnest(p_messages, p_segments, p_what) with ordinality as u (message_id, segment, what, ord)
     join hotsite.transition as t on t.what = u.what
-    join hotsite.delivery as d on d.message_id = u.message_id and d.segment = u.segment;
+    join hotsite.delivery as d on d.message_id = u.message_id and d.segment = u.segment
+    left join hotsite.claim as c on c.claim_id = d.claim_id;
 end
 $$;
 
