@@ -1,4 +1,4 @@
-"""The sending half of a dispatcher, put together: links, sender, results, receipts, doubt.
+"""The sending half of a dispatcher, put together: links, sender, results, receipts, doubt, and their journal.
 
 Links are bound at both sites, so that the hot one proves every day that it could send; only the gate decides
 who writes to them. `stop` goes the way of a text: no more claims, wait for answers, unbind, store what became
@@ -11,9 +11,11 @@ from secrets import token_hex
 import structlog
 
 from dispatcher.engine.doubt import Doubt
+from dispatcher.engine.predecessors import Predecessors
 from dispatcher.engine.receipts import Receipts
 from dispatcher.engine.results import Results
 from dispatcher.engine.sender import Sender
+from dispatcher.journal import Journal, remains
 from dispatcher.leadership import Leadership
 from dispatcher.metrics import Metrics
 from dispatcher.owned import Tasks, together
@@ -43,11 +45,14 @@ class Engine:
     ) -> None:
         # Unique to this life of the process: claims of a predecessor by the same name are not ours.
         self.identity = f"{name}.{token_hex(4)}"
-        self.results = Results(leadership=leadership, clock=clock, metrics=metrics)
+        self._folder = settings.site.state_dir / "journal"
+        self.journal = Journal(self._folder, self.identity)
+        self.results = Results(leadership=leadership, journal=self.journal, clock=clock, metrics=metrics)
         self.receipts = Receipts(leadership=leadership, clock=clock, metrics=metrics)
         self.sender = Sender(
             leadership=leadership,
             results=self.results,
+            journal=self.journal,
             identity=self.identity,
             settings=settings.dispatcher,
             clock=clock,
@@ -61,6 +66,9 @@ class Engine:
             clock_agrees=clock_agrees,
             clock=clock,
             metrics=metrics,
+        )
+        self.predecessors = Predecessors(
+            left=lambda: remains(self._folder, name), leadership=leadership, results=self.results, clock=clock
         )
         self.links = [
             (carrier, self._link(carrier, number, password_of(carrier), clock))
@@ -77,6 +85,7 @@ class Engine:
             self.receipts.tasks,
             self.sender.tasks,
             self.doubt.tasks,
+            self.predecessors.tasks,
             self._links_end,
         )
 
@@ -85,7 +94,10 @@ class Engine:
         return sum(link.bound for _, link in self.links)
 
     async def start(self) -> None:
+        """Only once nobody else can be this dispatcher: what its earlier lives left open is taken over."""
+        self.journal.begin()
         await self.results.start()
+        await self.predecessors.start()
         await self.receipts.start()
         await together(link.start() for _, link in self.links)
         for _, link in self.links:
@@ -96,11 +108,13 @@ class Engine:
     async def stop(self) -> None:
         """Claim no more, drain, unbind, store what is known. Takes at most DRAIN_S + UNBIND_S + STORE_S."""
         await self.doubt.stop()
+        await self.predecessors.stop()
         await self.sender.stop(drain=DRAIN_S)
         await self._links_end.stop()
         await together(link.stop(drain=UNBIND_S) for _, link in self.links)
         await self.receipts.stop()
         await self.results.stop(within=STORE_S)
+        self.journal.close()
 
     def _link(self, carrier: Carrier, number: int, password: str, clock: Clock) -> Link:
         return Link(

@@ -8,6 +8,7 @@ from dispatcher.doubt import pair
 from dispatcher.memory_store.rows import Parked, Submission, candidates, named_by
 from dispatcher.memory_store.tables import Tables
 from dispatcher.model import Receipt, Reply, State
+from dispatcher.states import What
 
 REPLY_WINDOW = timedelta(minutes=5)
 INTERMEDIATE = frozenset({State.ACCEPTED, State.SUBMITTED})
@@ -37,8 +38,8 @@ class Receipts(Tables):
             plain = segment.state is State.SUBMITTED
             segment.error = receipt.error
             segment.doubts.clear()
-            detail = None if plain else f"A receipt for attempt {found.attempt} settled it late."
-            self._move(segment, receipt.state, detail)
+            what = What.RECEIPT if plain else What.RECEIPT_LATE
+            self._move(segment, receipt.state, what, attempt=found.attempt)
         return True
 
     def _unpark(self) -> None:
@@ -54,8 +55,7 @@ class Receipts(Tables):
             segment.carrier, segment.carrier_message_id = receipt.carrier, receipt.carrier_message_id
             segment.error = receipt.error
             segment.doubts.clear()
-            detail = "A receipt settled the doubt: numbers, time and text fit this segment and no other."
-            self._move(segment, receipt.state, detail)
+            self._move(segment, receipt.state, What.RECEIPT_FITS)
             self._submissions.append(
                 Submission(
                     segment=segment,

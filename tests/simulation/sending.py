@@ -8,6 +8,7 @@ timers, the connections, the store (`store.py`), and the carrier's link (`carrie
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import asyncpg
@@ -15,6 +16,7 @@ import asyncpg
 from dispatcher.engine.doubt import EVERY_S, Doubt
 from dispatcher.engine.results import BATCH_MAX, COLLECT_S, Results
 from dispatcher.engine.sender import BUSY_PAUSE_S, IDLE_PAUSE_S, WRITE_MAX, Sender
+from dispatcher.journal import Journal
 from dispatcher.leadership import (
     AGAIN_AFTER_S,
     ASK_ALIVE_EVERY_S,
@@ -42,6 +44,7 @@ from tests.simulation.views import View, view_of
 T = TypeVar("T")
 ASK_OPEN_EVERY_S = 0.05  # the real one asks five times as often, which costs here and tells nothing more
 RENEW_EVERY_S = 1.5
+UNKEPT = Journal(Path(), "simulated")  # it is never begun, so it keeps nothing
 METRICS = Metrics()  # nobody reads them
 
 
@@ -184,7 +187,7 @@ class Lock:
 
 class SimulatedResults(Results):
     def __init__(self, scheduler: Scheduler, leadership: SimulatedLeadership, clock: SimulatedClock) -> None:
-        super().__init__(leadership=leadership, clock=clock, metrics=METRICS)
+        super().__init__(leadership=leadership, journal=UNKEPT, clock=clock, metrics=METRICS)
         self._scheduler = scheduler
         self._came = Bell(scheduler)
 
@@ -230,7 +233,13 @@ class SimulatedDispatcher:
             "settings": settings.dispatcher,
             "metrics": METRICS,
         }
-        self.sender = Sender(leadership=self.leadership, results=self.results, clock=clock, **shared)
+        self.sender = Sender(
+            leadership=self.leadership,
+            results=self.results,
+            journal=UNKEPT,
+            clock=clock,
+            **shared,
+        )
         self.sender.claiming = cast("Any", Lock(around.scheduler))
         self.doubt = Doubt(
             leadership=self.leadership, sender=self.sender, clock_agrees=lambda _: True, clock=clock, **shared
