@@ -45,7 +45,7 @@ lab: setup
 
 # In the order of the folders: what takes long (browser, drills, integration) begins first, and no worker waits at the end.
 test: check
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 30
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 30
 
 check: setup
 	$(BIN)/ruff check .
