@@ -9,6 +9,7 @@ The safety of all this rests on few things (docs/failover.md): every write to et
 from; a node leads only when it can be missing nothing; an open leader that can no longer prove both stops.
 """
 
+import functools
 from collections.abc import Sequence
 
 from sitecontrol.leadership import (
@@ -475,5 +476,16 @@ def decide(lane: Lane, facts: Facts) -> Decision:
     """The first row of the lane that holds. The last row of each lane always does."""
     for row in TABLE[lane]:
         if row.when(facts):
-            return Decision(lane=lane, rule=row.name, sentence=row.sentence, effect=row.then(facts))
+            effect = row.then(facts)
+            return (
+                holds_still(lane, row)
+                if effect is None
+                else Decision(lane=lane, rule=row.name, sentence=row.sentence, effect=effect)
+            )
     raise AssertionError(lane)
+
+
+@functools.cache
+def holds_still(lane: Lane, row: Row) -> Decision:
+    """Of most looks, so it is made only once."""
+    return Decision(lane=lane, rule=row.name, sentence=row.sentence, effect=None)

@@ -176,13 +176,13 @@ class Invariants:
                 )
         for node in told.remote:
             disk = self.world.databases[node].disk
-            if disk is None or told.entry not in disk.wal[: disk.flushed]:
+            if disk is None or not disk.has_flushed(told.entry, told.position):
                 raise Violation("label-true", f"message {told.message} was told to be on {node}, and is not")
         for term, node, at in self.ledger.opened:
             if term <= told.term:
                 continue
             wal = self.world.databases[node].disk
-            if wal is None or told.entry not in wal.wal:
+            if wal is None or not wal.holds(told.entry, told.position):
                 raise Violation(
                     "acked-survives",
                     f"{told.node} acknowledged message {told.message} in term {told.term};"

@@ -68,6 +68,7 @@ class Run:
         self.inbox = Inbox()
         self.truth = Truth()
         self._messages = 0
+        self._looks_at_service = {f.kind for f in self.faults} <= {Kind.ETCD_QUORUM, Kind.SWAP}
         self.invariants = Invariants(
             scheduler=self.scheduler,
             world=self.world,
@@ -255,9 +256,10 @@ class Run:
 
     def _lets_through(self, place: str) -> bool:
         """Where nothing but etcd is lost, perhaps in the middle of a swap, texts pass the gate of their place."""
-        looked_at = {fault.kind for fault in self.faults} <= {Kind.ETCD_QUORUM, Kind.SWAP}
+        if not self._looks_at_service:
+            return True
         senders = (site.sender for site in self.sites.values() if site.place == place)
-        return not looked_at or any(sender is not None and sender.leadership.gate.open for sender in senders)
+        return any(sender is not None and sender.leadership.gate.open for sender in senders)
 
     def _next_message(self) -> int:
         self._messages += 1
