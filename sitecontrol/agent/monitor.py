@@ -207,6 +207,7 @@ class Monitor:
             standbys=tuple(self._standby(s, flushed, now) for s in from_json(row["standbys"])),
             slots=tuple(SlotFacts(**slot) for slot in from_json(row["slots"])),
             canary_at=canary_at,
+            canary_written=row["canary_written_at"],
         )
 
     def _whole(self, flushed: int, inserted: int) -> int:

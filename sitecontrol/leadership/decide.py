@@ -35,6 +35,7 @@ from sitecontrol.leadership.conditions import (
     in_step_of_older_term,
     initialized,
     leader_name,
+    leads_by_word,
     led_by_other,
     nothing_exists,
     nothing_of_ours,
@@ -176,6 +177,13 @@ POSTGRES: Sequence[Row] = (
         "recovering",
         "PostgreSQL of the leader recovers: wait until it takes connections.",
         lambda f: f.lead and f.pg.state is PgState.STARTING,
+    ),
+    Row(
+        "start-anew",
+        "We lead by an operator's word, with what was a primary: others may hold more of its timeline. Start it in"
+        " recovery, so that its promotion begins one of its own.",
+        lambda f: f.lead and f.pg.state is PgState.STOPPED and f.pg.was_primary and leads_by_word(f),
+        lambda f: StartStandby(leader=f.node),
     ),
     Row(
         "restart-in-place",

@@ -95,6 +95,7 @@ class PgFacts:
     standbys: tuple[StandbyFacts, ...] = ()
     slots: tuple[SlotFacts, ...] = ()
     canary_at: float | None = None  # PRIMARY: begin of the last committed canary; STANDBY: last new one seen
+    canary_written: datetime | None = None  # when the newest that is here was, by its writer's wall clock
     failed_starts: int = 0  # starts in a row that ended at once
 
 

@@ -20,7 +20,7 @@ from tests.simulation.node import SimulatedNode
 from tests.simulation.observers import Observer, Truth
 from tests.simulation.postgres import Database, Server, World
 from tests.simulation.scene import NODE_OF, Site, settings_of
-from tests.simulation.scheduler import Scheduler, SimulatedClock
+from tests.simulation.scheduler import EPOCH, Scheduler, SimulatedClock
 from tests.simulation.sending import SimulatedDispatcher, Surroundings
 from tests.simulation.strikes import Strikes
 
@@ -109,7 +109,7 @@ class Run:
         assert columbus.disk is not None
         assert denver.disk is not None
         columbus.append("row", (1, columbus.node, "boot0", (denver.node,)))
-        columbus.append("canary", 1)
+        columbus.append("canary", EPOCH)
         columbus.disk.flushed = 2
         columbus.disk.was_primary = True
         denver.disk.copy_of(columbus.disk.wal)
