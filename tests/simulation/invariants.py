@@ -8,7 +8,7 @@ from datetime import datetime
 from dispatcher.model import State
 from sitecontrol.leadership import audit
 from sitecontrol.leadership.invariants import Broken
-from sitecontrol.records import HistoryEntry
+from sitecontrol.records import HistoryEntry, Phase, Swap
 from tests.simulation.carrier import Inbox
 from tests.simulation.clients import Acknowledged, Ledger
 from tests.simulation.disk import Disk
@@ -64,6 +64,8 @@ class Invariants:
     _sync_seen: int = 0  # the revision of `sync` that was looked at
     _term_seen: int = 0  # and of `term`
     _words_seen: int = 0  # entries of the history that tell of a person's word on who leads on
+    planned: dict[str, float] = field(default_factory=dict)  # swap -> its time
+    _begun: dict[str, datetime] = field(default_factory=dict)  # of these, when it began
     _asked: dict[str, float] = field(default_factory=dict)  # health's swaps, and when each was asked for
 
     def after_step(self, task: Task) -> None:
@@ -255,6 +257,8 @@ class Invariants:
         """Health asks only with two witnesses, not while it is paused, and neither too soon nor too often."""
         picture = self.cluster.snapshot
         swap = picture.swap.record if picture.swap is not None else None
+        if swap is not None and swap.id in self.planned:
+            self._look_at_planned(swap)
         if swap is None or swap.evidence is None or swap.id in self._asked:
             return
         now, limits = self.scheduler.now, settings_of("columbus").failover
@@ -281,6 +285,20 @@ class Invariants:
         )
         if wrong:
             raise Violation("health-holds", f"{swap.by} asks for a swap, and {wrong}")
+
+    def _look_at_planned(self, swap: Swap) -> None:
+        """It begins at its time, and once: whatever stops it afterwards, nobody begins it again."""
+        if swap.phase is not Phase.REQUESTED:
+            return
+        if swap.id not in self._begun:
+            self.say(f"BEGINS     {swap.id} to {swap.to_node}")
+        now, begun = self.scheduler.now, self._begun.setdefault(swap.id, swap.requested_at)
+        if now < self.planned[swap.id]:
+            raise Violation(
+                "planned-in-time", f"{swap.id} begins {self.planned[swap.id] - now:.2f} s too soon"
+            )
+        if begun != swap.requested_at:
+            raise Violation("planned-in-time", f"{swap.id} begins a second time")
 
     # -- texts
 

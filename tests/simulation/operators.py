@@ -18,7 +18,7 @@ from sitecontrol.records import Deed, Planned
 from tests.simulation.etcd import PREFIX
 from tests.simulation.postgres import Database
 from tests.simulation.scene import Site
-from tests.simulation.scheduler import Scheduler
+from tests.simulation.scheduler import EPOCH, Scheduler
 
 ASKS_EVERY = 0.3  # seconds
 BY = "op"
@@ -29,6 +29,7 @@ class Operator:
     scheduler: Scheduler
     databases: Mapping[str, Database]
     say: Callable[[str], None]
+    planned: dict[str, float]  # the swaps that were planned, and for when
 
     async def force(self, site: Site, until: float) -> None:
         """Again and again until then: that this node leads on, as soon as nothing speaks against it."""
@@ -59,6 +60,7 @@ class Operator:
         if facts is None:
             return
         at = facts.wall + timedelta(seconds=in_s)
+        self.planned[swap] = (at - EPOCH).total_seconds()
         wish = wishes.plan_swap(facts, Planned(id=swap, to=to, at=at, asked_at=facts.wall, by=BY))
         if wish.obstacles:
             return

@@ -90,6 +90,7 @@ class Run:
             sites=self.sites,
             rng=self.rng,
             say=self.say,
+            planned=self.invariants.planned,
             start_agent=self._start_agent,
             start_sender=self._start_sender,
         )
@@ -272,6 +273,8 @@ class Run:
             return f"not believed: {', '.join(picture.bad)}"
         if picture.leader is None:
             return "nobody leads"
+        if picture.desired is not None and picture.desired.record.planned is not None:
+            return f"swap {picture.desired.record.planned.id} is planned, and nobody begins or drops it"
         if picture.swap is not None:
             return f"swap {picture.swap.record.id} has not ended"
         node = picture.leader.record.node

@@ -2,7 +2,7 @@
 
 import random
 
-from tests.simulation.faults import Fault, Kind, schedule
+from tests.simulation.faults import ANY, Fault, Kind, schedule
 
 
 def cut_then_isolated(rng: random.Random) -> tuple[Fault, ...]:
@@ -201,6 +201,34 @@ def forced_older_copy(rng: random.Random) -> tuple[Fault, ...]:
     return tuple(sorted((gone, older, *STAND_BY)))
 
 
+def planned_swap(rng: random.Random) -> tuple[Fault, ...]:
+    """A swap is planned, and something goes wrong before its time, at it, or while it is under way."""
+    at = round(rng.uniform(2.0, 6.0), 2)
+    plan = Fault(at, round(rng.uniform(1.0, 8.0), 2), Kind.PLAN, rng.choice(("columbus", "denver")), "denver")
+    return tuple(sorted((plan, *schedule(rng, STORM)[: rng.randint(0, 5)])))
+
+
+def planned_while_clocks_jump(rng: random.Random) -> tuple[Fault, ...]:
+    """A swap is planned; wall clocks that jump by an hour before its time begin nothing early."""
+    plan = Fault(
+        1.6, round(rng.uniform(4.0, 12.0), 2), Kind.PLAN, rng.choice(("columbus", "denver")), "denver"
+    )
+    jumps = (
+        Fault(round(rng.uniform(2.0, 8.0), 2), round(rng.uniform(1.0, 10.0), 2), Kind.CLOCK_JUMPS, site)
+        for site in ("columbus", "denver")
+    )
+    return tuple(sorted((plan, *jumps, *schedule(rng, BESIDE_CLOCKS)[: rng.randint(0, 2)])))
+
+
+BESIDE_CLOCKS = (
+    Kind.CUT,
+    Kind.ETCD_MEMBER,
+    Kind.ETCD_LEADER,
+    Kind.WATCH_STALLS,
+    Kind.KILL_POSTGRES,
+    Kind.SWAP,
+)
+STORM = tuple(kind for kind in ANY if kind not in (Kind.CLOCK_JUMPS, Kind.GARBAGE))
 STAND_BY = tuple(Fault(3.0, 60.0, Kind.FORCE, site) for site in ("columbus", "denver"))
 BESIDE = (
     *(Kind.ETCD_SICK, Kind.ETCD_LATE, Kind.ETCD_LEADER, Kind.ETCD_MEMBER, Kind.WATCH_STALLS),

@@ -41,6 +41,7 @@ class Strikes:
         sites: dict[str, Site],
         rng: random.Random,
         say: Callable[[str], None],
+        planned: dict[str, float],
         start_agent: Callable[[Site], None],
         start_sender: Callable[[Site], None],
     ) -> None:
@@ -71,7 +72,7 @@ class Strikes:
             Kind.PROMOTION_FAILS: self._fail_promotion,
             Kind.CLOCK_JUMPS: self._jump_clock,
         }
-        self.operator = Operator(scheduler=scheduler, databases=world.databases, say=say)
+        self.operator = Operator(scheduler=scheduler, databases=world.databases, say=say, planned=planned)
 
     async def strike(self, fault: Fault) -> None:
         await self.scheduler.wait(fault.at)
