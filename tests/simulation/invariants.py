@@ -259,6 +259,7 @@ class Invariants:
         swap = picture.swap.record if picture.swap is not None else None
         if swap is not None and swap.id in self.planned:
             self._look_at_planned(swap)
+        self._look_at_dropped()
         if swap is None or swap.evidence is None or swap.id in self._asked:
             return
         now, limits = self.scheduler.now, settings_of("columbus").failover
@@ -299,6 +300,16 @@ class Invariants:
             )
         if begun != swap.requested_at:
             raise Violation("planned-in-time", f"{swap.id} begins a second time")
+
+    def _look_at_dropped(self) -> None:
+        """Nor is it dropped before its time."""
+        for swap, at in self.planned.items():
+            if self.scheduler.now >= at or swap in self._begun:
+                continue
+            if any(key.endswith(f"-{swap}") for key in self.cluster.snapshot.history):
+                raise Violation(
+                    "planned-in-time", f"{swap} is dropped {at - self.scheduler.now:.2f} s too soon"
+                )
 
     # -- texts
 
