@@ -113,7 +113,9 @@ class Leadership:
             for place in settings.place
             for node in place.nodes
         }
-        self.gate = decide(self._facts())
+        self._site_of = {node.name: place.name for place in settings.place for node in place.nodes}
+        self._facts_of_gate = self._facts()
+        self.gate = decide(self._facts_of_gate)
 
     @property
     def state(self) -> LeadershipState:
@@ -273,7 +275,7 @@ class Leadership:
             egress=self._settings.dispatcher.egress,
             leader=leader,
             swap=swap.record if swap is not None else None,
-            site=self._settings.site_of(leader.node) if leader is not None and node is not None else None,
+            site=self._site_of.get(leader.node) if leader is not None and node is not None else None,
             connected=node is not None and node.watch.connection is not None,
             opened=opened[1] if opened and leader and opened[0] == leader.node else None,
             vouched=leader is not None and self._vouched(leader),
@@ -294,7 +296,9 @@ class Leadership:
         facts = self._facts()
         if not facts.connected:
             self._opened = None  # whoever answers next may be another PostgreSQL
-        gate = decide(facts)
+        if facts == self._facts_of_gate:
+            return
+        self._facts_of_gate, gate = facts, decide(facts)
         if gate == self.gate:
             return
         self.gate = gate

@@ -5,6 +5,7 @@ effect that ended) and otherwise ten times a second: notify for speed, poll for 
 """
 
 import asyncio
+import functools
 from collections.abc import Mapping
 from importlib import metadata
 
@@ -26,7 +27,7 @@ from sitecontrol.etcd.api import Etcd
 from sitecontrol.frozen import replace
 from sitecontrol.leadership.alike import told
 from sitecontrol.leadership.decide import decide
-from sitecontrol.leadership.facts import Facts
+from sitecontrol.leadership.facts import Facts, is_heard
 from sitecontrol.leadership.invariants import Doubts
 from sitecontrol.leadership.invariants import look as look_at_invariants
 from sitecontrol.leadership.observed import Watch
@@ -41,6 +42,12 @@ from sitecontrol.traffic.mover import Mover
 from sitecontrol.view import Bad, ClusterView, Entry
 
 log = structlog.get_logger()
+LANES = tuple(Lane)
+
+
+@functools.cache
+def version() -> str:
+    return metadata.version("hotsite")
 
 
 class Agent:
@@ -91,7 +98,7 @@ class Agent:
         self.state = AgentState(
             prefix=settings.prefix,
             facts=self._facts(),
-            version=metadata.version("hotsite"),
+            version=version(),
             fencing_ms=executor.fencing.last_ms,
             traffic=mover.told,
             work=self._work,
@@ -146,14 +153,14 @@ class Agent:
         self._memory.look(self._clock.now(), self._view.snapshot, pg, self._node, self._keeper.lease.id)
         if led and self._memory.leader_absent_since is not None:
             log.info("nobody_leads")
-        facts = self.state.facts = self._look_at_places(self._facts())
+        facts = self.state.facts = self._facts()
         self._tell_of_differences(facts)
         self._tell_of_bad_records(facts)
         self._look_at_invariants(facts)
         self._executor.fencing.look(is_open=facts.open)
         if self._chronicle is not None:
             self._chronicle.look(facts)
-        for lane in Lane:
+        for lane in LANES:
             decision = decide(lane, facts)
             before = self.state.decisions.get(lane)
             changed = before is None or before.rule != decision.rule
@@ -218,19 +225,6 @@ class Agent:
             if known not in self._doubts.broken:
                 log.info("invariant_broken_no_more", invariant=known.invariant, what=known.what)
 
-    def _look_at_places(self, facts: Facts) -> Facts:
-        self._health = look_at_places(
-            self._health,
-            now=facts.now,
-            wall=facts.wall,
-            cluster=facts.cluster,
-            places=facts.places,
-            site_of=facts.site_of,
-            etcd_here=facts.etcd_here,
-            home=facts.home,
-        )
-        return replace(facts, health=self._health)
-
     def _unchanging_facts(self) -> Facts:
         """What the settings tell; the rest is of each look."""
         settings = self._settings
@@ -255,14 +249,28 @@ class Agent:
 
     def _facts(self) -> Facts:
         memory, snapshot = self._memory, self._view.snapshot
-        heard = [at for at in (self._keeper.heard_at, snapshot.read_at) if at is not None]
+        now, wall, blank = self._clock.now(), self._clock.wall(), self._blank
+        heard_at = max(
+            (at for at in (self._keeper.heard_at, snapshot.read_at) if at is not None), default=None
+        )
+        self._health = look_at_places(
+            self._health,
+            now=now,
+            wall=wall,
+            cluster=snapshot,
+            places=blank.places,
+            site_of=blank.site_of,
+            etcd_here=is_heard(heard_at, now, blank.settings),
+            home=blank.home,
+        )
         return replace(
-            self._blank,
-            now=self._clock.now(),
-            wall=self._clock.wall(),
+            blank,
+            now=now,
+            wall=wall,
             cluster=snapshot,
             cluster_read=snapshot.read_at is not None,
-            etcd_heard_at=max(heard, default=None),
+            etcd_heard_at=heard_at,
+            health=self._health,
             lease=self._keeper.lease,
             pg=self._monitor.facts,
             later_version_at=memory.later_version_at,

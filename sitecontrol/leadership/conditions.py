@@ -19,18 +19,21 @@ def serving_without_proof(f: Facts) -> bool:
     """Dispatchers are let in, and neither the lease nor the canary shows that nobody else leads. With nobody else
     in step, or on the way into it, nobody else can lead: then a late canary proves nothing against us.
     """
-    proved = f.etcd_here or f.lease_safe or f.canary_fresh
+    if f.pg.open_term is None or not running(f) or f.etcd_here or f.lease_safe or f.canary_fresh:
+        return False
     alone = f.sync is not None and f.sync.leader == f.node and not f.sync.standbys and not f.pg.names
-    return f.pg.open_term is not None and running(f) and not proved and not alone
+    return not alone
 
 
 def canary_late(f: Facts) -> bool:
+    if not serving_without_proof(f):
+        return False
     hangs = f.pg.state is PgState.MUTE and f.now - f.pg.since > MUTE_PATIENCE
-    return serving_without_proof(f) and f.proved_by_canary_since and not hangs
+    return f.proved_by_canary_since and not hangs
 
 
 def led_by_other(f: Facts) -> bool:
-    return f.leader is not None and not f.lead and f.leader.record.node != f.node
+    return f.led_by_other
 
 
 def leader_name(f: Facts) -> str:
@@ -38,8 +41,10 @@ def leader_name(f: Facts) -> str:
 
 
 def foreign(f: Facts) -> bool:
+    if not foreign_id(f) or f.pg.unfinished:
+        return False
     led_here = f.lead and f.leader is not None and f.leader.record.incarnation == f.pg.incarnation
-    return foreign_id(f) and not f.pg.unfinished and not led_here
+    return not led_here
 
 
 def foreign_id(f: Facts) -> bool:
@@ -123,6 +128,23 @@ def other_data(f: Facts) -> bool:
 def without_data(f: Facts) -> bool:
     """We lead, and nothing that is here may."""
     return f.lead and (f.pg.state in (PgState.ABSENT, PgState.UNUSABLE) or other_data(f))
+
+
+def leads_by_word(f: Facts) -> bool:
+    """An operator has said that we lead on, and we have not been a primary since: then we would have written `sync`.
+
+    What is here may be an older copy. Written on in its own timeline it would be taken for the beginning of what others
+    hold of that one, and they would follow it, with other content up to there.
+    """
+    sync = f.sync
+    return (
+        sync is not None
+        and sync.term < f.term
+        and any(
+            entry.record.kind == "forced" and (entry.record.node, entry.record.term) == (f.node, sync.term)
+            for entry in f.cluster.history.values()
+        )
+    )
 
 
 def restart_in_place(f: Facts) -> bool:

@@ -9,6 +9,7 @@ The safety of all this rests on few things (docs/failover.md): every write to et
 from; a node leads only when it can be missing nothing; an open leader that can no longer prove both stops.
 """
 
+import functools
 from collections.abc import Sequence
 
 from sitecontrol.leadership import (
@@ -34,6 +35,7 @@ from sitecontrol.leadership.conditions import (
     in_step_of_older_term,
     initialized,
     leader_name,
+    leads_by_word,
     led_by_other,
     nothing_exists,
     nothing_of_ours,
@@ -175,6 +177,13 @@ POSTGRES: Sequence[Row] = (
         "recovering",
         "PostgreSQL of the leader recovers: wait until it takes connections.",
         lambda f: f.lead and f.pg.state is PgState.STARTING,
+    ),
+    Row(
+        "start-anew",
+        "We lead by an operator's word, with what was a primary: others may hold more of its timeline. Start it in"
+        " recovery, so that its promotion begins one of its own.",
+        lambda f: f.lead and f.pg.state is PgState.STOPPED and f.pg.was_primary and leads_by_word(f),
+        lambda f: StartStandby(leader=f.node),
     ),
     Row(
         "restart-in-place",
@@ -475,5 +484,16 @@ def decide(lane: Lane, facts: Facts) -> Decision:
     """The first row of the lane that holds. The last row of each lane always does."""
     for row in TABLE[lane]:
         if row.when(facts):
-            return Decision(lane=lane, rule=row.name, sentence=row.sentence, effect=row.then(facts))
+            effect = row.then(facts)
+            return (
+                holds_still(lane, row)
+                if effect is None
+                else Decision(lane=lane, rule=row.name, sentence=row.sentence, effect=effect)
+            )
     raise AssertionError(lane)
+
+
+@functools.cache
+def holds_still(lane: Lane, row: Row) -> Decision:
+    """Of most looks, so it is made only once."""
+    return Decision(lane=lane, rule=row.name, sentence=row.sentence, effect=None)

@@ -136,7 +136,7 @@ ROWS: Sequence[Row] = (
     Row(
         "awaits-mending",
         "A record that who is in step rests on is not believed: nothing changes until it is written over.",
-        lambda f: any(f.bad(name) for name in ("leader", "term", "sync", "swap")),
+        lambda f: not f.cluster.bad.keys().isdisjoint(("leader", "term", "sync", "swap")),
     ),
     Row(
         "not-ours",

@@ -13,7 +13,7 @@ nodes tell, who led last.
 """
 
 from collections.abc import Collection, Iterator
-from datetime import timedelta
+from datetime import UTC
 
 from replication import lsn
 from sitecontrol.leadership.conditions import foreign_id, initialized
@@ -212,12 +212,16 @@ def _by_what_it_had(f: Facts) -> Iterator[str]:
 
 
 def _since(f: Facts) -> Iterator[str]:
-    """Whoever led writes a canary through the same path as messages several times a second, while it serves."""
-    if f.pg.canary_at is None:
+    """Whoever led writes a canary through the same path as messages several times a second, while it serves. What is
+    told is when that was: it may have come, or been seen, long after, with much of what was acknowledged before that
+    still missing.
+    """
+    if f.pg.canary_written is None:
         yield f"when {f.node} last heard of whoever led is not known: all that was acknowledged since is lost"
         return
-    at = (f.wall - timedelta(seconds=f.now - f.pg.canary_at)).isoformat(" ", "seconds")
-    yield f"the last sign of whoever led that {f.node} has is of {at}: what was acknowledged since is lost"
+    at = f.pg.canary_written.astimezone(UTC).isoformat(" ", "seconds")
+    sign = f"the last sign of whoever led that {f.node} has was written at {at}, by the clock of its writer"
+    yield f"{sign}: what was acknowledged since is lost"
 
 
 def _beside(f: Facts, node: str) -> str:

@@ -75,9 +75,10 @@ def put_back(site: Site, image: Path) -> None:
     name.write_bytes(image.with_suffix(".json").read_bytes())
 
 
-async def test_a_leader_that_was_alone_and_returns_from_an_older_image_opens_nothing_and_names_the_cure(
-    pair: Pair,
-):
+async def older_copy_of_the_leader(pair: Pair) -> tuple[Site, Site, int, int, Path]:
+    """The leader went on alone, and returns with an older image. Gives it, the standby, the term, a message that the
+    image lacks, and the newest image.
+    """
     leader, standby, _ = await pair.leads()
     await standby.end()
 
@@ -99,10 +100,17 @@ async def test_a_leader_that_was_alone_and_returns_from_an_older_image_opens_not
     await pair.until(recorded, "how far the leader has come is recorded")
     await leader.end()
     newest = await image_of(leader, leader.folder / "newest")
-    opened = len(leader.events("opened"))
     put_back(leader, last_night)
     leader.start()
     await pair.until_rule(leader, "older-copy")
+    return leader, standby, term, number, newest
+
+
+async def test_a_leader_that_was_alone_and_returns_from_an_older_image_opens_nothing_and_names_the_cure(
+    pair: Pair,
+):
+    leader, standby, term, number, newest = await older_copy_of_the_leader(pair)
+    opened = len(leader.events("opened"))
     status = await leader.status()
     assert "sitectl node trust" in status["decision"]["sentence"]
     assert "sitectl node trust" in " ".join(status["reasons"])
@@ -120,6 +128,24 @@ async def test_a_leader_that_was_alone_and_returns_from_an_older_image_opens_not
     assert await leader.has(number)
     standby.start()
     await pair.until_two_site()
+
+
+async def test_an_older_image_that_is_trusted_leads_on_in_a_timeline_of_its_own(pair: Pair):
+    leader, standby, term, number, _ = await older_copy_of_the_leader(pair)
+    before = (await leader.status())["postgres"]["timeline"]
+    ask = {
+        "json": {"node": leader.node, "reason": "nothing newer is left"},
+        "headers": {"Authorization": f"Bearer {TOKEN}"},
+    }
+    assert (await leader.ask("/node/trust", **ask))[0] == 202
+    later = await pair.until_leads(leader, above=term)
+    assert (await leader.status())["postgres"]["timeline"] > before
+    assert not await leader.has(number)
+    known, _ = await pair.write_at(leader, later)
+    standby.start()
+    await pair.until_two_site()
+    assert await standby.has(known)
+    pair.acknowledged.discard(number)  # lost by that word
 
 
 async def test_a_node_that_took_over_is_followed_by_one_that_lost_its_disk(pair: Pair):

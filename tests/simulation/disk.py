@@ -34,6 +34,14 @@ class Disk:
     _queue: Queue = field(default_factory=Queue)
     _queued: int = 0  # entries of `wal` that `_queue` knows of
 
+    def holds(self, entry: int, position: int) -> bool:
+        """Somewhere; most likely at its position."""
+        return self.wal[position - 1 : position] == [entry] or entry in self.wal
+
+    def has_flushed(self, entry: int, position: int) -> bool:
+        at = self.wal[position - 1 : position] == [entry]
+        return (at and position <= self.flushed) or entry in self.wal[: self.flushed]
+
     def copy_of(self, wal: Sequence[int]) -> None:
         self.wal, self._seen, self._latest = list(wal), 0, {}
         self.flushed, self._queue, self._queued = len(wal), Queue(), 0

@@ -18,6 +18,7 @@ from tests.simulation.faults import Fault, Kind
 from tests.simulation.mutation import SAFETY, Mutation
 from tests.simulation.mutations import without_row
 from tests.simulation.own_postgres import ModelPostgres
+from tests.simulation.scenarios import forced_older_copy
 
 OTHER_DATA = ("lead-without-data", "lead-with-other-data")
 
@@ -209,6 +210,13 @@ PROOF = (
         breaks=SAFETY | {"converges"},
         patch=lambda: without_row(*OTHER_DATA),
         scenario=older_copy_of_the_leader,
+    ),
+    Mutation(
+        name="an older copy goes on in its own timeline",
+        rule="what was a primary and leads by an operator's word begins a timeline of its own",
+        breaks=SAFETY | {"in-step-is-a-copy"},
+        patch=lambda: without_row("start-anew"),
+        scenario=forced_older_copy,
     ),
     Mutation(
         name="dispatchers are let in before the barrier",

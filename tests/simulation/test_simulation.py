@@ -12,7 +12,7 @@ from tests.simulation.own_postgres import ModelPostgres
 from tests.simulation.run import run, shrink
 
 
-@pytest.mark.parametrize("seed", [7, 10, 26])
+@pytest.mark.parametrize("seed", [2, 7, 10, 26])  # in 2 health asks, and a swap gets an id by chance
 def test_a_seed_replays_exactly(seed: int):
     first, again = run(seed), run(seed)
     assert first.log == again.log
