@@ -96,6 +96,7 @@ class OwnPostgres:
         self._at_rest: PgFacts | None = None
         self._looked_at = 0.0
         self._failed_starts = 0
+        self._start_failed_at: float | None = None
         self._apart_from: str | None = None
         self.comparing = False  # our history with the leader's: until that ends nothing is started or moved
         self._setting_aside = SettingAside(
@@ -191,6 +192,7 @@ class OwnPostgres:
             clean_shutdown_lsn=clean_end,
             was_primary=control.state in WAS_PRIMARY,
             failed_starts=self._failed_starts,
+            start_failed_at=self._start_failed_at if self._failed_starts else None,
             apart_from=self._apart_from,
             unfinished=self.unfinished,
         )
@@ -300,6 +302,7 @@ class OwnPostgres:
             raise
         except NodeError:
             self._failed_starts += 1
+            self._start_failed_at = self._clock.now()
             raise
         finally:
             self._at_rest = None

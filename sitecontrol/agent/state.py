@@ -99,7 +99,9 @@ class AgentState:
         decision = self.decisions.get(Lane.POSTGRES)
         sentence = decision.sentence if decision else "nothing was decided yet"
         if f.pg.state is PgState.STANDBY:
-            if not f.pg.upstream:
+            if f.lead:
+                reasons.append(f"PostgreSQL of the leader is in recovery: {sentence}")
+            elif not f.pg.upstream:
                 reasons.append("PostgreSQL does not stream from the leader")
             if f.leader is not None and not f.lead and not f.compared:
                 reasons.append(

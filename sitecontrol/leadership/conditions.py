@@ -125,8 +125,15 @@ def without_data(f: Facts) -> bool:
     return f.lead and (f.pg.state in (PgState.ABSENT, PgState.UNUSABLE) or other_data(f))
 
 
+def ended_at_once(f: Facts) -> bool:
+    """Our PostgreSQL ended as soon as we, in this lead, had started it: another start would end alike."""
+    failed, since = f.pg.start_failed_at, max(f.swap_ended_at, f.lead_since or 0.0)
+    return f.pg.state is PgState.STOPPED and failed is not None and failed > since
+
+
 def restart_in_place(f: Facts) -> bool:
-    return f.down_for < f.settings.restart_within or not f.other_in_step
+    in_time = f.down_for < f.settings.restart_within and not ended_at_once(f)
+    return in_time or not f.other_in_step
 
 
 def promotion_stuck(f: Facts) -> bool:

@@ -12,6 +12,7 @@ from; a node leads only when it can be missing nothing; an open leader that can 
 from collections.abc import Sequence
 
 from sitecontrol.leadership import (
+    alone,
     beginning,
     failback,
     health,
@@ -30,6 +31,7 @@ from sitecontrol.leadership.conditions import (
     canary_late,
     cannot_follow,
     cannot_start,
+    ended_at_once,
     foreign,
     in_step_of_older_term,
     initialized,
@@ -162,15 +164,21 @@ POSTGRES: Sequence[Row] = (
     ),
     Row(
         "give-up-dead",
-        "PostgreSQL is down longer than a restart may take, and another node is in step: give the lead up.",
+        "PostgreSQL is down longer than a restart may take, or ended as soon as it was started, and another node is in"
+        " step: give the lead up.",
         lambda f: (
             f.lead
             and f.pg.state in (PgState.STOPPED, PgState.STARTING)
             and not restart_in_place(f)
             and f.etcd_here
         ),
-        lambda _: GiveUp(reason="PostgreSQL did not come back in time"),
+        lambda f: GiveUp(
+            reason="PostgreSQL cannot be started"
+            if ended_at_once(f)
+            else "PostgreSQL did not come back in time"
+        ),
     ),
+    *alone.ROWS,
     Row(
         "recovering",
         "PostgreSQL of the leader recovers: wait until it takes connections.",

@@ -96,6 +96,7 @@ class PgFacts:
     slots: tuple[SlotFacts, ...] = ()
     canary_at: float | None = None  # PRIMARY: begin of the last committed canary; STANDBY: last new one seen
     failed_starts: int = 0  # starts in a row that ended at once
+    start_failed_at: float | None = None  # STOPPED: when the last of them did
 
 
 @dataclass(frozen=True, kw_only=True)
