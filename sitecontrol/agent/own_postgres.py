@@ -31,6 +31,7 @@ from sitecontrol.agent.monitor import Running
 from sitecontrol.agent.row import OPENING
 from sitecontrol.agent.setting_aside import Leading, SettingAside
 from sitecontrol.agent.spare import Spare
+from sitecontrol.agent.wal_room import WalRoom
 from sitecontrol.clock import Clock
 from sitecontrol.leadership.facts import PgFacts, PgState
 from sitecontrol.leadership.timing import END_POSTGRES
@@ -106,6 +107,7 @@ class OwnPostgres:
             clock=clock,
         )
         self._spare = Spare(lambda: self.connect("spare"))
+        self._wal_room = WalRoom(self._node.settings.data_dir, clock)
         self.boot = ""  # of the start that runs; empty for one that we found running
         self.marker = marker
 
@@ -137,7 +139,12 @@ class OwnPostgres:
         return self._known.system_id, self._known.incarnation
 
     def running(self) -> Running:
-        return replace(self._known, unfinished=self.unfinished, apart_from=self._apart_from)
+        return replace(
+            self._known,
+            unfinished=self.unfinished,
+            apart_from=self._apart_from,
+            wal_free=self._wal_room.free,
+        )
 
     async def at_rest(self) -> PgFacts | None:
         """What can be said of a PostgreSQL that does not run; None when it runs."""

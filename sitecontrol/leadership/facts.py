@@ -95,6 +95,7 @@ class PgFacts:
     standbys: tuple[StandbyFacts, ...] = ()
     slots: tuple[SlotFacts, ...] = ()
     canary_at: float | None = None  # PRIMARY: begin of the last committed canary; STANDBY: last new one seen
+    wal_free: int | None = None  # bytes on the volume of its WAL
     failed_starts: int = 0  # starts in a row that ended at once
     start_failed_at: float | None = None  # STOPPED: when the last of them did
 
@@ -152,6 +153,7 @@ class Facts:
     dispatchers_of: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict
     )  # site -> its dispatchers, by the settings
+    wal_room: int = 0  # bytes that should be free for our WAL before production is moved here
     live_site_sends: bool = True  # only the live site's dispatchers send (dispatcher.egress)
     places: tuple[str, ...] = ()  # every configured place: all that may observe
     health: Watch = field(default_factory=Watch)  # what was seen of the places' words so far
