@@ -227,10 +227,11 @@ def test_of_a_standby_what_is_replayed_counts_and_of_two_by_one_name_nothing_doe
         )
 
 
-def test_it_is_written_every_few_seconds_and_only_when_somebody_has_come_further():
+def test_it_is_written_once_a_second_and_only_when_somebody_has_come_further():
     known = cluster(reached=reached(at(COLUMBUS, 700), at(DENVER, 700)))
     assert recorded(cluster=known, reached_since=100.0 - EVERY + 0.1) is None
     assert recorded(cluster=known, reached_since=100.0 - EVERY) == RecordReached(nodes=BOTH)
+    assert EVERY <= 1.0, "docs/failover.md says how old an image has to be that is known as one"
     assert recorded(cluster=cluster(reached=reached(*BOTH)), reached_since=10.0) is None
 
 
