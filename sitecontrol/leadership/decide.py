@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from sitecontrol.leadership import (
     alone,
+    anew,
     beginning,
     failback,
     health,
@@ -162,6 +163,7 @@ POSTGRES: Sequence[Row] = (
         other_data,
         lambda f: Fence(reason="another data directory than took the lead") if running(f) else None,
     ),
+    *anew.ROWS,
     Row(
         "give-up-dead",
         "PostgreSQL is down longer than a restart may take, or ended as soon as it was started, and another node is in"

@@ -388,16 +388,16 @@ class Writer:
         wanted = Transaction(compares=(unchanged,), writes=(self._put("desired", desired),))
         return self._told(wanted, act, term=self.term)
 
-    def trust(self, act: Act) -> Transaction:
+    def trust(self, act: Act, timeline: int) -> Transaction:
         """A person says that we lead on, if still nobody leads: `sync` of us alone, over what is not believed or names
         others, and nothing of what anybody had reached counts any more. The history tells of it, too, beside the term
-        that it follows.
+        that it follows. `timeline`: ours, of which others may hold more.
         """
         compares = tuple(self._at(each, self._seen_at(each)) for each in REASONED_FROM)
         entry = audit.by_word(act, self.term, self.node, self.site)
         word = "forced" if act.what is Deed.FORCED else "trusted"
         writes = (
-            self._put("sync", self._alone(self.term)),
+            self._put("sync", self._alone(self.term).model_copy(update={"opens_above": timeline or None})),
             self._delete("reached"),
             self._history(entry, f"-{word}-{self._seen_at('sync')}"),
         )

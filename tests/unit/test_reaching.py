@@ -28,7 +28,7 @@ from sitecontrol.leadership.reaching import EVERY, HOLDING
 from sitecontrol.leadership.table import Lane
 from sitecontrol.leadership.trusting import comes_of_trust, evidence, in_the_way_of_trust
 from sitecontrol.leadership.why import document
-from sitecontrol.records import Deed, Initialize, Phase, Position, Reached, Role, Term
+from sitecontrol.records import Deed, Initialize, Phase, Position, Reached, Role, Sync, Term
 from sitecontrol.settings import FailoverSettings
 from sitecontrol.snapshot import Bad, Snapshot
 from tests.unit.decided import effect, rule
@@ -316,8 +316,9 @@ def test_when_a_person_trusts_a_node_what_was_reached_counts_no_more():
     assert etcd.apply(etcd.writer().reached(BOTH, "7"))
     etcd.store.revoke(etcd.lease)
     etcd.look()
-    assert etcd.apply(etcd.writer().trust(Act(what=Deed.TRUSTED, by="anna", at=WALL)))
+    assert etcd.apply(etcd.writer().trust(Act(what=Deed.TRUSTED, by="anna", at=WALL), 4))
     assert etcd.believed.reached is None
+    assert etcd.now("sync", Sync).opens_above == 4
 
 
 def test_it_is_remembered_since_when_the_record_is_as_it_is():
