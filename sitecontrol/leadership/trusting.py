@@ -7,10 +7,9 @@ and the act itself ask the same. There are two ways to it:
   word: what it acknowledged from then on would be lost as well, and nobody would know.
 
 `sync` is then written anew: this node alone is complete. So it takes the lead by the table's own rows, as the recorded
-leader; whatever another node alone holds is lost to the cluster, and set aside when that node, a leader until then, comes
-back. Nothing here
-can know whether there is any. It tells all that bears on it: what the last believed record said, which positions the
-nodes tell, who led last.
+leader; what another node alone holds is lost to the cluster, but for what is set aside when one that led comes back.
+Nothing here can know whether there is any. It tells all that bears on it: what the last believed record said, which
+positions the nodes tell, who led last.
 """
 
 from collections.abc import Collection, Iterator
