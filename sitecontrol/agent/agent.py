@@ -293,7 +293,8 @@ class Agent:
     def _told(self) -> tuple[object, int]:
         facts, state = self.state.facts, self.state
         asked_at = self._memory.rejoin_asked_at
-        told = (state.role, tuple(state.reasons), facts.pg.incarnation, facts.term, asked_at)
+        pg = facts.pg
+        told = (state.role, tuple(state.reasons), pg.incarnation, pg.timeline, facts.term, asked_at)
         return told, facts.lease.id
 
     def _describe(self) -> Member:

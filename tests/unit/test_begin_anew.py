@@ -4,9 +4,21 @@ from dataclasses import replace
 
 from sitecontrol.leadership.effects import Fence, Open, Promote, StartStandby
 from sitecontrol.leadership.facts import Facts, PgFacts, PgState
+from sitecontrol.leadership.steps import joinable
 from sitecontrol.records import Sync
 from tests.unit.decided import effect, rule
-from tests.unit.leadership_facts import COLUMBUS, at_columbus, cluster, entry, primary, standby, sync
+from tests.unit.leadership_facts import (
+    COLUMBUS,
+    DENVER,
+    THEIR_LEASE,
+    at_columbus,
+    cluster,
+    entry,
+    member,
+    primary,
+    standby,
+    sync,
+)
 
 DISK = primary().incarnation
 
@@ -35,3 +47,14 @@ def test_a_primary_that_runs_is_ended_first_and_lets_nobody_in():
 def test_without_such_a_word_a_primary_is_started_again_in_place():
     stopped = primary(state=PgState.STOPPED, open_term=None, down_since=99.9)
     assert rule(trusted(stopped, above=None)) == "restart-in-place"
+
+
+def test_who_is_not_on_our_timeline_yet_does_not_come_into_step():
+    """It has more of the one before: PostgreSQL streams to it up to the fork, and what it has flushed is not ours."""
+    ours = primary(timeline=2, names=(), remote_in_step=())
+    told = {number: entry(member(DENVER, timeline=number), THEIR_LEASE) for number in (1, 2)}
+    found = [
+        joinable(at_columbus(cluster=cluster(sync=entry(sync(COLUMBUS)), members={DENVER: record}), pg=ours))
+        for record in told.values()
+    ]
+    assert found == [None, DENVER]
