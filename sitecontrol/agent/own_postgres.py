@@ -107,7 +107,8 @@ class OwnPostgres:
             clock=clock,
         )
         self._spare = Spare(lambda: self.connect("spare"))
-        self._wal_room = WalRoom(self._node.settings.data_dir, clock)
+        replication = settings.replication
+        self._wal_room = WalRoom(replication.data_dir if replication else Path(), clock)
         self.boot = ""  # of the start that runs; empty for one that we found running
         self.marker = marker
 
