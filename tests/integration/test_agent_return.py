@@ -128,7 +128,7 @@ async def test_an_older_copy_that_a_person_trusts_begins_a_timeline_and_who_had_
     """On the old one its standby, which has more of it, would count as in step without what it lacks."""
     leader, standby, _ = await pair.leads()
     await leader.end()
-    last_night = await image_of(leader, leader.folder / "last-night")
+    last_night = await image_of(leader, leader.folder / "before-trust")
     leader.start()
     leader, standby, term = await pair.leads()
     if leader.folder != last_night.parent:
@@ -150,6 +150,7 @@ async def test_an_older_copy_that_a_person_trusts_begins_a_timeline_and_who_had_
     await pair.until_leads(leader, above=term)
     assert (await leader.status())["postgres"]["timeline"] > timeline
     assert not await leader.has(number), "that loss was accepted"
+    pair.acknowledged.discard(number)
     standby.start()
     await pair.until_two_site()
     assert not await standby.has(number)
