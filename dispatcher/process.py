@@ -103,7 +103,6 @@ class Dispatcher:
             key=f"{settings.prefix}dispatchers/{name}",
             describe=self._record,
             urgent=lambda: self._leadership.gate.swap is not None,
-            answered=self._leadership.etcd_answered,
             clock=clock,
         )
         self._leadership.subscribe(self._registration.wake)
@@ -137,6 +136,7 @@ class Dispatcher:
                 f" {error.strerror or error}; free the port or choose another"
             ) from error
         self._following.spawn(self._view.run(), "follow")
+        self._following.spawn(self._view.confirm(), "confirm who leads")
         await self._leadership.start()
         await self._clocks.start()
         await self._engine.start()

@@ -180,6 +180,7 @@ CHANGES: tuple[Callable[[Facts], Facts], ...] = (
     _cluster(members={COLUMBUS: entry(member(COLUMBUS, incarnation="disk-other"), THEIR_LEASE)}),
     _both(_cluster(members={}), _pg(down_since=90.0)),
     _cluster(reached=entry(HAD_MORE)),
+    _cluster(sync=entry(sync(COLUMBUS, term=2).model_copy(update={"opens_above": 1}))),
     _both(_cluster(reached=entry(HAD_MORE)), lambda f: replace(f, lead_since=80.0)),
     _swap(Phase.HELD),
     _both(_swap(Phase.HELD), _pg(clean_shutdown_lsn=2_000)),

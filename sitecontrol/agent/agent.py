@@ -33,6 +33,7 @@ from sitecontrol.leadership.invariants import look as look_at_invariants
 from sitecontrol.leadership.observed import Watch
 from sitecontrol.leadership.observed import look as look_at_places
 from sitecontrol.leadership.remembered import remember
+from sitecontrol.leadership.room import MB
 from sitecontrol.leadership.table import Decision, Lane
 from sitecontrol.leadership.timing import LOOK_EVERY
 from sitecontrol.records import FORMAT, Member
@@ -243,6 +244,7 @@ class Agent:
             pg=self._monitor.facts,
             home=next((p.name for p in settings.place if p.preferred), None),
             dispatchers_of={p.name: tuple(d.name for d in p.dispatchers) for p in settings.place},
+            wal_room=(settings.replication.wal_room_mb if settings.replication else 0) * MB,
             live_site_sends=settings.dispatcher.egress is Egress.LIVE_SITE,
             places=tuple(p.name for p in settings.place),
         )
@@ -299,7 +301,8 @@ class Agent:
     def _told(self) -> tuple[object, int]:
         facts, state = self.state.facts, self.state
         asked_at = self._memory.rejoin_asked_at
-        told = (state.role, tuple(state.reasons), facts.pg.incarnation, facts.term, asked_at)
+        pg = facts.pg
+        told = (state.role, tuple(state.reasons), pg.incarnation, pg.timeline, facts.term, asked_at)
         return told, facts.lease.id
 
     def _describe(self) -> Member:

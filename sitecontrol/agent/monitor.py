@@ -47,6 +47,7 @@ class Running:
     compared_in: int | None = None
     apart_from: str | None = None
     unfinished: bool = False
+    wal_free: int | None = None
 
 
 class Monitor:
@@ -199,6 +200,7 @@ class Monitor:
             follows=known.follows,
             compared_in=known.compared_in,
             apart_from=known.apart_from,
+            wal_free=known.wal_free,
             upstream=row["upstream"],
             open_term=row["row_term"] if primary and row["opened_here"] else None,
             row_term=row["row_term"],

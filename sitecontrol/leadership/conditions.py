@@ -130,25 +130,15 @@ def without_data(f: Facts) -> bool:
     return f.lead and (f.pg.state in (PgState.ABSENT, PgState.UNUSABLE) or other_data(f))
 
 
-def leads_by_word(f: Facts) -> bool:
-    """An operator has said that we lead on, and we have not been a primary since: then we would have written `sync`.
-
-    What is here may be an older copy. Written on in its own timeline it would be taken for the beginning of what others
-    hold of that one, and they would follow it, with other content up to there.
-    """
-    sync = f.sync
-    return (
-        sync is not None
-        and sync.term < f.term
-        and any(
-            entry.record.kind == "forced" and (entry.record.node, entry.record.term) == (f.node, sync.term)
-            for entry in f.cluster.history.values()
-        )
-    )
+def ended_at_once(f: Facts) -> bool:
+    """Our PostgreSQL ended as soon as we, in this lead, had started it: another start would end alike."""
+    failed, since = f.pg.start_failed_at, max(f.swap_ended_at, f.lead_since or 0.0)
+    return f.pg.state is PgState.STOPPED and failed is not None and failed > since
 
 
 def restart_in_place(f: Facts) -> bool:
-    return f.down_for < f.settings.restart_within or not f.other_in_step
+    in_time = f.down_for < f.settings.restart_within and not ended_at_once(f)
+    return in_time or not f.other_in_step
 
 
 def promotion_stuck(f: Facts) -> bool:

@@ -13,6 +13,8 @@ import functools
 from collections.abc import Sequence
 
 from sitecontrol.leadership import (
+    alone,
+    anew,
     beginning,
     failback,
     health,
@@ -31,11 +33,11 @@ from sitecontrol.leadership.conditions import (
     canary_late,
     cannot_follow,
     cannot_start,
+    ended_at_once,
     foreign,
     in_step_of_older_term,
     initialized,
     leader_name,
-    leads_by_word,
     led_by_other,
     nothing_exists,
     nothing_of_ours,
@@ -162,28 +164,28 @@ POSTGRES: Sequence[Row] = (
         other_data,
         lambda f: Fence(reason="another data directory than took the lead") if running(f) else None,
     ),
+    *anew.ROWS,
     Row(
         "give-up-dead",
-        "PostgreSQL is down longer than a restart may take, and another node is in step: give the lead up.",
+        "PostgreSQL is down longer than a restart may take, or ended as soon as it was started, and another node is in"
+        " step: give the lead up.",
         lambda f: (
             f.lead
             and f.pg.state in (PgState.STOPPED, PgState.STARTING)
             and not restart_in_place(f)
             and f.etcd_here
         ),
-        lambda _: GiveUp(reason="PostgreSQL did not come back in time"),
+        lambda f: GiveUp(
+            reason="PostgreSQL cannot be started"
+            if ended_at_once(f)
+            else "PostgreSQL did not come back in time"
+        ),
     ),
+    *alone.ROWS,
     Row(
         "recovering",
         "PostgreSQL of the leader recovers: wait until it takes connections.",
         lambda f: f.lead and f.pg.state is PgState.STARTING,
-    ),
-    Row(
-        "start-anew",
-        "We lead by an operator's word, with what was a primary: others may hold more of its timeline. Start it in"
-        " recovery, so that its promotion begins one of its own.",
-        lambda f: f.lead and f.pg.state is PgState.STOPPED and f.pg.was_primary and leads_by_word(f),
-        lambda f: StartStandby(leader=f.node),
     ),
     Row(
         "restart-in-place",
@@ -484,12 +486,9 @@ def decide(lane: Lane, facts: Facts) -> Decision:
     """The first row of the lane that holds. The last row of each lane always does."""
     for row in TABLE[lane]:
         if row.when(facts):
-            effect = row.then(facts)
-            return (
-                holds_still(lane, row)
-                if effect is None
-                else Decision(lane=lane, rule=row.name, sentence=row.sentence, effect=effect)
-            )
+            if (effect := row.then(facts)) is None:
+                return holds_still(lane, row)
+            return Decision(lane=lane, rule=row.name, sentence=row.sentence, effect=effect)
     raise AssertionError(lane)
 
 

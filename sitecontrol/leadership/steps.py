@@ -81,6 +81,9 @@ def joinables(f: Facts) -> tuple[str, ...]:
         # compared its history with ours.
         and member.record.role is Role.STANDBY
         and member.record.term == f.term
+        # One that has more of an older timeline than ours goes on from is streamed to all the same, up to the fork, and
+        # what it says that it has flushed is not of ours.
+        and member.record.timeline >= f.pg.timeline
         and member.record.incarnation is not None
         and f.pg.received_lsn - standby.flush_lsn < JOIN_LAG_BYTES
     )

@@ -7,9 +7,9 @@ and the act itself ask the same. There are two ways to it:
   word: what it acknowledged from then on would be lost as well, and nobody would know.
 
 `sync` is then written anew: this node alone is complete. So it takes the lead by the table's own rows, as the recorded
-leader; whatever another node alone holds is lost to the cluster, and set aside when that node comes back. Nothing here
-can know whether there is any. It tells all that bears on it: what the last believed record said, which positions the
-nodes tell, who led last.
+leader; what another node alone holds is lost to the cluster, but for what is set aside when one that led comes back.
+Nothing here can know whether there is any. It tells all that bears on it: what the last believed record said, which
+positions the nodes tell, who led last.
 """
 
 from collections.abc import Collection, Iterator
@@ -26,7 +26,10 @@ from sitecontrol.leadership.why import Loss, hypothetical
 from sitecontrol.records import Member, Role, Sync
 
 AT_HAND = (PgState.PRIMARY, PgState.STANDBY, PgState.STOPPED)
-SET_ASIDE = "what another node alone holds is set aside when it comes back (`sitectl node quarantine list`)"
+SET_ASIDE = (
+    "what another node alone holds is set aside when it comes back, if it was a leader when it went (`sitectl node"
+    " quarantine list`); of what only a standby holds nothing is"
+)
 
 
 def in_the_way_of_trust(f: Facts) -> tuple[str, ...]:

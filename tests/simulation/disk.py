@@ -29,6 +29,9 @@ class Disk:
     was_primary: bool = False
     clean_end: int | None = None
     usable: bool = True
+    unjudged: bool = (
+        False  # an older copy of a primary that has not run since: what it lacks tells only a start
+    )
     _seen: int = 0  # entries of `wal` that `_latest` knows of
     _latest: dict[str, int] = field(default_factory=dict)
     _queue: Queue = field(default_factory=Queue)
@@ -56,6 +59,7 @@ class Disk:
             control_timeline=min(timeline, self.control_timeline),
             checkpoint=min(self.checkpoint, len(wal)),
             was_primary=self.was_primary,
+            unjudged=self.was_primary,
         )
         older.copy_of(wal)
         return older

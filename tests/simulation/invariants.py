@@ -87,7 +87,7 @@ class Invariants:
 
     def _look_at_leader(self) -> None:
         """Whoever is made the leader must hold every acknowledged message: `only-in-step-leads`. (Of an older copy that
-        was a primary this is known when it has started: what it must not is open.)
+        was a primary this is known when it has started: until then it may lead, and must not open.)
         """
         leader = self.cluster.snapshot.leader
         if leader is None:
@@ -101,7 +101,7 @@ class Invariants:
         self._leader_seen = made
         self.say(f"LEADER     {made[1]} in term {made[0]}")
         database = self.world.databases[made[1]]
-        if not database.put_back:
+        if database.disk is None or not database.disk.unjudged:
             self.holds_all(database, "only-in-step-leads", f"{made[1]} leads in term {made[0]}")
 
     def _look_at_opening(self, database: Database) -> None:

@@ -215,7 +215,7 @@ PROOF = (
         name="an older copy goes on in its own timeline",
         rule="what was a primary and leads by an operator's word begins a timeline of its own",
         breaks=SAFETY | {"in-step-is-a-copy"},
-        patch=lambda: without_row("start-anew"),
+        patch=lambda: without_row("begin-anew", "end-to-begin-anew"),
         scenario=forced_older_copy,
     ),
     Mutation(

@@ -113,7 +113,6 @@ class Database:
         self.disk_stalls = False  # nothing more gets onto it, and nothing that needs to be written ends
         self.unflushed = 0  # commits whose WAL waits for it
         self.fails_promotion = False
-        self.put_back = False  # an older copy of a primary, that may be made the leader before it has started
         world.databases[self.machine] = self
         self._restart_receiver()
 

@@ -107,7 +107,7 @@ class SimulatedLeadership(Leadership):
     def __init__(
         self, around: Surroundings, place: str, view: View, clock: SimulatedClock, settings: Settings
     ) -> None:
-        self._around, self._place = around, place
+        self._around, self._place, self._seen = around, place, view
         super().__init__(
             settings=settings,
             view=cast("ClusterView", view),
@@ -119,6 +119,9 @@ class SimulatedLeadership(Leadership):
 
     def see(self, snapshot: Snapshot) -> None:
         self._see(snapshot)
+
+    async def confirm(self, etcd: EtcdClient) -> None:
+        await self._seen.confirm_leader(etcd)
 
     async def run(
         self,
@@ -325,7 +328,7 @@ class SimulatedDispatcher:
                     continue
 
     async def _register(self) -> None:
-        """As `Registration`: what a swap waits for is told at once; each answer is a word of etcd."""
+        """As `Registration`: what a swap waits for is told at once. And as `ClusterView.confirm`, less often."""
         written: DispatcherRecord | None = None
         heard = self._clock.now()
         while True:
@@ -337,9 +340,8 @@ class SimulatedDispatcher:
                     await self.etcd.txn((), (put,))
                     written = record
                 elif self._clock.now() - heard >= RENEW_EVERY_S:
-                    await self.etcd.keep_alive(0)
                     heard = self._clock.now()
-                    self.leadership.etcd_answered()
+                    await self.leadership.confirm(self.etcd)
             except EtcdError:
                 written = None
             await self._clock.sleep(0.05 if self.leadership.gate.swap else 0.4)

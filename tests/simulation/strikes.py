@@ -265,7 +265,6 @@ class Strikes:
         back = self._kill_site(site)
         if (disk := site.database.disk) is not None:
             site.database.disk = disk.older(self.world.entries)
-            site.database.put_back = disk.was_primary
         return back
 
     def _stop_agent(self, site: Site) -> Mend:

@@ -12,15 +12,12 @@ from sitecontrol.leadership.facts import Facts, PgState
 from sitecontrol.leadership.table import Lane
 from sitecontrol.leadership.trusting import comes_of_trust, in_the_way_of_trust
 from sitecontrol.leadership.why import document
-from sitecontrol.records import Deed, HistoryEntry, Role, Term
+from sitecontrol.records import Deed, HistoryEntry, Role
 from sitecontrol.snapshot import Bad, Snapshot
 from tests.unit.leadership_facts import (
     COLUMBUS,
     DENVER,
-    THEIR_LEASE,
     WALL,
-    at_denver,
-    cluster,
     entry,
     leader,
     member,
@@ -172,29 +169,6 @@ async def test_it_needs_the_operators_token_and_the_nodes_own_agent():
     assert (await bench.post("/node/trust", headers={}, node=DENVER))[0] == 401
     assert (await bench.post("/node/trust", node=COLUMBUS))[0] == 422
     assert Deed.TRUSTED not in bench.told
-
-
-def test_what_was_a_primary_and_leads_by_a_persons_word_begins_a_timeline_of_its_own():
-    """It may be an older copy: others may hold more of its timeline, with other content than it would write there."""
-    word = HistoryEntry(term=3, node=DENVER, site="denver", at=WALL, kind="forced", by="anna")
-    facts = at_denver(
-        cluster=cluster(
-            leader=entry(leader(DENVER, term=4), THEIR_LEASE),
-            term=entry(Term(term=4)),
-            sync=entry(sync(DENVER, term=3)),
-            history={"0000000003-forced-7": entry(word)},
-        ),
-        pg=standby(state=PgState.STOPPED, was_primary=True),
-    )
-    assert decide(Lane.POSTGRES, facts).rule == "start-anew"
-    unsaid = in_cluster(facts, history={})
-    assert decide(Lane.POSTGRES, unsaid).rule == "restart-in-place"
-    been_primary_since = in_cluster(facts, sync=entry(sync(DENVER, term=4)))
-    assert decide(Lane.POSTGRES, been_primary_since).rule == "restart-in-place"
-    another_led = in_cluster(
-        facts, history={"0000000003-forced-7": entry(word.model_copy(update={"node": COLUMBUS}))}
-    )
-    assert decide(Lane.POSTGRES, another_led).rule == "restart-in-place"
 
 
 def test_a_forged_record_is_written_over_as_garbage_is():
