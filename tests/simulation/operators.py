@@ -38,7 +38,7 @@ class Operator:
             act = self._forced(facts) if facts is not None else None
             if facts is not None and act is not None:
                 self.say(f"ASKS       {facts.node} leads on: {act.what.value}")
-                await self._write(site, _writer(facts).trust(act))
+                await self._write(site, _writer(facts).trust(act, facts.pg.timeline))
             await self.scheduler.wait(ASKS_EVERY)
 
     def _forced(self, f: Facts) -> Act | None:
