@@ -20,7 +20,7 @@ def test_a_seed_replays_exactly(seed: int):
 
 
 def test_a_failing_schedule_is_shortened_to_the_faults_that_are_needed():
-    [mutation] = [m for m in MUTATIONS if m.name == "standbys are known by their name"]
+    [mutation] = [m for m in MUTATIONS if m.name == "whoever has data may lead"]
     beside = (Fault(15.0, 0.5, Kind.ETCD_MEMBER, "witness"), Fault(16.0, 1.0, Kind.CLOCK_JUMPS, "denver"))
     schedules = ((seed, mutation.scenario(random.Random(seed))) for seed in range(50))
     with mutation.patch():
