@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -14,7 +15,8 @@ import pytest
 from click.testing import CliRunner, Result
 from structlog.testing import capture_logs
 
-from hotsite_client.cli import main
+from hotsite_client import cli
+from hotsite_client.cli import HELP, Tally, main
 from tests.api_server import KEY, Api
 from tests.client.sites import breaks_after, cuts, passes, says, site
 from tests.client.test_calls import stored
@@ -221,6 +223,15 @@ async def test_ctrl_c_ends_it_with_what_was_done(api: Api, sheet: Path, monkeypa
     result = await run(sheet, api.url)
     assert result.exit_code == 130
     assert "stopped before the end: interrupted" in result.stderr
+
+
+def test_the_readme_names_the_keys_of_the_summary_and_the_exit_codes():
+    readme = (Path(cli.__file__).parents[1] / "README.md").read_text()
+    (told,) = re.findall(r"^`--json`: (.*?)\n\n", readme, re.DOTALL | re.MULTILINE)
+    tally = Tally(file="f", program="p", batch="b", dry_run=False)
+    assert set(re.findall(r"`(\w+)`", told)) == set(tally.as_json())
+    codes = re.findall(r"^\| (\d+) \| \w", readme, re.MULTILINE)
+    assert codes == re.findall(r"\b(\d+) [a-zA-Z]", HELP.partition("Exit codes:")[2])
 
 
 def test_the_help_tells_exit_codes_and_no_option_takes_the_key():

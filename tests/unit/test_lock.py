@@ -11,7 +11,8 @@ from packaging.utils import canonicalize_name
 PROJECT = Path(__file__).parents[2]
 LOCK = (PROJECT / "requirements.lock").read_text()
 SETTINGS, CLIENT = (
-    tomllib.loads((PROJECT / folder / "pyproject.toml").read_text())["project"] for folder in ("", "clients/python")
+    tomllib.loads((PROJECT / folder / "pyproject.toml").read_text())["project"]
+    for folder in ("", "clients/python")
 )
 DIRECT = [
     Requirement(text)

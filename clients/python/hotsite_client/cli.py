@@ -112,7 +112,11 @@ def known_encoding(_: click.Context, __: click.Parameter, value: str) -> str:
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-@click.command("hotsite-send", help=HELP, context_settings={"max_content_width": 120, "help_option_names": ["-h", "--help"]})
+@click.command(
+    "hotsite-send",
+    help=HELP,
+    context_settings={"max_content_width": 120, "help_option_names": ["-h", "--help"]},
+)
 @click.argument("file", type=FILE)
 @click.option("--program", required=True, help="The program that the texts belong to.")
 @click.option(
