@@ -75,7 +75,7 @@ async def test_a_file_is_sent_and_run_again_nothing_is_sent_twice(api: Api, shee
 
 async def test_a_run_that_broke_is_gone_on_with(api: Api, sheet: Path):
     async with site(api, breaks_after(3), cuts) as bad:
-        broken = await run(sheet, bad.url, more=("--json", "--timeout", "1"))
+        broken = await run(sheet, bad.url, more=("--json", "--timeout", "3"))
     assert broken.exit_code == 4
     told = summary(broken)
     assert told == {"rows": 10, "accepted": 3, "duplicate": 0, "refused": 0, "unknown": 7, "not_sent": 0}

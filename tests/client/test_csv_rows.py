@@ -147,6 +147,9 @@ def test_a_row_has_the_same_reference_whenever_and_wherever_it_is_read():
 def test_another_batch_and_another_row_have_other_references():
     other = made(b"+16145550123,Elm St,7 pm\n")
     assert len({made(GOOD).reference, made(GOOD, batch="storm 2").reference, other.reference}) == 3
+    long = [made(GOOD, batch="x" * 60 + end).reference for end in ("1.csv", "2.csv")]
+    assert len(set(long)) == 2
+    assert max(map(len, long)) <= 100
 
 
 def test_a_column_may_name_the_rows():

@@ -356,7 +356,8 @@ def tell(tally: Tally, first: Message | None, *, as_json: bool) -> None:
     lines = [
         f"{tally.rows} rows read, batch {tally.batch!r}",
         f"{tally.accepted:>9} accepted, {tally.two_site} of them on disk at both sites",
-        f"{tally.duplicate:>9} of these were accepted before and not sent anew" * bool(tally.duplicate),
+        f"{tally.duplicate:>9} of these were accepted before and not sent anew (a new --batch would)"
+        * bool(tally.duplicate),
         f"{tally.refused:>9} refused" * bool(tally.refused),
         f"{tally.unknown:>9} may or may not have been accepted: run the same command again"
         * bool(tally.unknown),

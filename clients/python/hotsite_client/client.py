@@ -21,6 +21,7 @@ from hotsite_client.talk import Ask, Means, Talk, Talks, Wait
 T = TypeVar("T")
 
 LINES_AT_ONCE: Final = 500  # of a bulk, in one request: what a break leaves open
+CHARACTERS_AT_ONCE: Final = 1_000_000  # of their texts, sooner: what is held in memory
 
 
 class _Base:
@@ -313,17 +314,18 @@ class Batch:
         if at_once < 1:
             raise ValueError(f"at_once = {at_once}: must be at least 1")
         self._at_once = at_once
-        self._lines = 0
+        self._lines = self._characters = 0
         self.begun: list[tuple[int, Message]] = []
 
     def add(self, message: Message) -> bool:
         """Whether they are as many as go together."""
         self._lines += 1
+        self._characters += len(message.body)
         self.begun.append((self._lines, message.with_reference()))
-        return len(self.begun) >= self._at_once
+        return len(self.begun) >= self._at_once or self._characters >= CHARACTERS_AT_ONCE
 
     def take(self) -> list[tuple[int, Message]]:
-        taken, self.begun = self.begun, []
+        taken, self.begun, self._characters = self.begun, [], 0
         return taken
 
     def checked(self, results: list[Result]) -> Iterator[Result]:
