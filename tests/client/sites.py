@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -106,15 +107,15 @@ def cut(request: web.Request) -> None:
 
 
 @asynccontextmanager
-async def site(api: Api, *deeds: Deed) -> AsyncIterator[Site]:
+async def site(api: Api, *deeds: Deed, tls: ssl.SSLContext | None = None) -> AsyncIterator[Site]:
     standing = Site(api=api, deeds=list(deeds))
     app = web.Application(client_max_size=100_000_000)
     app.router.add_route("*", "/{path:.*}", standing.serve)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.01)
     await runner.setup()
-    listening = web.TCPSite(runner, "127.0.0.1", 0)
+    listening = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await listening.start()
-    standing.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    standing.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{runner.addresses[0][1]}"
     try:
         yield standing
     finally:

@@ -109,7 +109,7 @@ def test_other_encodings_are_read_when_named(encoding: str):
         (b"x" * (LONGEST_LINE + 1), "must name the columns"),
         (b"to,to\n", "a name of its own"),
         (b"to,,eta\n", "a name of its own"),
-        (b"\xff\xfet\0o\0", "is not utf-8-sig"),
+        (b"\xff\xfet\0o\0", "is not utf-8:"),
         (b'"to\n', "cannot be read"),
     ],
 )

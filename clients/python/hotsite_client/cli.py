@@ -232,7 +232,10 @@ def client_of(options: dict[str, Any]) -> Client:
     verify = None
     if options["ca_file"] is not None:
         verify = ssl.create_default_context()
-        verify.load_verify_locations(options["ca_file"])
+        try:
+            verify.load_verify_locations(options["ca_file"])
+        except ssl.SSLError as error:
+            stop(1, f"{options['ca_file']}: {error}")
     try:
         policy = Policy(total_s=options["timeout"])
         return Client(options["urls"], key, policy=policy, verify=verify, allow_http=options["allow_http"])

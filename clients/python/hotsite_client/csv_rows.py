@@ -83,7 +83,7 @@ class Table:
     """
 
     def __init__(self, file: TextIO, *, encoding: str, delimiter: str) -> None:
-        self._encoding = encoding
+        self._encoding = encoding.removesuffix("-sig")
         self._lines = _Lines(file)
         self._reader = csv.reader(self._lines, delimiter=delimiter, strict=True)
         try:
@@ -94,7 +94,7 @@ class Table:
             raise Unusable("the first line must name the columns")
         if not all(map(_is_sound, header)):
             raise Unusable(
-                f"the header is not {encoding}: give the file's encoding (--encoding cp1252, utf-16)"
+                f"the header is not {self._encoding}: give the file's encoding (--encoding cp1252, utf-16)"
             )
         self.columns = [name.strip() for name in header]
         if "" in self.columns or len(set(self.columns)) != len(self.columns):
