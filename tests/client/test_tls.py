@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from hotsite_client import AsyncClient, Client, Message, Unreachable
+from hotsite_client import AsyncClient, Client, Message, Policy, Unreachable
 from hotsite_client.cli import main
 from tests.api_server import KEY, Api
 from tests.certificates import Certificates, make_certificates
@@ -34,7 +34,7 @@ async def test_a_site_that_is_not_trusted_is_told_at_once_and_hears_nothing(
     async with site(api, passes, tls=tls) as only:
         began = time.monotonic()
         with pytest.raises(Unreachable, match=r"(?i)certificate"):
-            await either.call("send", [only.url], text())
+            await either.call("send", [only.url], text(), policy=Policy())
         assert time.monotonic() - began < 30  # of the 60 that it may try
     assert only.asked == []
 
