@@ -11,36 +11,17 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final
 
+from dispatcher.campaigns.model import BadRow, Text
 from dispatcher.campaigns.records import ODD, Charset, Flaw, Record, RecordReader
 from dispatcher.campaigns.templates import Fault, Faulty, Misfit, Template
 from dispatcher.http import numbers
 from dispatcher.http.problem import shorten
 from dispatcher.http.submission import sized
-from dispatcher.model import Encoding
 
 USUAL_COLUMN: Final = "to"
 COLUMNS_TOLD: Final = 30
 _DRESS: Final = re.compile(r"[\s().\-\u00a0\u2010-\u2015]+")
 _NO_NAME: Final = re.compile(r"[^a-z0-9]+")
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A row that can be sent."""
-
-    line: int
-    to: str
-    body: str
-    encoding: Encoding
-    segments: int
-
-
-@dataclass(frozen=True, slots=True)
-class BadRow:
-    line: int
-    column: str  # the column's name as the file has it, or its number; empty when the whole row is meant
-    reason: str
-    value: str  # shortened
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.campaigns.lists import BadRow, ListReader, Reading, Text, name_of, plain_number
+from dispatcher.campaigns.lists import ListReader, Reading, name_of, plain_number
+from dispatcher.campaigns.model import BadRow, Text
 from dispatcher.campaigns.records import (
     DELIMITERS,
     MOST_BYTES,
