@@ -53,7 +53,10 @@ class Messages:
         body.check_type(request, body.JSON)
         asked = checking.read_json(MessageRequest, await self._bodies.read(request))
         program = await self.program(key.account_id, asked.program)
-        row = self.compose(asked, program)
+        return await self.submit(self.compose(asked, program))
+
+    async def submit(self, row: NewMessage) -> web.Response:
+        """Have it stored, and answer with the promise. Raises Problem, or Unavailable."""
         try:
             told = await self._intake.accept(row)
         except RowRefused as refused:

@@ -55,11 +55,15 @@ def _operation(call: Call, schemas: dict[Any, Any]) -> dict[str, Any]:
             "required": True,
             "content": {call.request_type: {"schema": schemas[call.request]}},
         }
+    elif call.request_type != "application/json":
+        operation["requestBody"] = {"required": True, "content": {call.request_type: {}}}
     answers = {
         str(status): {
             "description": HTTPStatus(status).phrase,
             "headers": {"X-Request-Id": {"schema": {"type": "string", "format": "uuid"}}},
-            "content": {call.answer_type: {"schema": schemas[model]} if model is not None else {}},
+            "content": {call.answer_type: {"schema": schemas[model]} if model is not None else {}}
+            if status != HTTPStatus.NO_CONTENT
+            else {},
         }
         for status, model in call.answers.items()
     }
@@ -79,9 +83,12 @@ def _problems(kinds: Sequence[Kind], schemas: dict[Any, Any]) -> dict[str, Any]:
 
 
 def _path_parameters(call: Call) -> list[dict[str, Any]]:
-    if "{id}" not in call.path:
-        return []
-    return [{"name": "id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}]
+    shapes = {"id": {"type": "string", "format": "uuid"}, "name": {"type": "string"}}
+    return [
+        {"name": name, "in": "path", "required": True, "schema": shape}
+        for name, shape in shapes.items()
+        if f"{{{name}}}" in call.path
+    ]
 
 
 def _query_parameters(call: Call) -> list[dict[str, Any]]:
