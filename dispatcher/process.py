@@ -86,6 +86,7 @@ class Dispatcher:
         )
         self._observed = Observed(leadership=self._leadership, totals=metrics.totals, clock=clock)
         self._app = create_app(self._leadership, settings, clock)
+        self._app[FEEDER].clock_agrees = lambda: self._clocks.agree(self._leadership.gate.node)
         self._exposition = Exposition(
             name=name,
             settings=settings,

@@ -9,10 +9,12 @@ Rules:
 * The live site feeds, and any of its dispatchers may: a batch moves from its list into the queue in one transaction,
   under a lock on its campaign. Whoever crashes, or loses the lead, in the middle has moved the whole batch or none.
 * Nobody is told to go on after a swap: the campaign's row says that it runs, and the next one to lead looks there.
+* A campaign that is to begin at a time begins only while the leader's clock agrees with the others (`clocks`).
 * Feeding is looked for often while there is something to feed, and once a second otherwise.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 import asyncpg
@@ -44,6 +46,8 @@ class Feeder:
         self._clock = clock
         self._wake = asyncio.Event()
         self._schema = SchemaSeen()
+        # Whether the leader's wall clock may be believed: set by whoever can tell.
+        self.clock_agrees: Callable[[], bool] = lambda: True
         self.tasks = Tasks("campaigns")
         self.fed = 0  # texts, by this process
 
@@ -89,7 +93,9 @@ class Feeder:
 
     async def _feed(self, store: Store, term: int) -> Fed | None:
         # A new id for each try: it tells when its texts came into the queue, and what a try moved stays moved.
-        return await store.feed_campaign(term, self._ids.new(), BATCHES, AHEAD)
+        return await store.feed_campaign(
+            term, self._ids.new(), BATCHES, AHEAD, clock_agrees=self.clock_agrees()
+        )
 
     async def _sweep(self, store: Store, term: int) -> int:
         return await store.sweep_campaigns(term, None, SWEEP_BATCHES)

@@ -80,13 +80,16 @@ class CampaignStore(TemplateStore, Protocol):
         """Cancel some of what has not left of canceled campaigns. Returns how many batches are to be looked at yet."""
         ...
 
-    async def feed_campaign(self, term: int, first: UUID, batches: int, ahead: int) -> Fed | None:
+    async def feed_campaign(
+        self, term: int, first: UUID, batches: int, ahead: int, *, clock_agrees: bool = True
+    ) -> Fed | None:
         """Put the next texts of a running campaign into the queue, up to so many batches.
 
         The messages get ids that follow from `first`, a version 7 UUID that was made just now.
 
         Of the campaigns of which no more than `ahead` batches wait in the queue, the one that was fed longest ago.
-        One whose last batch has left is done. None when there is nothing to do now.
+        One whose last batch has left is done. None when there is nothing to do now. Without `clock_agrees` nothing
+        begins because its `start_at` has come.
         """
         ...
 

@@ -243,14 +243,20 @@ class Campaigns(Messages):
 
     # -- feeding
 
-    async def feed_campaign(self, term: int, first: UUID, batches: int, ahead: int) -> Fed | None:
+    async def feed_campaign(
+        self, term: int, first: UUID, batches: int, ahead: int, *, clock_agrees: bool = True
+    ) -> Fed | None:
         self._check(term)
         now = self._clock.wall()
         running = [
             row
             for row in self._kept_campaigns.values()
             if row.told.state is CampaignState.RUNNING
-            and (row.told.start_at is None or row.told.start_at <= now)
+            and (
+                row.told.start_at is None
+                or row.told.fed_batches
+                or (clock_agrees and row.told.start_at <= now)
+            )
         ]
         for row in sorted(running, key=lambda row: (row.fed_at is not None, row.fed_at, row.told.id)):
             told = row.told

@@ -124,8 +124,10 @@ class Campaigns(Statements):
     async def sweep_campaigns(self, term: int, campaign_id: UUID | None, batches: int) -> int:
         return await self._count("sweep_campaigns", term, campaign_id, batches)
 
-    async def feed_campaign(self, term: int, first: UUID, batches: int, ahead: int) -> Fed | None:
-        rows = await self._commit("feed_campaign", term, first, batches, ahead)
+    async def feed_campaign(
+        self, term: int, first: UUID, batches: int, ahead: int, *, clock_agrees: bool = True
+    ) -> Fed | None:
+        rows = await self._commit("feed_campaign", term, first, batches, ahead, clock_agrees)
         return Fed(campaign_id=rows[0]["campaign_id"], texts=rows[0]["fed"]) if rows else None
 
     async def count_campaign(self, term: int, account_id: int, campaign_id: UUID, batches: int) -> Counts:

@@ -9,7 +9,7 @@ from dispatcher.campaigns.model import Fed
 from dispatcher.campaigns.states import Act, CampaignState
 from dispatcher.model import State
 from dispatcher.store import NotLeader
-from tests.campaign_scenes import KEY_SHOWN, act, batch, feed, look, new_campaign, started, uploaded
+from tests.campaign_scenes import IDS, KEY_SHOWN, act, batch, feed, look, new_campaign, started, uploaded
 from tests.message_scenes import Stage, new_id, receipt, submitted
 from tests.message_store import TERM
 
@@ -203,6 +203,16 @@ async def test_a_campaign_begins_no_sooner_than_it_is_to(stage: Stage) -> None:
     await act(stage, campaign, Act.CANCEL)
     await started(stage, start_at=stage.now() - MINUTE)
     assert await feed(stage) is not None
+
+
+async def test_nothing_begins_by_a_clock_that_is_not_believed_and_what_has_begun_goes_on(
+    stage: Stage,
+) -> None:
+    campaign = await started(stage, start_at=stage.now() - MINUTE)
+    store, told = stage.store, Fed(campaign_id=campaign.id, texts=2)
+    assert await store.feed_campaign(TERM, IDS.new(), 1, 2, clock_agrees=False) is None
+    assert await store.feed_campaign(TERM, IDS.new(), 1, 2, clock_agrees=True) == told
+    assert await store.feed_campaign(TERM, IDS.new(), 1, 2, clock_agrees=False) == told
 
 
 async def test_what_is_canceled_is_canceled_in_the_queue_too_and_what_has_left_is_not(stage: Stage) -> None:

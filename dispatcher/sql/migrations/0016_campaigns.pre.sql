@@ -449,7 +449,10 @@ $$;
 -- Feeds the running campaign that was fed longest ago among those whose texts have left the queue but for the newest
 -- p_ahead batches: up to p_batches of them. The new messages get ids that follow from p_first, which was made just now.
 -- Ends a campaign whose last batch has left. Returns the campaign and how many texts; no row when there is nothing to do.
-create function hotsite.feed_campaign(p_term bigint, p_first uuid, p_batches integer, p_ahead integer)
+-- While p_clock_agrees is false, this server's clock is not believed, and nothing begins by it.
+create function hotsite.feed_campaign(
+    p_term bigint, p_first uuid, p_batches integer, p_ahead integer, p_clock_agrees boolean
+)
 returns table (campaign_id uuid, fed bigint)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -464,7 +467,8 @@ begin
     perform control.assert_leader(p_term);
     for v in
         select c.* from hotsite.campaign as c
-        where c.state = 'running' and (c.start_at is null or c.start_at <= now())
+        where c.state = 'running'
+        and (c.start_at is null or c.fed_batches > 0 or (p_clock_agrees and c.start_at <= now()))
         order by c.fed_at nulls first, c.campaign_id limit 100 for update skip locked
     loop
         if v.fed_batches = v.batches then
@@ -632,7 +636,7 @@ grant execute on function
     hotsite.end_list(bigint, integer, uuid, integer, integer, text),
     hotsite.change_campaign(bigint, integer, uuid, text[], text, text, text),
     hotsite.sweep_campaigns(bigint, uuid, integer),
-    hotsite.feed_campaign(bigint, uuid, integer, integer),
+    hotsite.feed_campaign(bigint, uuid, integer, integer, boolean),
     hotsite.count_campaign(bigint, integer, uuid, integer),
     hotsite.campaign_rows(bigint, integer, uuid, integer, integer)
 to hotsite_dispatch;

@@ -29,7 +29,7 @@ select * from hotsite.change_campaign($1, $2, $3, $4, $5, $6, $7);
 select hotsite.sweep_campaigns($1, $2, $3);
 
 -- name: feed_campaign
-select * from hotsite.feed_campaign($1, $2, $3, $4);
+select * from hotsite.feed_campaign($1, $2, $3, $4, $5);
 
 -- name: count_campaign
 select * from hotsite.count_campaign($1, $2, $3, $4);

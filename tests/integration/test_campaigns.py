@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from dispatcher.accounts import add_account
+from dispatcher.campaigns.model import Batch, Fed, Text
 from dispatcher.campaigns.states import Act, CampaignState
+from dispatcher.model import Encoding
 from dispatcher.postgres_store import PostgresStore
 from replication.session import Session, Target
-from tests.campaign_scenes import IDS, act, look, started
+from tests.campaign_scenes import IDS, act, look, new_campaign, started
 from tests.integration.test_dispatcher import Scene, scene
 from tests.message_scenes import Stage, submitted
 from tests.message_store import TERM, admin, as_role
@@ -114,6 +116,41 @@ async def test_canceling_beside_feeding_leaves_nothing_in_the_queue(
         pass
     assert await stage.claim() == []
     await other.aclose()
+
+
+# -- what stops a campaign
+
+
+async def test_a_text_that_the_database_refuses_stops_its_campaign_with_the_reason_and_no_other(
+    stage: Stage,
+) -> None:
+    made = await stage.store.create_campaign(TERM, new_campaign(stage))
+    await stage.store.begin_list(TERM, made.account_id, made.id)
+    bad = Batch(number=1, texts=[Text(2, "+16145550123", "Hello", Encoding.GSM, 0)], bad=[])
+    await stage.store.add_to_list(TERM, made.account_id, made.id, 1, [bad])
+    await stage.store.end_list(TERM, made.account_id, made.id, 1, 1, "hs_")
+    await act(stage, made, Act.START)
+    other = await started(stage, 1)
+    assert await stage.store.feed_campaign(TERM, IDS.new(), 1, 8) == Fed(campaign_id=other.id, texts=2)
+    stopped = await look(stage, made.id)
+    assert (stopped.state, stopped.fed, stopped.acts[-1].by) == (CampaignState.PAUSED, 0, "")
+    assert "refuses a text of batch 1" in (stopped.note or "")
+    assert len(await stage.claim()) == 2
+
+
+async def test_a_campaign_whose_program_is_switched_off_stands_until_it_is_resumed(
+    stage: Stage, store_database: Target
+) -> None:
+    campaign = await started(stage, 2)
+    superuser = await admin(store_database)
+    await superuser.execute("update hotsite.program set enabled = false")
+    assert await stage.store.feed_campaign(TERM, IDS.new(), 1, 8) == Fed(campaign_id=campaign.id, texts=0)
+    stopped = await look(stage, campaign.id)
+    assert (stopped.state, stopped.note) == (CampaignState.PAUSED, "Its program is switched off.")
+    await superuser.execute("update hotsite.program set enabled = true")
+    await superuser.close()
+    assert (await act(stage, campaign, Act.RESUME)).note is None
+    assert await stage.store.feed_campaign(TERM, IDS.new(), 2, 8) == Fed(campaign_id=campaign.id, texts=4)
 
 
 # -- a whole dispatcher
