@@ -29,6 +29,7 @@ from dispatcher.story import roll_up
 from sitecontrol.clock import Clock
 
 RATE_OVER = timedelta(seconds=30)
+TO_CANCEL = NOT_LEFT | {State.IN_DOUBT}  # what is in doubt is not sent again
 WAITING = frozenset({State.ACCEPTED, State.QUEUED})
 
 
@@ -236,7 +237,7 @@ class Campaigns(Messages):
         for row in swept[:1]:
             for _ in range(min(batches, row.told.to_sweep)):
                 for message_id in row.batches[row.told.to_sweep].messages:
-                    if any(segment.state in NOT_LEFT for segment in self._segments_of(message_id)):
+                    if any(segment.state in TO_CANCEL for segment in self._segments_of(message_id)):
                         await self.cancel(term, row.told.account_id, message_id)
                 row.told = replace(row.told, to_sweep=row.told.to_sweep - 1)
         return sum(row.told.to_sweep for row in swept)

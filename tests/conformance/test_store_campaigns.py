@@ -7,10 +7,10 @@ import pytest
 
 from dispatcher.campaigns.model import Fed
 from dispatcher.campaigns.states import Act, CampaignState
-from dispatcher.model import State
+from dispatcher.model import OnDoubt, State, SubmitOutcome
 from dispatcher.store import NotLeader
 from tests.campaign_scenes import IDS, KEY_SHOWN, act, batch, feed, look, new_campaign, started, uploaded
-from tests.message_scenes import Stage, new_id, receipt, submitted
+from tests.message_scenes import Stage, new_id, receipt, result, submitted
 from tests.message_store import TERM
 
 MINUTE = timedelta(minutes=1)
@@ -229,6 +229,17 @@ async def test_what_is_canceled_is_canceled_in_the_queue_too_and_what_has_left_i
     rows = await stage.store.campaign_rows(TERM, campaign.account_id, campaign.id, 0, 10)
     told = [row.state for row in rows]
     assert told == [State.SUBMITTED] * 2 + [State.CANCELED] * 4 + [None] * 2
+
+
+async def test_what_is_in_doubt_is_not_sent_again_once_its_campaign_is_canceled(stage: Stage) -> None:
+    campaign = await started(stage, 1, on_doubt=OnDoubt.RESEND)
+    await feed(stage)
+    claims = await stage.claim()
+    await stage.store.settle([result(c, SubmitOutcome.IN_DOUBT) for c in claims])
+    await act(stage, campaign, Act.CANCEL)
+    assert await stage.store.sweep_campaigns(TERM, None, 10) == 0
+    await stage.pass_time(MINUTE)
+    assert await stage.store.resend_doubtful(TERM, 1.0, 10) == 0
 
 
 # -- feeding

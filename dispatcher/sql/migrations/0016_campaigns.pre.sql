@@ -316,7 +316,8 @@ end
 $$;
 
 -- Cancels texts of canceled campaigns that are in the queue, newest first, some hundred of them, or looks through
--- p_batches. p_id: of that campaign only. Returns how many batches are still to be looked through.
+-- p_batches; what is in doubt is not sent again. p_id: of that campaign only. Returns how many batches are still to be
+-- looked through. Writes nothing when there is nothing to do.
 create function hotsite.sweep_campaigns(p_term bigint, p_id uuid, p_batches integer) returns bigint
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -341,7 +342,8 @@ begin
                 where b.campaign_id = v.campaign_id and b.upload = v.upload and b.batch = v.to_sweep
                 and exists (
                     select from hotsite.delivery as d
-                    where d.message_id = u.id and d.state in ('accepted', 'held', 'scheduled', 'queued') offset 0
+                    where d.message_id = u.id
+                    and d.state in ('accepted', 'held', 'scheduled', 'queued', 'in_doubt') offset 0
                 )
                 order by u.id
             loop
@@ -353,7 +355,6 @@ begin
         end loop;
         update hotsite.campaign as c set to_sweep = v.to_sweep where c.campaign_id = v.campaign_id;
     end loop;
-    perform hotsite.barrier();
     return coalesce((
         select sum(c.to_sweep) from hotsite.campaign as c where c.to_sweep > 0 and (p_id is null or c.campaign_id = p_id)
     ), 0);
