@@ -23,13 +23,13 @@ from dispatcher.campaigns.model import (
 )
 from dispatcher.campaigns.states import STEPS, Act, CampaignState
 from dispatcher.memory_store.messages import Messages
-from dispatcher.memory_store.tables import NOT_LEFT
 from dispatcher.model import NewMessage, State, Verdict
 from dispatcher.story import roll_up
 from sitecontrol.clock import Clock
 
 RATE_OVER = timedelta(seconds=30)
-TO_CANCEL = NOT_LEFT | {State.IN_DOUBT}  # what is in doubt is not sent again
+# What is in doubt is not sent again.
+TO_CANCEL = frozenset({State.ACCEPTED, State.HELD, State.SCHEDULED, State.QUEUED, State.IN_DOUBT})
 WAITING = frozenset({State.ACCEPTED, State.QUEUED})
 
 
