@@ -28,6 +28,7 @@ from dispatcher.http.request_id import HEADER, REQUEST_ID
 from dispatcher.http.routes import CALLS, VERSION
 from dispatcher.http.server import DOOR, IDS, connections_for
 from dispatcher.http.template_calls import Templates
+from dispatcher.http.template_shelf import TemplateShelf
 from dispatcher.intake import Intake, LeadershipLike
 from dispatcher.leadership import Unavailable
 from dispatcher.uuid7 import Ids
@@ -62,6 +63,7 @@ def create_app(leadership: LeadershipLike, settings: Settings, clock: Clock) -> 
         settings=settings,
         clock=clock,
         ids=ids,
+        shelf=TemplateShelf(leadership, clock),
     )
     bulk = Bulk(messages=messages, intake=intake, access=access, settings=settings.dispatcher)
     feeder = Feeder(leadership=leadership, ids=ids, clock=clock)

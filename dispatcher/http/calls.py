@@ -31,6 +31,7 @@ class Call:
     description: str = ""
     query: type[BaseModel] | None = None
     request: type[BaseModel] | None = None  # with a type that is not JSON and no model: raw bytes
+    request_or: type[BaseModel] | None = None  # in its place
     request_type: str = "application/json"
     answers: Mapping[int, type[BaseModel] | None] = field(default_factory=dict)  # None: not JSON of ours
     answer_type: str = "application/json"

@@ -20,8 +20,7 @@ TOLD: Final = 50  # wrong fields: a body has room for thousands of unknown ones,
 
 # Fields that callers of similar services expect, and what to do instead.
 NOT_HERE: Final[Mapping[str, str]] = {
-    "template": "is not taken for single messages: `POST /v1/templates/preview` makes the text for `body`",
-    "vars": "is not taken for single messages: `POST /v1/templates/preview` makes the text for `body`",
+    "vars": "come with the name of a `template`, in the place of `body`",
     "from": "is not chosen here: a text goes out under its program's short code",
     "sender": "is not chosen here: a text goes out under its program's short code",
 }

@@ -19,7 +19,11 @@ def describe(calls: Sequence[Call], version: str) -> dict[str, Any]:
     """The whole document."""
     models: list[tuple[type[BaseModel], JsonSchemaMode]] = [(ProblemAnswer, "serialization")]
     for call in calls:
-        models += [(model, "validation") for model in (call.request, call.query) if model is not None]
+        models += [
+            (model, "validation")
+            for model in (call.request, call.request_or, call.query)
+            if model is not None
+        ]
         models += [(model, "serialization") for model in call.answers.values() if model is not None]
     refs, definitions = models_json_schema(list(dict.fromkeys(models)), ref_template=REF)
     schemas: dict[Any, Any] = {model: ref for (model, _), ref in refs.items()}
@@ -53,7 +57,7 @@ def _operation(call: Call, schemas: dict[Any, Any]) -> dict[str, Any]:
     if call.request is not None:
         operation["requestBody"] = {
             "required": True,
-            "content": {call.request_type: {"schema": schemas[call.request]}},
+            "content": {call.request_type: {"schema": _request(call, schemas)}},
         }
     elif call.request_type != "application/json":
         operation["requestBody"] = {"required": True, "content": {call.request_type: {}}}
@@ -69,6 +73,12 @@ def _operation(call: Call, schemas: dict[Any, Any]) -> dict[str, Any]:
     }
     operation["responses"] = answers | _problems((*call.problems, *OF_ANY_CALL), schemas)
     return operation
+
+
+def _request(call: Call, schemas: dict[Any, Any]) -> Any:
+    if call.request_or is None:
+        return schemas[call.request]
+    return {"anyOf": [schemas[call.request], schemas[call.request_or]]}
 
 
 def _problems(kinds: Sequence[Kind], schemas: dict[Any, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from dispatcher.http import problem, schemas
+from dispatcher.http import problem, schemas, schemas_campaigns
 from dispatcher.http.calls import OF_A_BODY, OF_A_KEY, OF_ANY_CALL, Call
 from dispatcher.http.routes_campaigns import CAMPAIGN_CALLS
 
@@ -21,6 +21,7 @@ CALLS: Final = (
         "site. 200 with `duplicate` is the answer to such a repeat. While production moves between the sites, "
         "the request is held and answered afterwards.",
         request=schemas.MessageRequest,
+        request_or=schemas_campaigns.TemplatedMessageRequest,
         answers={202: schemas.AcceptedAnswer, 200: schemas.AcceptedAnswer},
         problems=(*OF_A_KEY, *OF_A_BODY, problem.CONFLICT, problem.ONE_SITE),
     ),
@@ -35,6 +36,7 @@ CALLS: Final = (
         "results wait for you, and a connection whose results are not taken for 30 seconds is closed. An account "
         "may have 8 such requests at once at each address.",
         request=schemas.MessageRequest,
+        request_or=schemas_campaigns.TemplatedMessageRequest,
         request_type="application/x-ndjson",
         answers={200: schemas.LineAnswer},
         answer_type="application/x-ndjson",

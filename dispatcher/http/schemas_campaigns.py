@@ -8,7 +8,16 @@ from pydantic import Field, StringConstraints
 
 from dispatcher.campaigns.states import CampaignState
 from dispatcher.campaigns.variables import Currency, Reading, Style, Type
-from dispatcher.http.schemas import Answer, ClassName, Instant, PreviewAnswer, ProgramName, Shape
+from dispatcher.http.schemas import (
+    Answer,
+    ClassName,
+    Instant,
+    MessageRequest,
+    PreviewAnswer,
+    ProgramName,
+    Reference,
+    Shape,
+)
 from dispatcher.model import Encoding, OnDoubt, State
 
 MAX_PAGE = 200
@@ -122,6 +131,33 @@ class CampaignRequest(Shape):
     expires_at: Instant | None = Field(
         default=None, description="No text is sent after this time (RFC 3339, with zone)."
     )
+
+
+class TemplatedMessageRequest(Shape):
+    """A text to one customer, made of a stored template."""
+
+    program: ProgramName = Field(description="The name of the program that it belongs to.")
+    to: str = Field(description="The customer's number, in E.164 form.", examples=["+16145550123"])
+    template: Name = Field(description="The name of the template.")
+    vars: Values = Field(default_factory=dict, description="The values by name.")
+    reference: Reference | None = Field(
+        default=None,
+        description="As of a text; template and values must agree, whatever became of the template.",
+    )
+    class_: ClassName | None = Field(default=None, alias="class", description="As of a text.")
+    send_at: Instant | None = Field(default=None, description="As of a text.")
+    expires_at: Instant | None = Field(default=None, description="As of a text.")
+    on_doubt: Literal["resend", "hold"] | None = Field(default=None, description="As of a text.")
+
+
+class RenderedMessage(MessageRequest):
+    """A text that was made of a template: never read, made by us."""
+
+    template: str
+    vars: Values
+
+    def content(self) -> object:
+        return ["template", self.template, sorted(self.vars.items())]
 
 
 class VarsRequest(Shape):

@@ -76,7 +76,7 @@ def fingerprint(request: MessageRequest, program: Program) -> bytes:
             (
                 program.id,
                 request.to,
-                request.body,
+                request.content(),
                 request.class_,
                 request.send_at,
                 request.expires_at,
