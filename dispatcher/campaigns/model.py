@@ -133,6 +133,7 @@ class Counts:
     by_state: Mapping[State, int]
     counted_at: datetime | None  # the oldest count among what is not final; None when all is
     due: int  # batches whose count is old enough to be made anew
+    at: datetime  # of this look, by the store's clock
     rate: float  # texts a second, of late
 
 

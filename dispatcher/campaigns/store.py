@@ -1,6 +1,7 @@
 """What campaigns ask of the store. As in `dispatcher.store`, each method is one known commit and may be repeated."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
@@ -93,8 +94,20 @@ class CampaignStore(TemplateStore, Protocol):
         """
         ...
 
-    async def count_campaign(self, term: int, account_id: int, campaign_id: UUID, batches: int) -> Counts:
-        """Count some of what is not final anew, and tell the sums."""
+    async def count_campaign(
+        self,
+        term: int,
+        account_id: int,
+        campaign_id: UUID,
+        batches: int,
+        *,
+        since: datetime | None = None,
+    ) -> Counts:
+        """Count some batches of what is not final anew, and tell the sums.
+
+        With `since` those that were not counted since then, until none is `due`; without it those that were not looked
+        at for a while: the longer ago a batch was fed the less often.
+        """
         ...
 
     async def campaign_rows(

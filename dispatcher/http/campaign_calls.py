@@ -1,6 +1,7 @@
 """The calls on campaigns. Each handler reads as its story."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -33,12 +34,11 @@ from sitecontrol.clock import Clock
 
 log = structlog.get_logger()
 
-COUNTED: Final = 10  # batches that one look at the progress counts anew
-COUNTED_FOR_A_REPORT: Final = 20
+COUNTED: Final = 25  # batches that one look counts anew: more than are fed in a second, twice over
 ROUNDS: Final = 150  # of these, for a report: a million rows have no more
 REPORTED: Final = 10  # batches in one piece of a report
 TELL_EVERY_S: Final = 1.0
-LISTENERS: Final = 32  # who are told the progress as it goes
+LISTENERS: Final = 16  # who are told the progress as it goes
 RETRY_AFTER_S: Final = 5.0
 
 
@@ -193,7 +193,7 @@ class Campaigns:
         found, _ = await self._asked_for(request)
         if "text/event-stream" in request.headers.get("Accept", ""):
             return await self._tell(request, found)
-        return answers.json_response(campaign_answers.progress(found, await self._counts(found, COUNTED)))
+        return answers.json_response(campaign_answers.progress(found, await self._counts(found)))
 
     async def _tell(self, request: web.Request, found: Campaign) -> web.StreamResponse:
         if self._listeners >= LISTENERS:
@@ -213,7 +213,7 @@ class Campaigns:
         self._listeners += 1
         try:
             while True:
-                told = campaign_answers.progress(found, await self._counts(found, COUNTED))
+                told = campaign_answers.progress(found, await self._counts(found))
                 await response.write(b"event: progress\ndata: " + orjson.dumps(told, default=str) + b"\n\n")
                 if found.state in {CampaignState.DONE, CampaignState.CANCELED}:
                     break
@@ -276,17 +276,18 @@ class Campaigns:
         return await self._leadership.run(op, lane=Lane.READ, hold_for=HOLD_S)
 
     async def _newest_counts(self, found: Campaign) -> Counts:
-        """Counted anew, all that is old enough to be."""
-        counts = await self._counts(found, COUNTED_FOR_A_REPORT)
+        """All that is not final counted anew."""
+        counts = await self._counts(found)
+        since = counts.at
         for _ in range(ROUNDS):
+            counts = await self._counts(found, since)
             if not counts.due:
                 break
-            counts = await self._counts(found, COUNTED_FOR_A_REPORT)
         return counts
 
-    async def _counts(self, found: Campaign, batches: int) -> Counts:
+    async def _counts(self, found: Campaign, since: datetime | None = None) -> Counts:
         async def op(store: Store, term: int) -> Counts:
-            return await store.count_campaign(term, found.account_id, found.id, batches)
+            return await store.count_campaign(term, found.account_id, found.id, COUNTED, since=since)
 
         return await self._leadership.run(op, lane=Lane.READ)
 

@@ -316,7 +316,15 @@ class Campaigns(Messages):
 
     # -- progress and report
 
-    async def count_campaign(self, term: int, account_id: int, campaign_id: UUID, batches: int) -> Counts:  # noqa: ARG002
+    async def count_campaign(
+        self,
+        term: int,
+        account_id: int,
+        campaign_id: UUID,
+        batches: int,  # noqa: ARG002
+        *,
+        since: datetime | None = None,  # noqa: ARG002
+    ) -> Counts:
         """All of them, however many were asked for."""
         self._check(term)
         row, now = self._of(account_id, campaign_id), self._clock.wall()
@@ -330,6 +338,7 @@ class Campaigns(Messages):
             by_state=dict(states),
             counted_at=now if OPEN_STATES.intersection(states) else None,
             due=0,
+            at=now,
             rate=sum(size for _, size in late) / seconds,
         )
 

@@ -130,8 +130,16 @@ class Campaigns(Statements):
         rows = await self._commit("feed_campaign", term, first, batches, ahead, clock_agrees)
         return Fed(campaign_id=rows[0]["campaign_id"], texts=rows[0]["fed"]) if rows else None
 
-    async def count_campaign(self, term: int, account_id: int, campaign_id: UUID, batches: int) -> Counts:
-        [row] = await self._commit("count_campaign", term, account_id, campaign_id, batches)
+    async def count_campaign(
+        self,
+        term: int,
+        account_id: int,
+        campaign_id: UUID,
+        batches: int,
+        *,
+        since: datetime | None = None,
+    ) -> Counts:
+        [row] = await self._commit("count_campaign", term, account_id, campaign_id, batches, since)
         return Counts(
             by_state={
                 State(state): total
@@ -139,6 +147,7 @@ class Campaigns(Statements):
             },
             counted_at=row["counted_at"],
             due=row["due"],
+            at=row["at"],
             rate=row["rate"] or 0.0,
         )
 

@@ -333,6 +333,10 @@ async def test_counts_tell_what_became_of_the_texts(stage: Stage) -> None:
     assert counts.by_state == {State.DELIVERED: 1, State.SUBMITTED: 2, State.SUBMITTING: 1}
     assert counts.due == 0
     assert counts.counted_at is not None
+    await stage.store.receipts([receipt("0a1", source=claims[1].to)])
+    newest = await stage.store.count_campaign(TERM, campaign.account_id, campaign.id, 10, since=counts.at)
+    newest = await stage.store.count_campaign(TERM, campaign.account_id, campaign.id, 10, since=newest.at)
+    assert newest.by_state == {State.DELIVERED: 2, State.SUBMITTED: 1, State.SUBMITTING: 1}
 
 
 async def test_the_rate_is_that_of_late(stage: Stage) -> None:

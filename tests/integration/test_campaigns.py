@@ -13,7 +13,7 @@ import pytest
 from dispatcher.accounts import add_account
 from dispatcher.campaigns.model import Batch, Fed, Text
 from dispatcher.campaigns.states import Act, CampaignState
-from dispatcher.model import Encoding
+from dispatcher.model import Encoding, State
 from dispatcher.postgres_store import PostgresStore
 from replication.session import Session, Target
 from tests.campaign_scenes import IDS, act, look, new_campaign, started
@@ -118,6 +118,25 @@ async def test_canceling_beside_feeding_leaves_nothing_in_the_queue(
     await other.aclose()
 
 
+async def test_canceling_waits_for_no_claim_and_looks_again_for_what_was_being_claimed(
+    stage: Stage, store_database: Target
+) -> None:
+    campaign = await started(stage, 2)
+    await stage.store.feed_campaign(TERM, IDS.new(), 2, 8)
+    connection = await admin(as_role(store_database, "hotsite_dispatch"))
+    claiming = connection.transaction()
+    await claiming.start()
+    [claim] = await connection.fetch("select * from hotsite.claim_unexpired($1, 'columbus-1', 1, 5.0)", TERM)
+    await act(stage, campaign, Act.CANCEL)
+    async with asyncio.timeout(5.0):
+        assert await stage.store.sweep_campaigns(TERM, None, 10) == 1
+    await claiming.rollback()
+    await connection.close()
+    assert await stage.store.sweep_campaigns(TERM, None, 10) == 0
+    assert await stage.claim() == []
+    assert await stage.state(claim["message_id"]) is State.CANCELED
+
+
 # -- what stops a campaign
 
 
@@ -180,6 +199,12 @@ async def progress(at: Scene, path: str) -> dict[str, Any]:
         return dict(await answer.json())
 
 
+async def report(at: Scene, path: str) -> dict[str, Any]:
+    async with at.http.get(f"{path}/report") as answer:
+        assert answer.status == 200, await answer.text()
+        return dict((await answer.json())["progress"])
+
+
 async def test_a_campaign_goes_on_after_its_connections_were_cut_and_each_row_is_sent_once(
     store_database: Target, tmp_path: Path
 ) -> None:
@@ -195,7 +220,7 @@ async def test_a_campaign_goes_on_after_its_connections_were_cut_and_each_row_is
             )
 
         async def all_delivered() -> bool:
-            told = await progress(at, path)
+            told = await report(at, path)
             return bool(told["by_state"] == {"delivered": ROWS} and told["state"] == "done")
 
         await eventually(all_delivered, within=60)
@@ -217,7 +242,7 @@ async def test_a_paused_campaign_stops_within_what_is_in_the_queue_and_goes_on_w
         await do(at, path, "pause")
 
         async def drained() -> bool:
-            told = await progress(at, path)
+            told = await report(at, path)
             return bool(told["by_state"] == {"delivered": told["texts"] - told["waiting"]})
 
         await eventually(drained)

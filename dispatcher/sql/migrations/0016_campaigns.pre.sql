@@ -318,6 +318,9 @@ $$;
 -- Cancels texts of canceled campaigns that are in the queue, newest first, some hundred of them, or looks through
 -- p_batches; what is in doubt is not sent again. p_id: of that campaign only. Returns how many batches are still to be
 -- looked through. Writes nothing when there is nothing to do.
+--
+-- What is being claimed at this moment is passed over, as a claim passes over what is being canceled: neither waits for
+-- the other. Its batch is looked through again.
 create function hotsite.sweep_campaigns(p_term bigint, p_id uuid, p_batches integer) returns bigint
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -326,11 +329,14 @@ as $$
 declare
     v record;
     v_message uuid;
+    v_waiting integer;
+    v_locked integer;
+    v_busy boolean := false;
     v_canceled integer := 0;
 begin
     perform control.assert_leader(p_term);
     for v in
-        select c.campaign_id, c.account_id, c.upload, c.to_sweep from hotsite.campaign as c
+        select c.campaign_id, c.account_id, c.upload, c.class, c.to_sweep from hotsite.campaign as c
         where c.to_sweep > 0 and (p_id is null or c.campaign_id = p_id)
         order by c.campaign_id limit 1 for update skip locked
     loop
@@ -347,9 +353,20 @@ begin
                 )
                 order by u.id
             loop
-                perform hotsite.cancel(p_term, v.account_id, v_message);
-                v_canceled := v_canceled + 1;
+                select count(*) into v_waiting from hotsite.queue as q
+                where q.class = v.class and q.message_id = v_message;
+                select count(*) into v_locked from (
+                    select from hotsite.queue as q where q.class = v.class and q.message_id = v_message
+                    for update skip locked
+                ) as q;
+                if v_locked < v_waiting then
+                    v_busy := true;
+                else
+                    perform hotsite.cancel(p_term, v.account_id, v_message);
+                    v_canceled := v_canceled + 1;
+                end if;
             end loop;
+            exit when v_busy;
             v.to_sweep := v.to_sweep - 1;
             exit when v_canceled >= 500;
         end loop;
@@ -396,7 +413,7 @@ declare
     v hotsite.campaign_batch;
     v_to text[];
     v_bodies text[];
-    v_ids uuid[];
+    v_ids uuid[] := '{}';
     v_references text[];
     v_fingerprints bytea[];
     v_accepted record;
@@ -437,8 +454,8 @@ begin
         );
     end if;
     update hotsite.campaign_batch as b
-    set texts = null, message_ids = coalesce(v_ids, '{}'), fed_at = now(), open = v.size > 0, counted_at = now(),
-        counts = json_build_object('queued', v.size)
+    set texts = null, message_ids = v_ids, fed_at = now(), open = v_ids <> '{}', counted_at = now(),
+        counts = json_build_object('queued', cardinality(v_ids))
     where b.campaign_id = v.campaign_id and b.upload = v.upload and b.batch = v.batch;
     update hotsite.campaign as c
     set fed_batches = v.batch, fed = c.fed + v.size, fed_at = now()
@@ -504,12 +521,13 @@ $$;
 
 -- Progress and report ----------------------------------------------------------------------------------------------
 
--- Counts p_batches of a campaign anew by state, of those that are not final the ones looked at longest ago; each at most
--- once a second, and the longer ago it was fed the less often. Tells the sums, how old the oldest of them is, and at
--- what rate texts were fed of late.
+-- Counts p_batches of a campaign anew by state, of those that are not final the ones looked at longest ago: with p_since
+-- what was not counted since then, else each at most once a second, and the longer ago it was fed the less often. Tells
+-- the sums, how old the oldest of them is, how many are still due, and at what rate texts were fed of late.
 create function hotsite.count_campaign(
-    p_term bigint, p_account integer, p_id uuid, p_batches integer,
-    out states text[], out totals bigint[], out counted_at timestamptz, out due bigint, out rate double precision
+    p_term bigint, p_account integer, p_id uuid, p_batches integer, p_since timestamptz,
+    out states text[], out totals bigint[], out counted_at timestamptz, out due bigint, out rate double precision,
+    out at timestamptz
 )
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -520,12 +538,15 @@ declare
     v_last integer;
 begin
     perform control.assert_leader(p_term);
+    at := now();
     select c.upload, c.fed_batches into v_upload, v_last from hotsite.campaign as c
     where c.account_id = p_account and c.campaign_id = p_id;
     with chosen as materialized (
         select b.batch, b.message_ids from hotsite.campaign_batch as b
         where b.campaign_id = p_id and b.upload = v_upload and b.open
-        and b.counted_at <= now() - least('10 minutes', greatest('1 second', (now() - b.fed_at) / 8))
+        and b.counted_at < coalesce(
+            p_since, now() - least('10 minutes', greatest('1 second', (now() - b.fed_at) / 8))
+        )
         order by b.counted_at limit p_batches for update skip locked
     ), counted as (
         select s.batch, json_object_agg(s.state, s.total) as counts,
@@ -556,7 +577,9 @@ begin
         group by e.key
     ) as s;
     select min(b.counted_at), count(*) filter (
-        where b.counted_at <= now() - least('10 minutes', greatest('1 second', (now() - b.fed_at) / 8))
+        where b.counted_at < coalesce(
+            p_since, now() - least('10 minutes', greatest('1 second', (now() - b.fed_at) / 8))
+        )
     )
     into counted_at, due
     from hotsite.campaign_batch as b where b.campaign_id = p_id and b.upload = v_upload and b.open;
@@ -638,6 +661,6 @@ grant execute on function
     hotsite.change_campaign(bigint, integer, uuid, text[], text, text, text),
     hotsite.sweep_campaigns(bigint, uuid, integer),
     hotsite.feed_campaign(bigint, uuid, integer, integer, boolean),
-    hotsite.count_campaign(bigint, integer, uuid, integer),
+    hotsite.count_campaign(bigint, integer, uuid, integer, timestamptz),
     hotsite.campaign_rows(bigint, integer, uuid, integer, integer)
 to hotsite_dispatch;

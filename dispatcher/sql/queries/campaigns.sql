@@ -32,7 +32,7 @@ select hotsite.sweep_campaigns($1, $2, $3);
 select * from hotsite.feed_campaign($1, $2, $3, $4, $5);
 
 -- name: count_campaign
-select * from hotsite.count_campaign($1, $2, $3, $4);
+select * from hotsite.count_campaign($1, $2, $3, $4, $5);
 
 -- name: campaign_rows
 select * from hotsite.campaign_rows($1, $2, $3, $4, $5);
