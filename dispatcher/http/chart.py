@@ -9,7 +9,7 @@ from typing import Final
 
 WIDTH: Final = 720
 LABEL: Final = 150
-NUMBER: Final = 130
+NUMBER: Final = 190
 ROW: Final = 28
 TOP: Final = 64
 # Of those in the first group something is still to be expected; the second is what was hoped for.
