@@ -27,7 +27,6 @@ from dispatcher.leadership import Lane, Unavailable
 from dispatcher.owned import Tasks, nap
 from dispatcher.store import Store
 from dispatcher.uuid7 import Ids
-from sitecontrol.clock import Clock
 
 log = structlog.get_logger()
 
@@ -40,10 +39,9 @@ SLOWER: Final = 1.5  # from the one to the other, while there is nothing to feed
 
 
 class Feeder:
-    def __init__(self, *, leadership: LeadershipLike, ids: Ids, clock: Clock) -> None:
+    def __init__(self, *, leadership: LeadershipLike, ids: Ids) -> None:
         self._leadership = leadership
         self._ids = ids
-        self._clock = clock
         self._wake = asyncio.Event()
         self._schema = SchemaSeen()
         # Whether the leader's wall clock may be believed: set by whoever can tell.

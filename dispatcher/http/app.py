@@ -66,7 +66,7 @@ def create_app(leadership: LeadershipLike, settings: Settings, clock: Clock) -> 
         shelf=TemplateShelf(leadership, clock),
     )
     bulk = Bulk(messages=messages, intake=intake, access=access, settings=settings.dispatcher)
-    feeder = Feeder(leadership=leadership, ids=ids, clock=clock)
+    feeder = Feeder(leadership=leadership, ids=ids)
     app = web.Application(
         middlewares=[answer(ids, clock)], client_max_size=settings.dispatcher.max_body_bytes
     )

@@ -54,7 +54,7 @@ async def feeding() -> AsyncIterator[Any]:
         leadership = HandHeldLeadership(store)
         if not may_send:
             leadership.gate.clear()
-        feeder = Feeder(leadership=leadership, ids=Ids(SystemClock()), clock=SystemClock())
+        feeder = Feeder(leadership=leadership, ids=Ids(SystemClock()))
         started.append(feeder)
         await feeder.start()
         return store, feeder
