@@ -28,6 +28,8 @@ TIMES = (
     ("claim", "claimed_at"),
     ("parked_receipt", "parked_at"),
     ("reply", "stored_at"),
+    ("campaign_batch", "fed_at"),
+    ("campaign_batch", "counted_at"),
 )
 
 

@@ -15,13 +15,23 @@ from tests.message_store import TERM, admin, as_role
 DISPATCH = "hotsite_dispatch"
 GRANTED = {
     "accept",
+    "add_to_list",
     "api_keys",
+    "begin_list",
+    "campaign_rows",
+    "campaigns",
     "cancel",
+    "change_campaign",
     "claim_unexpired",
     "claimed_by",
+    "count_campaign",
     "counts",
+    "create_campaign",
+    "delete_template",
     "doubt_candidates",
     "doubts",
+    "end_list",
+    "feed_campaign",
     "find_page",
     "give_up_claims",
     "open_claims",
@@ -32,8 +42,11 @@ GRANTED = {
     "replies",
     "resend_doubtful",
     "return_claims",
+    "save_template",
     "settle",
     "settle_doubts",
+    "sweep_campaigns",
+    "templates",
 }
 
 
