@@ -75,6 +75,16 @@ def put_back(site: Site, image: Path) -> None:
     name.write_bytes(image.with_suffix(".json").read_bytes())
 
 
+async def until_recorded(pair: Pair, leader: Site) -> None:
+    told = (await leader.status())["postgres"]["lsn"]
+
+    async def recorded() -> bool:
+        reached = (await pair.read_keys())["reached"]["nodes"]
+        return any(p["node"] == leader.node and p["lsn"] >= told for p in reached)
+
+    await pair.until(recorded, "how far the leader has come is recorded")
+
+
 async def older_copy_of_the_leader(pair: Pair) -> tuple[Site, Site, int, int, Path]:
     """The leader went on alone, and returns with an older image. Gives it, the standby, the term, a message that the
     image lacks, and the newest image.
@@ -92,12 +102,7 @@ async def older_copy_of_the_leader(pair: Pair) -> tuple[Site, Site, int, int, Pa
     term = await pair.until_leads(leader)
     number, label = await pair.write_at(leader, term)
     assert label == "one-site"
-    told = (await leader.status())["postgres"]["lsn"]
-
-    async def recorded() -> bool:
-        return any(p["lsn"] >= told for p in (await pair.read_keys())["reached"]["nodes"])
-
-    await pair.until(recorded, "how far the leader has come is recorded")
+    await until_recorded(pair, leader)
     await leader.end()
     newest = await image_of(leader, leader.folder / "newest")
     put_back(leader, last_night)
@@ -148,6 +153,7 @@ async def test_an_older_copy_that_a_person_trusts_begins_a_timeline_and_who_had_
     term = (await pair.leads())[2]
     number, _ = await pair.write_at(leader, term)
     timeline = (await leader.status())["postgres"]["timeline"]
+    await until_recorded(pair, leader)
     await standby.end()
     await leader.end()
     put_back(leader, last_night)
