@@ -190,7 +190,7 @@ class LineTaker:
     async def __call__(self, number: int, raw: bytes | Overlong) -> Line:
         try:
             asked = await self._messages.asked(self._account_id, self._sound(raw))
-            row = self._messages.compose(asked, await self._program(asked.program))
+            row = await self._messages.composed(asked, await self._program(asked.program))
             return Sent(number, row, await self._intake.offer(row))
         except Problem as problem:
             return Refused(number, hinted(problem))

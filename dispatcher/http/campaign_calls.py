@@ -165,7 +165,7 @@ class Campaigns:
             }
         )
         program = await self._messages.program(found.account_id, found.program)
-        return await self._messages.submit(self._messages.compose(text, program))
+        return await self._messages.submit(await self._messages.composed(text, program))
 
     def act(self, what: Act) -> Callable[[web.Request], Awaitable[web.Response]]:
         """The handler of one act."""

@@ -56,7 +56,7 @@ class Messages:
         body.check_type(request, body.JSON)
         asked = await self.asked(key.account_id, await self._bodies.read(request))
         program = await self.program(key.account_id, asked.program)
-        return await self.submit(self.compose(asked, program))
+        return await self.submit(await self.composed(asked, program))
 
     async def submit(self, row: NewMessage) -> web.Response:
         """Have it stored, and answer with the promise. Raises Problem, or Unavailable."""
@@ -91,10 +91,21 @@ class Messages:
         message = f"{why}; what it may send under: {others or 'none'}"
         raise invalid(FieldError(field="program", message=message, value=shorten(name)))
 
-    def compose(self, asked: MessageRequest, program: Program) -> NewMessage:
-        return submission.compose(
-            asked, program, new_id=self._ids.new(), now=self._clock.wall(), terms=self._terms
-        )
+    async def composed(self, asked: MessageRequest, program: Program) -> NewMessage:
+        """The message to store. A text whose time has passed is refused, unless its reference is known: that is a
+        repeat of what may have been accepted in time, and is answered like any. Raises Problem, or Unavailable.
+        """
+        now = self._clock.wall()
+        before = submission.was_in_time(asked, now)
+        if before is not None and await self._is_known(program.account_id, asked.reference):
+            now = before
+        return submission.compose(asked, program, new_id=self._ids.new(), now=now, terms=self._terms)
+
+    async def _is_known(self, account_id: int, reference: str | None) -> bool:
+        async def op(store: Store, term: int) -> Page:
+            return await store.find(term, account_id, reference=reference, limit=1)
+
+        return bool((await self._leadership.run(op, lane=Lane.READ)).messages)
 
     def _accepted(self, row: NewMessage, told: Acknowledgement) -> web.Response:
         document = answers.acknowledgement(row, told, self._durability)

@@ -66,6 +66,15 @@ def compose(
     )
 
 
+def was_in_time(request: MessageRequest, now: datetime) -> datetime | None:
+    """If it could only be a repeat (its time has passed, and it has a reference): a time at which it was in time."""
+    if request.reference is None or reference_fault(request.reference) is not None:
+        return None
+    if request.expires_at is None or request.expires_at > now:
+        return None
+    return request.expires_at - timedelta(microseconds=1)
+
+
 def fingerprint(request: MessageRequest, program: Program) -> bytes:
     """What must agree when a reference is repeated: all that the caller said, as it was said.
 
