@@ -7,6 +7,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,10 +18,10 @@ from bench.load import closed_loop_of
 from bench.processes import usage
 
 TEXT = "Power is out near you. Crews are on the way; we expect it back by 16:30. Reply STAT for news."
-WARM_UP_S = 3.0
+WARM_UP_S = 1.0
 IDLE_S = 3.0
 SETTLE_S = 1.0  # for the last answers and receipts
-DRAIN_WITHIN_S = 90.0
+DRAIN_WITHIN_S = 60.0
 MEGABYTE = 1 << 20
 
 
@@ -34,14 +35,14 @@ class Gateway:
     accepted_means: str  # where a text is when its sender is told that it was accepted
     doors: list[tuple[str, int]]
     request: Callable[[str, int], bytes]  # for a host and the number of the text
-    kinds: Mapping[int, str]  # the roots of its process trees by pid, neither carrier nor load generator among them
+    kinds: Mapping[int, str]  # the roots of its process trees by pid, without carrier and load generator
     carrier_logs: list[Path]
     yes: int = 202
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """Rates are per second; `cpu_ms` is for one text, from the request to its receipt, what idling costs taken off."""
+    """Rates are per second; `cpu_ms` is for one text, from its request to the end, what idling costs taken off."""
 
     name: str
     accepted_means: str
@@ -51,38 +52,38 @@ class Figures:
     p99_ms: float
     cpu_ms: float
     memory_mb: float  # of all processes when the traffic ends, shared pages counted once
-    backlog: int
-    lost: int  # accepted and not sent within DRAIN_WITHIN_S
+    backlog: int  # accepted and not sent when the traffic ends
+    unsent: int  # and not within DRAIN_WITHIN_S after it either
     refused: int
     cost_ms: dict[str, float] = field(default_factory=dict)  # `cpu_ms` by kind of process
 
 
 async def measure(gateway: Gateway, *, clients: int, seconds: float) -> Figures:
     """Warm up, look what idling costs, then `clients` in a closed loop, then wait until all is sent."""
-    log = CarrierLog(gateway.carrier_logs)
     numbers = itertools.count()
 
     def request(host: str) -> bytes:
         return gateway.request(host, next(numbers))
 
-    warm = await closed_loop_of(gateway.doors, clients, WARM_UP_S, request, yes=gateway.yes)
-    await wait_until_sent(log, warm.accepted, within=DRAIN_WITHIN_S)
+    with closing(CarrierLog(gateway.carrier_logs)) as log:
+        warm = await closed_loop_of(gateway.doors, clients, WARM_UP_S, request, yes=gateway.yes)
+        await wait_until_sent(log, warm.accepted, within=DRAIN_WITHIN_S)
     await asyncio.sleep(SETTLE_S)
     idle, idle_began = usage(gateway.kinds), time.perf_counter()
     await asyncio.sleep(IDLE_S)
     before, began, began_at = usage(gateway.kinds), time.perf_counter(), time.time()
     idling = {kind: (used - idle.get(kind, 0.0)) / (began - idle_began) for kind, used in before.items()}
-    log = CarrierLog(gateway.carrier_logs)
-    tally = await closed_loop_of(gateway.doors, clients, seconds, request, yes=gateway.yes)
-    ended_at, bytes_used = time.time(), memory(gateway.kinds)
-    in_all = await wait_until_sent(log, tally.accepted, within=DRAIN_WITHIN_S)
+    with closing(CarrierLog(gateway.carrier_logs)) as log:
+        tally = await closed_loop_of(gateway.doors, clients, seconds, request, yes=gateway.yes)
+        ended_at, bytes_used = time.time(), memory(gateway.kinds)
+        in_all = await wait_until_sent(log, tally.accepted, within=DRAIN_WITHIN_S)
+        sent = log.taken(began_at, ended_at)
     await asyncio.sleep(SETTLE_S)
     took = time.perf_counter() - began
     cost = {
         kind: (used - before.get(kind, 0.0) - idling.get(kind, 0.0) * took) / max(1, tally.accepted) * 1e3
         for kind, used in usage(gateway.kinds).items()
     }
-    sent = log.taken(began_at, ended_at)
     return Figures(
         name=gateway.name,
         accepted_means=gateway.accepted_means,
@@ -93,7 +94,7 @@ async def measure(gateway: Gateway, *, clients: int, seconds: float) -> Figures:
         cpu_ms=sum(cost.values()),
         memory_mb=bytes_used / MEGABYTE,
         backlog=tally.accepted - sent,
-        lost=tally.accepted - in_all,
+        unsent=tally.accepted - in_all,
         refused=sum(tally.statuses.values()) - tally.accepted + tally.broken,
         cost_ms=cost,
     )

@@ -12,18 +12,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 from bench.lab import BenchError
 from bench.peers.gateway import NotInstalledError
 
 UP_WITHIN = 60.0
 END_WITHIN = 10.0
-PLACES = "/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/usr/lib/rabbitmq/bin"  # sbin is not in everyone's PATH
+SYSTEM = "/usr/local/sbin:/usr/sbin"  # not in everyone's PATH
 CARRIER_ID, CARRIER_PASSWORD = "peer", "peerpw"
 
 
-def program(name: str, package: str) -> str:
-    """Where it is. Raises NotInstalledError."""
-    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:{PLACES}")
+def program(name: str, package: str, *, first: str = "") -> str:
+    """Where it is; `first`: a folder to look into before all others. Raises NotInstalledError."""
+    found = shutil.which(name, path=os.pathsep.join((first, os.environ.get("PATH", ""), SYSTEM)))
     if found is None:
         raise NotInstalledError(f"there is no {name}: apt install {package}")
     return found
@@ -36,7 +38,12 @@ def running(
     """Its pid, until the end of the block. What it prints goes to `<name>.out` in the folder."""
     with (folder / f"{name}.out").open("ab") as out:
         process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=folder, env={**os.environ, **(env or {})}
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            cwd=folder,
+            env={**os.environ, **(env or {})},
         )
     try:
         yield process.pid
@@ -49,14 +56,18 @@ def running(
             process.wait()
 
 
-async def listens(port: int, what: str, folder: Path, within: float = UP_WITHIN) -> None:
-    """Wait until something takes connections there."""
-    deadline = time.monotonic() + within
+async def listens(port: int, what: str, folder: Path, *, pid: int | None = None) -> None:
+    """Wait until something takes connections there; `pid`: a child without which nothing will."""
+    deadline = time.monotonic() + UP_WITHIN
     while True:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
+        if pid is not None and psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            raise BenchError(f"{what} ended at once; its folder says: {_last_words(folder)}")
         if time.monotonic() > deadline:
-            raise BenchError(f"{what} did not listen within {within:.0f} s; it said: {_last_words(folder)}")
+            raise BenchError(
+                f"{what} did not listen within {UP_WITHIN:.0f} s; its folder says: {_last_words(folder)}"
+            )
         await asyncio.sleep(0.1)
 
 
@@ -65,7 +76,7 @@ def carrier(folder: Path, port: int) -> Iterator[Path]:
     """The carrier simulator with the settings that the lab gives it; its log."""
     password, log = folder / "carrier-password", folder / "carrier.jsonl"
     password.write_text(CARRIER_PASSWORD)
-    argv = [
+    argv: list[str | Path] = [
         sys.executable, "-m", "dispatcher.simulator", "--listen", f"127.0.0.1:{port}", "--system-id", CARRIER_ID,
         "--password-file", password, "--log", log,
     ]  # fmt: skip
@@ -74,5 +85,9 @@ def carrier(folder: Path, port: int) -> Iterator[Path]:
 
 
 def _last_words(folder: Path) -> str:
-    lines = [line for file in sorted(folder.glob("*.out")) for line in file.read_text(errors="replace").splitlines()[-3:]]
+    lines = [
+        line
+        for file in sorted(folder.glob("*.out"))
+        for line in file.read_text(errors="replace").splitlines()[-3:]
+    ]
     return " / ".join(lines) or "nothing"
