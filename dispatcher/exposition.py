@@ -17,7 +17,8 @@ from dispatcher.metrics import PREFIX, Metrics
 from dispatcher.observed import Observed
 from dispatcher.smpp.link import Link
 from sitecontrol.clock import Clock
-from sitecontrol.settings import Carrier, Settings
+from sitecontrol.settings import Settings
+from sitecontrol.settings_carriers import Carrier
 from sitecontrol.settings_types import Name
 from sitecontrol.view import Snapshot
 
@@ -55,7 +56,7 @@ class Exposition(Collector):
             site=self._settings.site.name,
             state=self._leadership.state,
             links_bound=self._engine.links_bound,
-            links=len(self._engine.links),
+            links=self._engine.links_that_send,
             in_step=in_step(self._leadership.snapshot, self._settings),
             schema_awaited=self._engine.sender.schema.reason,
         )
@@ -186,6 +187,7 @@ def _link(carrier: Carrier, link: Link) -> dict[str, Any]:
     return {
         "name": link.name,
         "carrier": carrier.name,
+        "bind": link.mode.name.lower(),
         "state": link.state,
         "bound": link.bound,
         "unanswered": link.in_flight,
@@ -200,7 +202,10 @@ def _link(carrier: Carrier, link: Link) -> dict[str, Any]:
         "late_answers": counters.late_answers,
         "receipts": counters.receipts,
         "replies": counters.replies,
+        "alerts": counters.alerts,
+        "queries": counters.queries,
         "malformed": counters.malformed,
+        "unexpected": counters.unexpected,
         "disconnects": counters.disconnects,
     }
 
