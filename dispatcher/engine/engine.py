@@ -18,11 +18,19 @@ from dispatcher.leadership import Leadership
 from dispatcher.metrics import Metrics
 from dispatcher.owned import Tasks, together
 from dispatcher.smpp.link import Link
+from dispatcher.smpp.pdu import BindMode
 from sitecontrol.clock import Clock
-from sitecontrol.settings import Carrier, Settings
+from sitecontrol.settings import Settings
+from sitecontrol.settings_carriers import Binding, Carrier
 from sitecontrol.settings_types import Name
 
 log = structlog.get_logger()
+
+# What the links of one bind are called after its number, and how each is bound.
+MODES = {
+    Binding.TRANSCEIVER: (("", BindMode.TRANSCEIVER),),
+    Binding.PAIR: (("-tx", BindMode.TRANSMITTER), ("-rx", BindMode.RECEIVER)),
+}
 
 DRAIN_S = 0.7  # at a stop: for the answers to what was written
 UNBIND_S = 0.2
@@ -63,9 +71,13 @@ class Engine:
             metrics=metrics,
         )
         self.links = [
-            (carrier, self._link(carrier, number, password_of(carrier), clock))
+            (
+                carrier,
+                self._link(carrier, f"{carrier.name}-{number}{suffix}", mode, password_of(carrier), clock),
+            )
             for carrier in settings.carrier
             for number in range(1, carrier.binds + 1)
+            for suffix, mode in MODES[carrier.bind_as]
         ]
 
         self._links_end = Tasks("links")  # each waits for a link that ends by a defect
@@ -82,7 +94,12 @@ class Engine:
 
     @property
     def links_bound(self) -> int:
-        return sum(link.bound for _, link in self.links)
+        """Those over which texts could go: receivers do not count."""
+        return sum(link.bound for _, link in self.links if link.sends)
+
+    @property
+    def links_that_send(self) -> int:
+        return sum(link.sends for _, link in self.links)
 
     async def start(self) -> None:
         await self.results.start()
@@ -90,7 +107,7 @@ class Engine:
         await together(link.start() for _, link in self.links)
         for _, link in self.links:
             self._links_end.spawn(link.ended(), link.name)
-        await self.sender.start(self.links)
+        await self.sender.start([(carrier, link) for carrier, link in self.links if link.sends])
         await self.doubt.start()
 
     async def stop(self) -> None:
@@ -102,12 +119,13 @@ class Engine:
         await self.receipts.stop()
         await self.results.stop(within=STORE_S)
 
-    def _link(self, carrier: Carrier, number: int, password: str, clock: Clock) -> Link:
+    def _link(self, carrier: Carrier, name: str, mode: BindMode, password: str, clock: Clock) -> Link:
         return Link(
             carrier,
             password,
             on_deliver=self.receipts.take,
             on_late=self.sender.late_answer,
             clock=clock,
-            name=f"{carrier.name}-{number}",
+            name=name,
+            mode=mode,
         )

@@ -15,7 +15,7 @@ import pytest
 
 from dispatcher.accounts import add_account
 from dispatcher.process import Dispatcher, instance
-from dispatcher.simulator.faults import Faults
+from dispatcher.simulator.faults import Brought, Faults
 from dispatcher.simulator.server import Esme
 from dispatcher.simulator.smsc import Smsc
 from dispatcher.simulator.submit_log import SubmitLog
@@ -32,7 +32,9 @@ from tests.waiting import eventually
 NAME = "columbus-1"
 
 
-def settings(database: Target, carrier_port: int, here: str = "columbus") -> Settings:
+def settings(
+    database: Target, carrier_port: int, here: str = "columbus", carrier: dict[str, Any] | None = None
+) -> Settings:
     def place(name: str, port: int) -> dict[str, object]:
         node = {"name": f"{name}-a", "postgres": f"127.0.0.1:{port}", "agent": "http://127.0.0.1:9"}
         return {"name": name, "nodes": [node]}
@@ -61,6 +63,7 @@ def settings(database: Target, carrier_port: int, here: str = "columbus") -> Set
                     "reconnect_min": 0.05,
                     "response_timeout": 1.0,
                 }
+                | (carrier or {})
             ],
         }
     )
@@ -114,7 +117,12 @@ class Scene:
 
 @asynccontextmanager
 async def scene(
-    database: Target, folder: Path, *, here: str = "columbus", faults: Faults | None = None
+    database: Target,
+    folder: Path,
+    *,
+    here: str = "columbus",
+    faults: Faults | None = None,
+    carrier: dict[str, Any] | None = None,
 ) -> AsyncIterator[Scene]:
     session = await Session.connect(as_role(database, "hotsite_migrate"), timeout=5)
     account = await add_account(session, name="utility", program="outage", source="72345")
@@ -124,7 +132,7 @@ async def scene(
         passwords={"hotsite": "secret"}, log=SubmitLog(log), faults=faults or Faults(receipt_delay_ms=5)
     )
     server = await asyncio.get_running_loop().create_server(lambda: Esme(smsc), "127.0.0.1", 0)
-    chosen = settings(database, server.sockets[0].getsockname()[1], here)
+    chosen = settings(database, server.sockets[0].getsockname()[1], here, carrier)
     secrets = Secrets(
         folder, {"HOTSITE_SECRET_POSTGRES_DISPATCH": "", "HOTSITE_SECRET_CARRIER_ACME": "secret"}
     )
@@ -166,6 +174,39 @@ async def test_a_text_goes_from_the_request_to_the_receipt(store_database: Targe
             "16145550123",
             "Power is out.",
         )
+
+
+@pytest.mark.parametrize("long_text", ["udh", "sar"])
+@pytest.mark.parametrize("request_by", ["submit_sm", "data_sm"])
+async def test_a_long_text_goes_over_pairs_of_links_however_the_carrier_wants_it(
+    store_database: Target, tmp_path: Path, long_text: str, request_by: str
+):
+    wanted = {"bind_as": "pair", "binds": 2, "long_text": long_text, "request": request_by}
+    faults = Faults(receipt_delay_ms=5, bring_as=Brought.DATA_SM)
+    async with scene(store_database, tmp_path, carrier=wanted, faults=faults) as at:
+        await at.name_leader()
+        await eventually(lambda: len(at.smsc.links) == 4)
+        body = {"program": "outage", "to": "+16145550123", "body": "Power is out. " * 30, "reference": "r1"}
+        assert (await at.http.post("/v1/messages", json=body)).status == 202
+
+        async def delivered() -> bool:
+            return await at.states() == {"delivered": 1}
+
+        await eventually(delivered)
+        await eventually(lambda: len(at.submits()) == 3)
+        assert (
+            "".join(line["text"] for line in sorted(at.submits(), key=lambda line: line["part"]))
+            == body["body"]
+        )
+        assert {(line["part"], line["parts"]) for line in at.submits()} == {(1, 3), (2, 3), (3, 3)}
+        links = (await (await at.http.get("/status")).json())["links"]
+        assert [(link["name"], link["bind"]) for link in links] == [
+            ("acme-1-tx", "transmitter"),
+            ("acme-1-rx", "receiver"),
+            ("acme-2-tx", "transmitter"),
+            ("acme-2-rx", "receiver"),
+        ]
+        assert all(not link["submits"] for link in links if link["bind"] == "receiver")
 
 
 async def test_many_texts_are_each_sent_once_and_all_delivered(store_database: Target, tmp_path: Path):
