@@ -189,6 +189,7 @@ class DispatcherSettings(Section):
     hold_max: Annotated[int, Field(ge=1)] = 20_000  # requests held at once
     claim_for: Seconds = 5.0  # how long a claim lasts, from before its BEGIN
     claim_max: Annotated[int, Field(ge=1, le=10_000)] = 500
+    reply_wait: Seconds = 120.0  # for the missing parts of a reply; then what came is stored
     doubt_grace: Seconds = 60.0  # before a text in doubt whose program says so is sent again
     # Room for 2,000 segments however JSON writes them: a text that is far too long is told so as a text (422).
     max_body_bytes: Annotated[int, Field(ge=1_000)] = 1_000_000

@@ -52,7 +52,12 @@ class Engine:
         # Unique to this life of the process: claims of a predecessor by the same name are not ours.
         self.identity = f"{name}.{token_hex(4)}"
         self.results = Results(leadership=leadership, clock=clock, metrics=metrics)
-        self.receipts = Receipts(leadership=leadership, clock=clock, metrics=metrics)
+        self.receipts = Receipts(
+            leadership=leadership,
+            clock=clock,
+            metrics=metrics,
+            reply_wait_s=settings.dispatcher.reply_wait,
+        )
         self.sender = Sender(
             leadership=leadership,
             results=self.results,

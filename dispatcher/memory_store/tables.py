@@ -5,11 +5,13 @@ from itertools import count
 from uuid import UUID
 
 from dispatcher.memory_store.rows import OpenedClaim, Parked, Segment, Submission
-from dispatcher.model import ApiKey, Event, NewMessage, Program, Reply, State, StoredDurability
+from dispatcher.model import ApiKey, Event, NewMessage, Program, Reply, ReplyPart, State, StoredDurability
 from dispatcher.store import NotLeader
 from sitecontrol.clock import Clock, SystemClock
 
 NOT_LEFT = frozenset({State.ACCEPTED, State.HELD, State.SCHEDULED, State.QUEUED})
+
+PartsKey = tuple[str, str, str, int, int]  # carrier, source, destination, reference, total
 
 
 class Tables:
@@ -30,6 +32,9 @@ class Tables:
         self._parked: list[Parked] = []
         self._events: dict[UUID, list[Event]] = {}
         self._replies: list[tuple[datetime, Reply]] = []
+        self._parts: dict[PartsKey, list[ReplyPart]] = {}  # of replies that are not whole yet
+        self._parts_at: dict[PartsKey, datetime] = {}  # when the last of each came
+        self._seen_parts: dict[bytes, datetime] = {}  # by fingerprint
         self.durability = StoredDurability.TWO_SITE
         self.canary_at = self._clock.wall()
 

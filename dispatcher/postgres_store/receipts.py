@@ -1,14 +1,20 @@
 """What carriers tell: receipts and replies, and the doubts that they settle."""
 
 from collections.abc import Sequence
+from dataclasses import fields
+from itertools import groupby
 
 import asyncpg
 
 from dispatcher.carrier_ids import carrier_id
 from dispatcher.doubt import Candidate, digits, pair
-from dispatcher.model import Encoding, Receipt, Reply, State
+from dispatcher.model import Encoding, Receipt, Reply, ReplyPart, State
 from dispatcher.postgres_store.statements import Statements
+from dispatcher.replies import join
+from dispatcher.store import JOINED_AT_ONCE, MAX_PARTS
 
+FOR_EVER_S = 1e9
+_PART_COLUMNS = tuple(field.name for field in fields(ReplyPart))
 INTERMEDIATE = frozenset({State.ACCEPTED, State.SUBMITTED})  # receipts that settle nothing
 
 
@@ -48,11 +54,58 @@ class Receipts(Statements):
             [r.fingerprint for r in rows],
         )
 
+    async def reply_parts(self, rows: Sequence[ReplyPart]) -> None:
+        if not rows:
+            return
+        [[some_whole]] = await self._commit(
+            "reply_parts",
+            [r.carrier for r in rows],
+            [r.source for r in rows],
+            [r.destination for r in rows],
+            [r.reference for r in rows],
+            [r.total for r in rows],
+            [r.number for r in rows],
+            [r.coding for r in rows],
+            [r.octets for r in rows],
+            [r.received_at for r in rows],
+            [r.fingerprint for r in rows],
+        )
+        if some_whole:
+            await self._join_replies(FOR_EVER_S, JOINED_AT_ONCE)
+
+    async def finish_received(self, wait_s: float, limit: int) -> int:
+        joined = await self._join_replies(wait_s, limit)
+        [[tidy]] = await self._read("received_is_tidy")
+        if not tidy:
+            await self._commit("tidy_received", limit)
+        return joined
+
+    async def _join_replies(self, wait_s: float, limit: int) -> int:
+        """Parts are read in one transaction and joined in another: what somebody else joined meanwhile is left out."""
+        rows = await self._read("parts_to_join", wait_s, MAX_PARTS, limit)
+        texts = [[*parts] for _, parts in groupby(rows, key=lambda row: row["text_id"])]
+        if not texts:
+            return 0
+        joined = [join([_part(row) for row in parts]) for parts in texts]
+        return await self._count(
+            "join_replies",
+            [row["part_id"] for parts in texts for row in parts],
+            [place for place, parts in enumerate(texts, 1) for _ in parts],
+            [reply.carrier for reply in joined],
+            [reply.source for reply in joined],
+            [reply.destination for reply in joined],
+            [reply.text for reply in joined],
+            [reply.received_at for reply in joined],
+            [reply.fingerprint for reply in joined],
+        )
+
     async def _settle_doubts(self) -> None:
         pairs = pair(_candidate(row) for row in await self._read("doubt_candidates"))
-        if pairs:
+        if not pairs:
+            return
+        for query in ("settle_doubts", "settle_unnamed"):  # each takes what is its own
             await self._commit(
-                "settle_doubts",
+                query,
                 [p.parked_id for p in pairs],
                 [p.message_id for p in pairs],
                 [p.segment for p in pairs],
@@ -61,3 +114,7 @@ class Receipts(Statements):
 
 def _candidate(row: asyncpg.Record) -> Candidate:
     return Candidate(**{**dict(row), "encoding": Encoding(row["encoding"])})
+
+
+def _part(row: asyncpg.Record) -> ReplyPart:
+    return ReplyPart(**{name: row[name] for name in _PART_COLUMNS})

@@ -22,16 +22,23 @@ GRANTED = {
     "doubt_candidates",
     "find_page",
     "give_up_claims",
+    "join_replies",
     "open_claims",
+    "parts_to_join",
     "programs",
     "read",
     "receipts",
+    "received_is_tidy",
     "release_due",
     "replies",
+    "reply_parts",
     "resend_doubtful",
     "return_claims",
     "settle",
     "settle_doubts",
+    "settle_noted",
+    "settle_unnamed",
+    "tidy_received",
 }
 
 

@@ -12,6 +12,7 @@ from dispatcher.model import (
     OpenClaim,
     Receipt,
     Reply,
+    ReplyPart,
     SubmitOutcome,
     SubmitResult,
 )
@@ -53,7 +54,7 @@ class FakeQueue:
         self.open: list[OpenClaim] = []
         self.given_up: list[int] = []
         self.returned: list[int] = []
-        self.received: list[Receipt | Reply] = []
+        self.received: list[Receipt | Reply | ReplyPart] = []
         self.errors: list[Exception] = []  # raised, one each, by settle, receipts and replies
         self.unfit: Exception | None = None  # raised by whatever asks for claims
         self.due = 0  # segments whose time has come
@@ -107,6 +108,13 @@ class FakeQueue:
     async def replies(self, rows: Sequence[Reply]) -> None:
         self._fail()
         self.received.extend(rows)
+
+    async def reply_parts(self, rows: Sequence[ReplyPart]) -> None:
+        self._fail()
+        self.received.extend(rows)
+
+    async def finish_received(self, _wait_s: float, _limit: int) -> int:
+        return 0
 
     async def open_claims(self, _term: int) -> Sequence[OpenClaim]:
         if self.unfit is not None:
