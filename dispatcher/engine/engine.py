@@ -11,6 +11,7 @@ from secrets import token_hex
 import structlog
 
 from dispatcher.engine.doubt import Doubt
+from dispatcher.engine.queries import Queries
 from dispatcher.engine.receipts import Receipts
 from dispatcher.engine.results import Results
 from dispatcher.engine.sender import Sender
@@ -58,6 +59,7 @@ class Engine:
             metrics=metrics,
             reply_wait_s=settings.dispatcher.reply_wait,
         )
+        self.queries = Queries(store=self.receipts.take, clock=clock)
         self.sender = Sender(
             leadership=leadership,
             results=self.results,
@@ -94,6 +96,7 @@ class Engine:
             self.receipts.tasks,
             self.sender.tasks,
             self.doubt.tasks,
+            self.queries.tasks,
             self._links_end,
         )
 
@@ -112,12 +115,15 @@ class Engine:
         await together(link.start() for _, link in self.links)
         for _, link in self.links:
             self._links_end.spawn(link.ended(), link.name)
-        await self.sender.start([(carrier, link) for carrier, link in self.links if link.sends])
+        sending = [(carrier, link) for carrier, link in self.links if link.sends]
+        await self.sender.start(sending)
+        await self.queries.start(sending)
         await self.doubt.start()
 
     async def stop(self) -> None:
         """Claim no more, drain, unbind, store what is known. Takes at most DRAIN_S + UNBIND_S + STORE_S."""
         await self.doubt.stop()
+        await self.queries.stop()
         await self.sender.stop(drain=DRAIN_S)
         await self._links_end.stop()
         await together(link.stop(drain=UNBIND_S) for _, link in self.links)
@@ -128,8 +134,11 @@ class Engine:
         return Link(
             carrier,
             password,
-            on_deliver=self.receipts.take,
+            on_deliver=self.receipts.take if carrier.query_after is None else self.queries.deliver,
             on_late=self.sender.late_answer,
+            on_answer=None
+            if carrier.query_after is None
+            else lambda submission, answer: self.queries.taken(carrier, submission.submit, answer),
             clock=clock,
             name=name,
             mode=mode,

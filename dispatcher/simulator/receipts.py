@@ -26,13 +26,14 @@ _PRINTABLE: Final = bytes(octet if 32 <= octet < 127 else ord("?") for octet in 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Taken:
-    """A text that a receipt will be about; `link` is the connection that it came over."""
+    """A text on its way to its outcome; `link` is the connection that it came over."""
 
     link: Any
     submit: Submit
     message_id: str
     text: str
     at: datetime
+    receipt: bool  # whether one is brought
 
 
 def receipt(taken: Taken, stat: Stat, now: datetime, form: Form) -> DeliverSm:

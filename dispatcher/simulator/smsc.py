@@ -149,8 +149,14 @@ class Smsc:
         self.unanswered += not answered
         if message_id:
             self._know(message_id)
-        if message_id and submit.registered_delivery & 0x03 and self.faults.receipts:
-            taken = Taken(link=link, submit=submit, message_id=message_id, text=text, at=datetime.now(UTC))
+            taken = Taken(
+                link=link,
+                submit=submit,
+                message_id=message_id,
+                text=text,
+                at=datetime.now(UTC),
+                receipt=bool(submit.registered_delivery & 0x03 and self.faults.receipts),
+            )
             self._due.add(self.faults.receipt_delay_ms / 1000, taken)
         if cut:
             link.cut()
@@ -290,6 +296,8 @@ class Smsc:
             stat = self._outcome(one.submit.destination)
             if one.message_id in self._known:
                 self._known[one.message_id] = stat
+            if not one.receipt:
+                continue
             pdu = self._as_brought(receipt(one, stat, now, self.faults.receipt_form))
             times = 2 if self.faults.receipts_twice else 1
             by_system.setdefault(one.link.system_id, []).extend(

@@ -68,6 +68,9 @@ class Owner(Protocol):
     def late(self, submission: Submission, answer: Answer) -> None:
         """The carrier answered a submit that was in doubt."""
 
+    def taken(self, submission: Submission, answer: Answer) -> None:
+        """The carrier answered a submit, late or not."""
+
     def brought(self, arrived: Sequence[Received], connection: "Connection") -> None:
         """Receipts and replies; `connection.acknowledge` answers them."""
 
@@ -293,6 +296,7 @@ class Connection(asyncio.Protocol):
                 doubt=False, command_status=status, message_id=message_id, rtt_s=now - found.written_at
             )
             self._owner.answered(status)
+            self._owner.taken(found, answer)
             if late:
                 self._counters.late_answers += 1
                 self._owner.late(late, answer)

@@ -69,6 +69,7 @@ class Link:
         clock: Clock,
         name: str = "",  # for logs and metrics; the carrier's name if empty
         on_late: Callable[[Submission, Answer], None] | None = None,
+        on_answer: Callable[[Submission, Answer], None] | None = None,  # after each, late or not
         on_change: Callable[[LinkState], None] | None = None,  # after every change of `state`
         mode: BindMode = BindMode.TRANSCEIVER,
         tls: ssl.SSLContext | None = None,  # with `carrier.tls`, the system's certificate authorities if None
@@ -86,6 +87,7 @@ class Link:
         encode(self._bind, 1)
         self._tls = (tls or ssl.create_default_context()) if carrier.tls else None
         self._on_late = on_late
+        self._on_answer = on_answer
         self._on_change = on_change
         self._deliveries = Deliveries(carrier.name, on_deliver, clock, self.counters)
         self._pace = Pace(carrier.rate, clock.now())
@@ -237,6 +239,10 @@ class Link:
     def late(self, submission: Submission, answer: Answer) -> None:
         if self._on_late:
             self._on_late(submission, answer)
+
+    def taken(self, submission: Submission, answer: Answer) -> None:
+        if self._on_answer:
+            self._on_answer(submission, answer)
 
     def brought(self, arrived: Sequence[Received], connection: Connection) -> None:
         self._deliveries.take(arrived, connection.acknowledge)

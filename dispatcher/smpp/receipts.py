@@ -79,7 +79,7 @@ def _receipt(carrier: str, pdu: DeliverSm | DataSm) -> Receipt:
         destination=pdu.destination,
         text=body["text"] if body else "",
         error=fields.get("err") or _network_error(pdu.tlvs),
-        done_at=_time(fields.get("donedate", "")),
+        done_at=time_of(fields.get("donedate", "")),
     )
 
 
@@ -114,9 +114,14 @@ def _reply(carrier: str, pdu: DeliverSm | DataSm, now: datetime) -> Reply | Repl
     )
 
 
+def state_of(message_state: int) -> State | None:
+    """What a message_state (table 5-6) makes of a segment; None for one that is not defined."""
+    return _BY_MESSAGE_STATE.get(message_state)
+
+
 def _message_state(tlvs: tuple[Tlv, ...]) -> State | None:
     value = tlv(tlvs, Tag.MESSAGE_STATE)
-    return _BY_MESSAGE_STATE.get(value[0]) if value else None
+    return state_of(value[0]) if value else None
 
 
 def _network_error(tlvs: tuple[Tlv, ...]) -> str:
@@ -128,7 +133,7 @@ def _c_octets(value: bytes | None) -> str:
     return value.split(b"\0", 1)[0].decode("latin-1") if value else ""
 
 
-def _time(text: str) -> datetime | None:
+def time_of(text: str) -> datetime | None:
     """YYMMDDhhmm, with seconds or not, and with the century or not."""
     if len(text) not in {10, 12, 14} or not (text.isascii() and text.isdigit()):
         return None

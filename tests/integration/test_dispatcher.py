@@ -15,7 +15,7 @@ import pytest
 
 from dispatcher.accounts import add_account
 from dispatcher.process import Dispatcher, instance
-from dispatcher.simulator.faults import Brought, Faults
+from dispatcher.simulator.faults import Brought, Faults, PartsAs, Stat
 from dispatcher.simulator.server import Esme
 from dispatcher.simulator.smsc import Smsc
 from dispatcher.simulator.submit_log import SubmitLog
@@ -33,7 +33,11 @@ NAME = "columbus-1"
 
 
 def settings(
-    database: Target, carrier_port: int, here: str = "columbus", carrier: dict[str, Any] | None = None
+    database: Target,
+    carrier_port: int,
+    here: str = "columbus",
+    carrier: dict[str, Any] | None = None,
+    dispatcher: dict[str, Any] | None = None,
 ) -> Settings:
     def place(name: str, port: int) -> dict[str, object]:
         node = {"name": f"{name}-a", "postgres": f"127.0.0.1:{port}", "agent": "http://127.0.0.1:9"}
@@ -54,7 +58,8 @@ def settings(
                 "consent": "assumed",
                 "hold_for": 2.0,
                 "claim_for": 2.0,
-            },
+            }
+            | (dispatcher or {}),
             "carrier": [
                 {
                     "name": "acme",
@@ -123,6 +128,7 @@ async def scene(
     here: str = "columbus",
     faults: Faults | None = None,
     carrier: dict[str, Any] | None = None,
+    dispatcher: dict[str, Any] | None = None,
 ) -> AsyncIterator[Scene]:
     session = await Session.connect(as_role(database, "hotsite_migrate"), timeout=5)
     account = await add_account(session, name="utility", program="outage", source="72345")
@@ -132,20 +138,20 @@ async def scene(
         passwords={"hotsite": "secret"}, log=SubmitLog(log), faults=faults or Faults(receipt_delay_ms=5)
     )
     server = await asyncio.get_running_loop().create_server(lambda: Esme(smsc), "127.0.0.1", 0)
-    chosen = settings(database, server.sockets[0].getsockname()[1], here, carrier)
+    chosen = settings(database, server.sockets[0].getsockname()[1], here, carrier, dispatcher)
     secrets = Secrets(
         folder, {"HOTSITE_SECRET_POSTGRES_DISPATCH": "", "HOTSITE_SECRET_CARRIER_ACME": "secret"}
     )
     etcd = MemoryEtcd(EtcdData(SystemClock()))
-    dispatcher = Dispatcher(chosen, secrets, NAME, etcd, SystemClock(), database=database.database)
+    started = Dispatcher(chosen, secrets, NAME, etcd, SystemClock(), database=database.database)
     stop = asyncio.Event()
-    running = asyncio.create_task(dispatcher.run(stop))
+    running = asyncio.create_task(started.run(stop))
     url = f"http://{instance(chosen, NAME).listen}"
     headers = {"Authorization": f"Bearer {account.key}"}
     try:
         async with aiohttp.ClientSession(url, headers=headers) as http:
             await eventually(lambda: running.done() or smsc.links)
-            yield Scene(settings=chosen, etcd=etcd, smsc=smsc, log=log, dispatcher=dispatcher, http=http)
+            yield Scene(settings=chosen, etcd=etcd, smsc=smsc, log=log, dispatcher=started, http=http)
     finally:
         stop.set()
         async with asyncio.timeout(2.0):
@@ -207,6 +213,50 @@ async def test_a_long_text_goes_over_pairs_of_links_however_the_carrier_wants_it
             ("acme-2-rx", "receiver"),
         ]
         assert all(not link["submits"] for link in links if link["bind"] == "receiver")
+
+
+async def test_a_text_whose_receipt_never_comes_is_asked_for_where_that_is_wanted(
+    store_database: Target, tmp_path: Path
+):
+    faults = Faults(receipts=False, outcome={Stat.UNDELIV: 1})
+    async with scene(store_database, tmp_path, carrier={"query_after": 0.3}, faults=faults) as at:
+        await at.name_leader()
+        assert (await at.send("r1")).status == 202
+
+        async def undelivered() -> bool:
+            return await at.states() == {"undelivered": 1}
+
+        await eventually(undelivered)
+
+
+@pytest.mark.parametrize("parts_as", PartsAs)
+async def test_a_customers_long_reply_is_stored_as_one_and_what_came_of_another_as_that(
+    store_database: Target, tmp_path: Path, parts_as: PartsAs, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("dispatcher.engine.receipts.FINISH_EVERY_S", 0.1)
+    text = "".join(f"<{n:>5}>" for n in range(70))  # four parts
+    async with scene(store_database, tmp_path, dispatcher={"reply_wait": 0.5}) as at:
+        await at.name_leader()
+        connection = await admin(store_database)
+
+        async def stored() -> list[str]:
+            rows = await connection.fetch(
+                "select text from hotsite.reply where source = '15550001111' order by 1"
+            )
+            return [row["text"] for row in rows]
+
+        def reply(text: str, only: list[int] | None = None) -> None:
+            told = {"source": "15550001111", "destination": "72345", "text": text}
+            at.smsc.reply(**told, parts_as=parts_as, only=only)  # type: ignore[arg-type]
+
+        async def both() -> bool:
+            came = f"{text[:306]} […] {text[459:]}".replace("<", "(")
+            return sorted(await stored()) == sorted([text, came])
+
+        reply(text)
+        reply(text.replace("<", "("), only=[1, 2, 4])
+        await eventually(both)
+        await connection.close()
 
 
 async def test_many_texts_are_each_sent_once_and_all_delivered(store_database: Target, tmp_path: Path):
