@@ -1,6 +1,7 @@
 """What Prometheus and `/status` are told of a running dispatcher, read from its parts when they ask."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -171,15 +172,20 @@ class Exposition(Collector):
         rtt = GaugeMetricFamily(
             PREFIX + "link_rtt_seconds", "Round trip of the last enquire_link", labels=labels
         )
+        events = CounterMetricFamily(
+            PREFIX + "link_events", "What happened on the link, by kind", labels=[*labels, "what"]
+        )
         for carrier, link in self._engine.links:
             which = [carrier.name, link.name]
+            for what, count in asdict(link.counters).items():
+                events.add_metric([*which, what], count)
             bound.add_metric(which, link.bound)
             flight.add_metric(which, link.in_flight)
             window.add_metric(which, carrier.window)
             rate.add_metric(which, link.rate)
             if link.rtt_s is not None:
                 rtt.add_metric(which, link.rtt_s)
-        yield from (bound, flight, window, rate, rtt)
+        yield from (bound, flight, window, rate, rtt, events)
 
 
 def _link(carrier: Carrier, link: Link) -> dict[str, Any]:

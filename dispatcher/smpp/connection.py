@@ -268,7 +268,7 @@ class Connection(asyncio.Protocol):
                 self._conversation.reply(UnbindResp(), received.sequence)
                 self._conversation.over = "the carrier ended the session"
             case GenericNack() if received.sequence not in self._control:
-                self._answered(received.sequence, received.status, "")
+                self._answered(received.sequence, received.status or CommandStatus.ESME_RUNKNOWNERR, "")
             case AlertNotification() | Outbind():
                 self._counters.alerts += 1
             case BindResp() | UnbindResp() | QuerySmResp() | GenericNack():

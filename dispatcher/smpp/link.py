@@ -29,7 +29,7 @@ from dispatcher.smpp.pdu import Bind, BindMode, QuerySm, QuerySmResp
 from dispatcher.smpp.reader import Received
 from dispatcher.smpp.reconnect import delay
 from dispatcher.smpp.session import NotInThisStateError
-from dispatcher.smpp.status import StatusClass, describe
+from dispatcher.smpp.status import CommandStatus, StatusClass, describe
 from dispatcher.smpp.submission import Answer, LinkCounters, Submission, Submit, unwritten
 from dispatcher.smpp.writer import encode
 from sitecontrol.clock import Clock
@@ -222,7 +222,7 @@ class Link:
         except TimeoutError as error:
             raise QueryRefusedError(f"no answer within {self._carrier.response_timeout:g} s") from error
         if received.status or not isinstance(received.pdu, QuerySmResp):
-            refusal = describe(received.status)
+            refusal = describe(received.status or CommandStatus.ESME_RUNKNOWNERR)
             raise QueryRefusedError(f"query refused with {refusal.name}: {refusal.sentence}")
         return received.pdu
 

@@ -276,6 +276,8 @@ async def test_many_texts_are_each_sent_once_and_all_delivered(store_database: T
         assert status["counters"]["receipts"] == 200
         metrics = await (await at.http.get("/metrics")).text()
         assert 'hotsite_dispatcher_link_bound{carrier="acme",link="acme-1"} 1.0' in metrics
+        counted = 'hotsite_dispatcher_link_events_total{carrier="acme",link="acme-1",what="submits"} 200.0'
+        assert counted in metrics
 
 
 async def test_a_request_is_held_while_no_leader_is_known_and_refused_when_that_lasts(

@@ -49,6 +49,15 @@ async def test_a_generic_nack_answers_the_submit_with_its_number(script):
         assert (answer.doubt, answer.command_status) == (False, CommandStatus.ESME_RINVCMDLEN)
 
 
+async def test_a_generic_nack_that_names_no_error_does_not_say_that_the_text_was_taken(script):
+    async with linked(carrier(script.port)) as link:
+        (submission,) = await write(await bound(link), 1)
+        (received,) = await script.take(1)
+        script.visit.send(GenericNack(), received.sequence)
+        answer = await within(submission.answer)
+        assert (answer.doubt, answer.command_status) == (False, CommandStatus.ESME_RUNKNOWNERR)
+
+
 async def test_an_answer_with_an_unreadable_id_still_says_that_the_text_was_taken(script):
     async with linked(carrier(script.port)) as link:
         (submission,) = await write(await bound(link), 1)
