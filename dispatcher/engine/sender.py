@@ -52,6 +52,7 @@ IDLE_PAUSE_S = 0.2  # the longest between claims while nothing comes and nobody 
 WRITE_MAX = 100  # segments in one write
 ROOM_WITHIN_S = 0.25  # how long a link is waited for before looking round again
 REFUSED_PAUSE_S = 0.01  # after a write of which a link took nothing
+HELD_PAUSE_S = 0.05  # at most, while every text waits for its short code: one of another may come meanwhile
 TROUBLE_PAUSE_S = 0.5
 FORGET_CLAIMS_AFTER_S = 900.0  # far beyond any claim's length
 
@@ -255,7 +256,7 @@ class Sender:
         if len(made) > len(unwritten):
             return 0.0
         held = turn.wait_s if turn and not taken else 0.0
-        return max(REFUSED_PAUSE_S, min(held, ROOM_WITHIN_S))
+        return max(REFUSED_PAUSE_S, min(held, HELD_PAUSE_S))
 
     def _unexpired(self, items: Sequence[Claimed]) -> list[Claimed]:
         """Those that may still be sent; the others are given back."""

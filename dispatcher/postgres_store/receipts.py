@@ -11,9 +11,8 @@ from dispatcher.doubt import Candidate, digits, pair
 from dispatcher.model import Encoding, Receipt, Reply, ReplyPart, State
 from dispatcher.postgres_store.statements import Statements
 from dispatcher.replies import join
-from dispatcher.store import JOINED_AT_ONCE, MAX_PARTS
+from dispatcher.store import MAX_PARTS
 
-FOR_EVER_S = 1e9
 _PART_COLUMNS = tuple(field.name for field in fields(ReplyPart))
 INTERMEDIATE = frozenset({State.ACCEPTED, State.SUBMITTED})  # receipts that settle nothing
 
@@ -57,13 +56,16 @@ class Receipts(Statements):
     async def reply_parts(self, rows: Sequence[ReplyPart]) -> None:
         if not rows:
             return
-        [[some_whole]] = await self._commit(
-            "reply_parts",
+        texts = (
             [r.carrier for r in rows],
             [r.source for r in rows],
             [r.destination for r in rows],
             [r.reference for r in rows],
             [r.total for r in rows],
+        )
+        [[some_whole]] = await self._commit(
+            "reply_parts",
+            *texts,
             [r.number for r in rows],
             [r.coding for r in rows],
             [r.octets for r in rows],
@@ -71,18 +73,17 @@ class Receipts(Statements):
             [r.fingerprint for r in rows],
         )
         if some_whole:
-            await self._join_replies(FOR_EVER_S, JOINED_AT_ONCE)
+            await self._join_replies(await self._read("whole_replies", *texts))
 
     async def finish_received(self, wait_s: float, limit: int) -> int:
-        joined = await self._join_replies(wait_s, limit)
+        joined = await self._join_replies(await self._read("parts_to_join", wait_s, MAX_PARTS, limit))
         [[tidy]] = await self._read("received_is_tidy")
         if not tidy:
             await self._commit("tidy_received", limit)
         return joined
 
-    async def _join_replies(self, wait_s: float, limit: int) -> int:
+    async def _join_replies(self, rows: Sequence[asyncpg.Record]) -> int:
         """Parts are read in one transaction and joined in another: what somebody else joined meanwhile is left out."""
-        rows = await self._read("parts_to_join", wait_s, MAX_PARTS, limit)
         texts = [[*parts] for _, parts in groupby(rows, key=lambda row: row["text_id"])]
         if not texts:
             return 0

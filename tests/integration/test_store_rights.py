@@ -39,6 +39,7 @@ GRANTED = {
     "settle_noted",
     "settle_unnamed",
     "tidy_received",
+    "whole_replies",
 }
 
 

@@ -96,7 +96,44 @@ begin
 end
 $$;
 
--- The parts of texts that are to be joined: those that are whole, those that get no more, and those for whose other parts
+-- The parts of those of these texts that are whole.
+create function hotsite.whole_replies(
+    p_carriers text[], p_sources text[], p_destinations text[], p_references integer[], p_totals smallint[]
+)
+returns table (
+    text_id bigint, part_id bigint, carrier text, source text, destination text, reference integer, total smallint,
+    number smallint, coding smallint, octets bytea, received_at timestamptz, fingerprint bytea
+)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+as $$
+begin
+    perform hotsite.assert_open();
+    return query
+    with asked as (
+        select distinct u.* from unnest(p_carriers, p_sources, p_destinations, p_references, p_totals)
+            as u (carrier, source, destination, reference, total)
+    ), found as (
+        select
+            p.*, min(p.part_id) over each as text_id, count(*) over each as parts
+        from asked as a
+        cross join lateral (
+            select p.* from hotsite.reply_part as p
+            where p.source = a.source and p.destination = a.destination and p.reference = a.reference
+            and p.total = a.total and p.carrier = a.carrier and p.series = 0
+            offset 0
+        ) as p
+        window each as (partition by p.source, p.destination, p.reference, p.total, p.carrier)
+    )
+    select
+        f.text_id, f.part_id, f.carrier, f.source, f.destination, f.reference, f.total, f.number, f.coding, f.octets,
+        f.received_at, f.fingerprint
+    from found as f where f.parts >= f.total order by f.text_id, f.number;
+end
+$$;
+
+-- The parts of all texts that are to be joined: those that are whole, those that get no more, and those for whose other parts
 -- nobody has to wait any longer, because of their age or because of more than p_most parts waiting.
 create function hotsite.parts_to_join(p_wait_s double precision, p_most bigint, p_limit integer)
 returns table (
@@ -433,6 +470,7 @@ grant execute on function
     hotsite.reply_parts(
         text[], text[], text[], integer[], smallint[], smallint[], smallint[], bytea[], timestamptz[], bytea[]
     ),
+    hotsite.whole_replies(text[], text[], text[], integer[], smallint[]),
     hotsite.parts_to_join(double precision, bigint, integer),
     hotsite.join_replies(bigint[], integer[], text[], text[], text[], text[], timestamptz[], bytea[]),
     hotsite.settle_noted(

@@ -38,6 +38,9 @@ select hotsite.replies($1, $2, $3, $4, $5, $6);
 -- name: reply_parts
 select hotsite.reply_parts($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
 
+-- name: whole_replies
+select * from hotsite.whole_replies($1, $2, $3, $4, $5);
+
 -- name: parts_to_join
 select * from hotsite.parts_to_join($1, $2, $3);
 
