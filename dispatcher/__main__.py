@@ -5,32 +5,24 @@ python -m dispatcher migrate --config FILE
 python -m dispatcher account add --config FILE --account NAME --program NAME --source SHORTCODE [--expires 90d]
 python -m dispatcher account list --config FILE [--account NAME]
 python -m dispatcher account revoke --config FILE KEY
+python -m dispatcher doubts list --config FILE --term TERM
+python -m dispatcher doubts decide --config FILE --term TERM --resend|--let-go
 """
 
-import json
-import sys
-from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any
 
-import asyncpg
 import click
-import uvloop
 
 from dispatcher.accounts import add_account_by_settings
+from dispatcher.carrying_out import CONFIG, carry_out, print_json
+from dispatcher.doubts_command import doubts
 from dispatcher.keys import expiry, list_keys_by_settings, revoke_key_by_settings
 from dispatcher.migrate import migrate as bring_up_to_date
 from dispatcher.model import MessageClass, OnDoubt
 from dispatcher.process import run_dispatcher
-from dispatcher.store import DispatcherError
-from replication.errors import ReplicationError
 from sitecontrol.logging import configure
-from sitecontrol.settings import Secrets, Settings, SettingsError, load
-
-T = TypeVar("T")
-
-CONFIG = click.option("--config", type=click.Path(path_type=Path), help="This site's settings.")
 
 
 @click.group(invoke_without_command=True)
@@ -166,27 +158,7 @@ def revoke(parent: Path | None, *, config: Path | None, key: str) -> None:
     print_json(revoked.as_json())
 
 
-def carry_out(config: Path | None, work: Callable[[Settings, Secrets], Coroutine[Any, Any, T]]) -> T:
-    """Run `work` with the settings; end the process with one line on stderr when it cannot be done."""
-    if config is None:
-        raise click.UsageError("--config is missing: name this site's settings")
-    try:
-        settings = load(config)
-        return uvloop.run(work(settings, Secrets.of(settings)))
-    except SettingsError as error:
-        give_up(error, 2)
-    except (DispatcherError, ReplicationError, asyncpg.PostgresError, OSError) as error:
-        give_up(error, 1)
-
-
-def give_up(error: Exception, code: int) -> NoReturn:
-    click.echo(f"dispatcher: {error}", err=True)
-    sys.exit(code)
-
-
-def print_json(data: dict[str, Any]) -> None:
-    click.echo(json.dumps(data))
-
+main.add_command(doubts)
 
 if __name__ == "__main__":
     main()

@@ -18,6 +18,7 @@ class Condition:
     links: int
     in_step: bool  # a standby of our site holds every acknowledged commit, as etcd says
     schema_awaited: str | None = None  # why the schema cannot be used yet
+    journal_blocks: str | None = None  # why the journal lets nothing be sent
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -29,6 +30,8 @@ class Condition:
             reasons.append(f"None of the {self.links} carrier links is bound.")
         if self.schema_awaited is not None:
             reasons.append(self.schema_awaited)
+        if self.journal_blocks is not None:
+            reasons.append(self.journal_blocks)
         return tuple(reasons)
 
     @property

@@ -60,6 +60,7 @@ class Exposition(Collector):
             links=self._engine.links_that_send,
             in_step=in_step(self._leadership.snapshot, self._settings),
             schema_awaited=self._engine.sender.schema.reason,
+            journal_blocks=self._engine.journal.broken if self._engine.journal.blocks else None,
         )
 
     def status(self) -> dict[str, Any]:
@@ -88,6 +89,7 @@ class Exposition(Collector):
             "links": [_link(carrier, link) for carrier, link in self._engine.links],
             "unwritten": self._engine.sender.unwritten,
             "unanswered": self._engine.sender.unanswered,
+            "journal_broken": self._engine.journal.broken,
             "connections": {
                 "open": self._door.open,
                 "refused": self._door.refused.total(),
@@ -117,6 +119,11 @@ class Exposition(Collector):
         )
         yield GaugeMetricFamily(
             PREFIX + "unanswered", "Segments written and not yet answered", value=sender.unanswered
+        )
+        yield GaugeMetricFamily(
+            PREFIX + "journal_broken",
+            "1 when what is under way is not kept on disk any more: should this process die, all of it is in doubt",
+            value=self._engine.journal.broken is not None,
         )
         yield from self._connection_families()
         yield from self._queue_families()

@@ -112,6 +112,37 @@ class Claim:
     expires_in_s: float | None  # counted from the claim's BEGIN, by the database's clock
 
 
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """A segment that is still claimed."""
+
+    claim_id: int
+    message_id: UUID
+    segment: int
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoubtView:
+    """A segment that came into doubt, and its state now."""
+
+    message_id: UUID
+    reference: str | None
+    segment: int
+    attempt: int
+    carrier: str | None  # where it was written; None when its dispatcher was lost
+    at: datetime
+    state: State
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoubtPage:
+    """In the order in which they came into doubt."""
+
+    doubts: tuple[DoubtView, ...]
+    reached: int | None  # where the next page begins; None on the last
+
+
 class SubmitOutcome(StrEnum):
     SUBMITTED = "submitted"  # ESME_ROK with an id
     QUEUED = "queued"  # refused for now, or provably never written

@@ -17,7 +17,9 @@ from uuid import UUID
 from dispatcher.model import (
     ApiKey,
     Claim,
+    DoubtPage,
     Group,
+    Held,
     MessageView,
     NewMessage,
     OpenClaim,
@@ -70,6 +72,12 @@ class MessageStore(Protocol):
         """
         ...
 
+    async def doubts(
+        self, term: int, account_id: int, *, of_term: int, after: int = 0, limit: int = 50
+    ) -> DoubtPage:
+        """Which of the account's segments claims of `of_term` left in doubt, settled or not."""
+        ...
+
     async def cancel(self, term: int, account_id: int, message_id: UUID) -> MessageView | None:
         """Cancel the segments that have not left; returns the message as it then is."""
         ...
@@ -92,6 +100,10 @@ class SendingStore(Protocol):
         ...
 
     async def open_claims(self, term: int) -> Sequence[OpenClaim]: ...
+
+    async def claimed_by(self, term: int, dispatcher: str) -> Sequence[Held]:
+        """What is still `submitting` under claims of exactly this `dispatcher`."""
+        ...
 
     async def give_up_claims(self, term: int, claim_ids: Sequence[int]) -> int:
         """What is still `submitting` under these claims becomes `in_doubt`; returns how many segments."""

@@ -1,7 +1,7 @@
 """What a message's segments tell together: its state, and its story in order. Pure; both stores use it.
 
-Only the rare lines of the story are stored (a doubt, a resending, a late settlement, a cancellation); that it was
-accepted, submitted and delivered is read off the times that are kept anyway.
+Only the rare lines of the story are stored (`dispatcher.states` says which); that it was accepted, submitted and
+delivered is read off the times that are kept anyway.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from dispatcher.model import Event, SegmentView, State
+from dispatcher.smpp.status import describe
+from dispatcher.states import BY_NAME, What
 
 # A message is in the first of these that any of its segments is in. The same order as the type hotsite.state.
 ROLL_UP = (
@@ -30,12 +32,12 @@ ROLL_UP = (
 )
 
 _TOLD_BY_STATE = {
-    State.SUBMITTING: "Handed to a dispatcher for sending.",
-    State.FAILED: "The carrier refused it.",
+    State.SUBMITTING: BY_NAME[What.CLAIMED].sentence,
+    State.FAILED: BY_NAME[What.REFUSED].sentence,
     State.REJECTED: "The carrier rejected it.",
     State.UNDELIVERED: "The carrier could not deliver it.",
-    State.EXPIRED: "Its time ran out.",
-    State.UNKNOWN: "No receipt came in time.",
+    State.EXPIRED: BY_NAME[What.TOO_LATE].sentence,
+    State.UNKNOWN: BY_NAME[What.NO_RECEIPT].sentence,
     State.DELIVERED: "Delivered.",
 }
 
@@ -47,6 +49,19 @@ class SegmentTimes:
     view: SegmentView
     submitted_at: datetime | None
     updated_at: datetime
+
+
+def stored_detail(
+    sentence: str, *, attempt: int | None, carrier: str | None, command_status: int | None
+) -> str:
+    """A stored line in words: its sentence, then which attempt, and who answered what."""
+    words = [sentence]
+    if attempt is not None:
+        words.append(f"Attempt {attempt}{f' at {carrier}' if carrier else ''}.")
+    if command_status:
+        status = describe(command_status)
+        words.append(f"{status.sentence} ({status.name})")
+    return " ".join(words)
 
 
 def roll_up(states: Iterable[State]) -> State:

@@ -46,9 +46,37 @@ async def prepare(target: Target) -> None:
         await connection.close()
 
 
+# Paid for each row: so it is the tests' alone.
+GUARD = """
+create function public.refuse_unlisted() returns trigger language plpgsql as $$
+declare
+    v_before constant hotsite.state := case when tg_op = 'UPDATE' then old.state end;
+begin
+    if not exists (
+        select from hotsite.transition as t
+        where new.state = any (t.after)
+        and case when v_before is null then t.before = '{}' else v_before = any (t.before) end
+    ) then
+        raise exception 'dispatcher.states has no way from % to %', v_before, new.state;
+    end if;
+    return new;
+end
+$$;
+create trigger new_segment before insert on hotsite.delivery for each row execute function public.refuse_unlisted();
+create trigger segment_moves before update on hotsite.delivery for each row
+    when (old.state <> new.state) execute function public.refuse_unlisted();
+"""
+
+
 async def build(target: Target) -> None:
+    """The whole schema; it refuses a change of a segment's state that `dispatcher.states` does not know."""
     await prepare(target)
     await migrate.apply(as_role(target, "hotsite_migrate"))
+    connection = await admin(target)
+    try:
+        await connection.execute(GUARD)
+    finally:
+        await connection.close()
 
 
 @pytest.fixture(scope="session")

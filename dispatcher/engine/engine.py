@@ -1,4 +1,4 @@
-"""The sending half of a dispatcher, put together: links, sender, results, receipts, doubt.
+"""The sending half of a dispatcher, put together: links, sender, results, receipts, doubt, and their journal.
 
 Links are bound at both sites, so that the hot one proves every day that it could send; only the gate decides
 who writes to them. `stop` goes the way of a text: no more claims, wait for answers, unbind, store what became
@@ -11,10 +11,12 @@ from secrets import token_hex
 import structlog
 
 from dispatcher.engine.doubt import Doubt
+from dispatcher.engine.predecessors import Predecessors
 from dispatcher.engine.queries import Queries
 from dispatcher.engine.receipts import Receipts
 from dispatcher.engine.results import Results
 from dispatcher.engine.sender import Sender
+from dispatcher.journal import Journal, remains
 from dispatcher.leadership import Leadership
 from dispatcher.metrics import Metrics
 from dispatcher.owned import Tasks, together
@@ -52,7 +54,9 @@ class Engine:
     ) -> None:
         # Unique to this life of the process: claims of a predecessor by the same name are not ours.
         self.identity = f"{name}.{token_hex(4)}"
-        self.results = Results(leadership=leadership, clock=clock, metrics=metrics)
+        self._folder = settings.site.state_dir / "journal"
+        self.journal = Journal(self._folder, self.identity)
+        self.results = Results(leadership=leadership, journal=self.journal, clock=clock, metrics=metrics)
         self.receipts = Receipts(
             leadership=leadership,
             clock=clock,
@@ -63,6 +67,7 @@ class Engine:
         self.sender = Sender(
             leadership=leadership,
             results=self.results,
+            journal=self.journal,
             identity=self.identity,
             settings=settings.dispatcher,
             clock=clock,
@@ -76,6 +81,9 @@ class Engine:
             clock_agrees=clock_agrees,
             clock=clock,
             metrics=metrics,
+        )
+        self.predecessors = Predecessors(
+            left=lambda: remains(self._folder, name), leadership=leadership, results=self.results, clock=clock
         )
         self.links = [
             (
@@ -97,6 +105,7 @@ class Engine:
             self.sender.tasks,
             self.doubt.tasks,
             self.queries.tasks,
+            self.predecessors.tasks,
             self._links_end,
         )
 
@@ -110,7 +119,10 @@ class Engine:
         return sum(link.sends for _, link in self.links)
 
     async def start(self) -> None:
+        """Only once nobody else can be this dispatcher: what its earlier lives left open is taken over."""
+        self.journal.begin()
         await self.results.start()
+        await self.predecessors.start()
         await self.receipts.start()
         await together(link.start() for _, link in self.links)
         for _, link in self.links:
@@ -124,11 +136,13 @@ class Engine:
         """Claim no more, drain, unbind, store what is known. Takes at most DRAIN_S + UNBIND_S + STORE_S."""
         await self.doubt.stop()
         await self.queries.stop()
+        await self.predecessors.stop()
         await self.sender.stop(drain=DRAIN_S)
         await self._links_end.stop()
         await together(link.stop(drain=UNBIND_S) for _, link in self.links)
         await self.receipts.stop()
         await self.results.stop(within=STORE_S)
+        self.journal.close()
 
     def _link(self, carrier: Carrier, name: str, mode: BindMode, password: str, clock: Clock) -> Link:
         return Link(

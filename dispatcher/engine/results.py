@@ -4,6 +4,8 @@ Rules:
 
 * A result is kept until its commit is known, however long nobody leads: results need no term, and one that
   comes late still settles a doubt.
+* It stands in the journal from when it is put here until its commit is known, so that the next life hands it in if
+  this one ends before.
 * An error that is the data's own fault is narrowed down by halves until one result stands alone; that one is
   dropped with an alarm, and its segment ends in doubt by itself. Any other error is waited out.
 """
@@ -15,6 +17,7 @@ from math import inf
 import asyncpg
 import structlog
 
+from dispatcher.journal import Journal
 from dispatcher.leadership import Lane, Leadership
 from dispatcher.metrics import Metrics
 from dispatcher.model import SubmitResult
@@ -29,11 +32,13 @@ AGAIN_AFTER_S = 0.5
 
 
 class Results:
-    def __init__(self, *, leadership: Leadership, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, *, leadership: Leadership, journal: Journal, clock: Clock, metrics: Metrics) -> None:
         self._leadership = leadership
+        self._journal = journal
         self._clock = clock
         self._metrics = metrics
         self._waiting: list[SubmitResult] = []
+        self._put = 0  # ever
         self._some = asyncio.Event()
         self._all_stored = asyncio.Event()
         self._all_stored.set()
@@ -52,9 +57,17 @@ class Results:
         await self.tasks.stop()
 
     def put(self, result: SubmitResult) -> None:
+        self._journal.learned(result)
+        self._put += 1
         self._waiting.append(result)
         self._some.set()
         self._all_stored.clear()
+
+    async def all_stored(self) -> None:
+        """Wait until what was put before is stored."""
+        put = self._put
+        while self._put - len(self._waiting) < put:
+            await self._clock.sleep(COLLECT_S)
 
     async def _store_forever(self) -> None:
         while True:
@@ -81,6 +94,7 @@ class Results:
                     continue
                 await self._narrow(batch, error)
             else:
+                self._journal.stored(batch)
                 self._metrics.group("settle", len(batch))
                 self._metrics.outcomes(batch)
             return
@@ -88,6 +102,7 @@ class Results:
     async def _narrow(self, batch: Sequence[SubmitResult], error: asyncpg.PostgresError) -> None:
         if len(batch) == 1:
             self._metrics.dropped_results += 1
+            self._journal.stored(batch)
             log.error("result_dropped", message_id=str(batch[0].message_id), error=str(error))
             return
         middle = len(batch) // 2

@@ -14,6 +14,7 @@ Rules (messaging.md, "Claiming, sending, doubt"):
   or is in doubt. Nothing is ever written twice under one claim.
 * A short code with a rate of its own never goes faster than that, over all links together (`short_codes`).
 * Claims whose commit was unknown never reached us: `issued` tells them from those that did.
+* What is about to be written stands in the journal first, so that the next life can tell it from what never was.
 """
 
 import asyncio
@@ -31,13 +32,14 @@ from dispatcher.engine.backlog import Backlog, Claimed
 from dispatcher.engine.results import Results
 from dispatcher.engine.schema import SchemaSeen
 from dispatcher.engine.short_codes import ShortCodes
+from dispatcher.journal import Journal
 from dispatcher.leadership import Lane, Leadership, Unavailable
 from dispatcher.metrics import Metrics
 from dispatcher.model import Claim
 from dispatcher.owned import Tasks, nap
 from dispatcher.smpp.compose import compose
 from dispatcher.smpp.link import Answer, Submission
-from dispatcher.smpp.submission import Submit
+from dispatcher.smpp.submission import Submit, unwritten
 from dispatcher.store import Store
 from sitecontrol.clock import Clock
 from sitecontrol.settings import DispatcherSettings
@@ -76,6 +78,7 @@ class Sender:
         *,
         leadership: Leadership,
         results: Results,
+        journal: Journal,
         identity: str,
         settings: DispatcherSettings,
         clock: Clock,
@@ -83,6 +86,7 @@ class Sender:
     ) -> None:
         self._leadership = leadership
         self._results = results
+        self._journal = journal
         self._identity = identity
         self._settings = settings
         self._clock = clock
@@ -245,7 +249,7 @@ class Sender:
         taken = self._backlog.take(room, turn.may if turn else None)
         made = self._compose(carrier, self._unexpired(taken))
         unwritten = []
-        for item, submission in self._hand_over(link, made) if made else ():
+        for item, submission in self._hand_over(carrier, link, made) if made else ():
             if submission.written:
                 self._written(carrier, item, submission)
                 if turn:
@@ -267,18 +271,29 @@ class Sender:
         return [item for item in items if item.expires > now]
 
     def _hand_over(
-        self, link: SendingLink, made: Sequence[tuple[Claimed, Submit]]
+        self, carrier: Carrier, link: SendingLink, made: Sequence[tuple[Claimed, Submit]]
     ) -> list[tuple[Claimed, Submission]]:
         """Write these in one piece, or one by one when an odd one among them cannot be encoded."""
         deadline = min(item.deadline for item, _ in made)
+        claims = [item.claim for item, _ in made]
+        if not self._journal.about_to_write(claims, carrier.name):
+            return [(item, unwritten(submit)) for item, submit in made]
         try:
             submissions = link.write([submit for _, submit in made], deadline)
         except ValueError as error:
+            self._not_written(claims)
             if len(made) == 1:
                 self._cannot_be_made(made[0][0], error)
                 return []
-            return [pair for one in made for pair in self._hand_over(link, [one])]
+            return [pair for one in made for pair in self._hand_over(carrier, link, [one])]
+        self._not_written(
+            [claim for claim, submission in zip(claims, submissions, strict=True) if not submission.written]
+        )
         return [(item, submission) for (item, _), submission in zip(made, submissions, strict=True)]
+
+    def _not_written(self, claims: Sequence[Claim]) -> None:
+        if claims:
+            self._journal.not_written(claims)
 
     def _compose(self, carrier: Carrier, items: Sequence[Claimed]) -> list[tuple[Claimed, Submit]]:
         made = []

@@ -22,7 +22,7 @@ from dispatcher.http.problem import (
 from dispatcher.http.schemas import CLASS_NAMES, MAX_SEGMENTS
 from dispatcher.intake import Acknowledgement
 from dispatcher.leadership import Unavailable
-from dispatcher.model import MessageView, NewMessage, SegmentView, StoredDurability, Verdict
+from dispatcher.model import DoubtPage, MessageView, NewMessage, SegmentView, StoredDurability, Verdict
 from dispatcher.smpp.status import describe
 from sitecontrol.settings import Durability
 from sitecontrol.settings_carriers import Carrier
@@ -117,6 +117,25 @@ def message(view: MessageView) -> dict[str, Any]:
             {"at": event.at, "state": event.state, "segment": event.segment, "detail": event.detail}
             for event in view.events
         ],
+    }
+
+
+def doubts(term: int, page: DoubtPage) -> dict[str, Any]:
+    return {
+        "term": term,
+        "doubts": [
+            {
+                "id": one.message_id,
+                "reference": one.reference,
+                "segment": one.segment,
+                "attempt": one.attempt,
+                "carrier": one.carrier,
+                "at": one.at,
+                "state": one.state,
+            }
+            for one in page.doubts
+        ],
+        "next_cursor": None if page.reached is None else str(page.reached),
     }
 
 

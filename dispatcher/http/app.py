@@ -18,6 +18,7 @@ from dispatcher.http.access import Access
 from dispatcher.http.bulk import Bulk
 from dispatcher.http.directory import Directory
 from dispatcher.http.door import Door
+from dispatcher.http.doubts import Doubts
 from dispatcher.http.messages import Messages
 from dispatcher.http.problem import INTERNAL, METHOD, NOT_FOUND, TOO_LARGE, Problem
 from dispatcher.http.request_id import HEADER, REQUEST_ID
@@ -73,6 +74,7 @@ def create_app(leadership: LeadershipLike, settings: Settings, clock: Clock) -> 
         "list": messages.list,
         "read": messages.read,
         "cancel": messages.cancel,
+        "doubts": Doubts(leadership=leadership, access=access).list,
         "preview": messages.preview,
         **_descriptions(),
     }

@@ -97,6 +97,18 @@ CALLS: Final = (
         problems=(*OF_A_KEY, problem.NOT_FOUND, problem.LEFT),
     ),
     Call(
+        name="doubts",
+        method="GET",
+        path="/v1/doubts",
+        summary="List what came into doubt",
+        description="When a link or a site is lost between a text and the carrier's answer, nobody knows whether the "
+        "text left. It is never sent again in silence: here is each one, by the term in which it was claimed (each "
+        "answer to a text that was sent tells the term), with what has become of it since.",
+        query=schemas.DoubtsQuery,
+        answers={200: schemas.DoubtsAnswer},
+        problems=(*OF_A_KEY, problem.INVALID),
+    ),
+    Call(
         name="preview",
         method="POST",
         path="/v1/preview",

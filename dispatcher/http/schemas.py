@@ -114,6 +114,16 @@ class ListQuery(Shape):
     )
 
 
+class DoubtsQuery(Shape):
+    """Which texts in doubt to list."""
+
+    term: int = Field(ge=1, le=2**53, description="The term in which they were claimed.", strict=False)
+    limit: int = Field(default=50, ge=1, le=MAX_PAGE, description="At most so many.", strict=False)
+    cursor: str | None = Field(
+        default=None, max_length=40, description="`next_cursor` of the page before: what follows it."
+    )
+
+
 class Answer(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -223,6 +233,26 @@ class PageAnswer(Answer):
     next_cursor: str | None = Field(
         description="Ask again with this as `cursor`, also after a page without messages; null on the last page."
     )
+
+
+class DoubtAnswer(Answer):
+    """A segment that came into doubt: it may have left, and no answer came."""
+
+    id: UUID = Field(description="Of its message.")
+    reference: str | None
+    segment: int
+    attempt: int = Field(description="Which attempt came into doubt.")
+    carrier: str | None = Field(description="Where it was written; null when its dispatcher was lost.")
+    at: datetime = Field(description="When it came into doubt.")
+    state: State = Field(description="Its state now: `in_doubt`, or what has become of it.")
+
+
+class DoubtsAnswer(Answer):
+    """What came into doubt, in the order in which it did."""
+
+    term: int
+    doubts: list[DoubtAnswer]
+    next_cursor: str | None = Field(description="Ask again with this as `cursor`; null on the last page.")
 
 
 class OffendingAnswer(Answer):

@@ -3,8 +3,8 @@
 from datetime import timedelta
 
 from dispatcher.memory_store.receipts import Receipts
-from dispatcher.memory_store.tables import NOT_LEFT
 from dispatcher.model import OnDoubt, State
+from dispatcher.states import WAITING, What
 
 RECEIPT_WAIT = timedelta(hours=72)
 
@@ -24,8 +24,7 @@ class Clockwork(Receipts):
         ]
         for segment in due[:limit]:
             segment.resent = True
-            self._requeue(segment, 0)
-            self._tell(segment, "No answer and no receipt came: sent once more, it may arrive twice.")
+            self._requeue(segment, What.RESENT)
         return len(due[:limit])
 
     async def release_due(self, term: int, limit: int, *, clock_agrees: bool = True) -> int:
@@ -38,17 +37,22 @@ class Clockwork(Receipts):
         for segment in self._segments.values():
             expires_at = segment.message.expires_at
             waits_no_longer = segment.next_try_at is not None and segment.next_try_at <= now
-            if segment.state in NOT_LEFT and expires_at is not None and expires_at <= now:
-                self._move(segment, State.IN_DOUBT if segment.resent else State.EXPIRED)
-            elif segment.state in NOT_LEFT and waits_no_longer:
-                self._requeue(segment, 0)
+            if segment.state in WAITING and expires_at is not None and expires_at <= now:
+                if segment.resent:
+                    self._move(segment, State.IN_DOUBT, What.TOO_LATE_AGAIN)
+                else:
+                    self._move(segment, State.EXPIRED, What.TOO_LATE)
+            elif segment.state is State.QUEUED and waits_no_longer:
+                segment.next_try_at = None
+            elif segment.state in WAITING and waits_no_longer:
+                self._requeue(segment, What.DUE)
             elif (
                 segment.state is State.SUBMITTED
                 and segment.submitted_at is not None
                 and segment.submitted_at <= now - RECEIPT_WAIT
             ) or (segment.state is State.IN_DOUBT and max(segment.doubts.values()) <= now - RECEIPT_WAIT):
                 segment.doubts.clear()
-                self._move(segment, State.UNKNOWN)
+                self._move(segment, State.UNKNOWN, What.NO_RECEIPT)
             else:
                 continue
             moved += 1

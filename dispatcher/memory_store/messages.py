@@ -8,10 +8,12 @@ from uuid import UUID
 import asyncpg
 
 from dispatcher.memory_store.rows import Segment
-from dispatcher.memory_store.tables import NOT_LEFT, Tables
+from dispatcher.memory_store.tables import Tables
 from dispatcher.model import (
     Accepted,
     ApiKey,
+    DoubtPage,
+    DoubtView,
     Group,
     MessageClass,
     MessageView,
@@ -22,6 +24,7 @@ from dispatcher.model import (
     State,
     Verdict,
 )
+from dispatcher.states import WAITING, What
 from dispatcher.story import SegmentTimes, roll_up, tell
 
 
@@ -96,15 +99,44 @@ class Messages(Tables):
         page = tuple(found[:limit])
         return Page(messages=page, reached=page[-1].id if len(found) > limit else None)
 
+    async def doubts(
+        self, term: int, account_id: int, *, of_term: int, after: int = 0, limit: int = 50
+    ) -> DoubtPage:
+        self._check(term)
+        found = [
+            entry
+            for entry in self._doubted
+            if entry.term == of_term
+            and entry.number > after
+            and entry.segment.message.account_id == account_id
+        ]
+        page = found[:limit]
+        return DoubtPage(
+            doubts=tuple(
+                DoubtView(
+                    message_id=entry.segment.message.id,
+                    reference=entry.segment.message.reference,
+                    segment=entry.segment.number,
+                    attempt=entry.attempt,
+                    carrier=entry.carrier,
+                    at=entry.at,
+                    state=entry.segment.state,
+                )
+                for entry in page
+            ),
+            reached=page[-1].number if len(found) > limit else None,
+        )
+
     async def cancel(self, term: int, account_id: int, message_id: UUID) -> MessageView | None:
         self._check(term)
         message = self._messages.get(message_id)
         if message is None or message.account_id != account_id:
             return None
         for segment in self._segments_of(message_id):
-            if segment.state in NOT_LEFT:
-                state = State.IN_DOUBT if segment.resent else State.CANCELED
-                self._move(segment, state, "Canceled by its account before it was sent.")
+            if segment.state in WAITING and segment.resent:
+                self._move(segment, State.IN_DOUBT, What.NOT_SENT_AGAIN)
+            elif segment.state in WAITING:
+                self._move(segment, State.CANCELED, What.CANCELED)
             elif segment.state is State.IN_DOUBT:
                 segment.resent = True  # so that it is not sent again
         return self._view(message)

@@ -9,6 +9,7 @@ from dispatcher.memory_store.rows import Parked, Submission, candidates, named_b
 from dispatcher.memory_store.tables import PartsKey, Tables
 from dispatcher.model import Receipt, Reply, ReplyPart, State
 from dispatcher.replies import join
+from dispatcher.states import What
 
 REPLY_WINDOW = timedelta(minutes=5)
 INTERMEDIATE = frozenset({State.ACCEPTED, State.SUBMITTED})
@@ -38,8 +39,8 @@ class Receipts(Tables):
             plain = segment.state is State.SUBMITTED
             segment.error = receipt.error
             segment.doubts.clear()
-            detail = None if plain else f"A receipt for attempt {found.attempt} settled it late."
-            self._move(segment, receipt.state, detail)
+            what = What.RECEIPT if plain else What.RECEIPT_LATE
+            self._move(segment, receipt.state, what, attempt=found.attempt)
         return True
 
     def _unpark(self) -> None:
@@ -52,16 +53,11 @@ class Receipts(Tables):
             receipt = parked[found.parked_id].receipt
             if segment.state is State.QUEUED and receipt.state is not State.DELIVERED:
                 continue
-            detail = "A receipt settled the doubt: numbers, time and text fit this segment and no other."
-            if segment.unnamed:
-                detail = (
-                    "The carrier had told no id, and a receipt was matched: numbers, time and text fit this segment"
-                    " and no other."
-                )
+            what = What.RECEIPT_UNNAMED if segment.unnamed else What.RECEIPT_FITS
             segment.carrier, segment.carrier_message_id = receipt.carrier, receipt.carrier_message_id
             segment.error = receipt.error
             segment.doubts.clear()
-            self._move(segment, receipt.state, detail)
+            self._move(segment, receipt.state, what)
             self._submissions.append(
                 Submission(
                     segment=segment,

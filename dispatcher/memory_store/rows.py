@@ -59,6 +59,18 @@ class OpenedClaim:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Doubted:
+    """That a segment came into doubt."""
+
+    number: int
+    segment: Segment
+    attempt: int
+    term: int
+    carrier: str | None
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class Submission:
     """An attempt that a carrier took."""
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from dispatcher.carrier_ids import carrier_id
 from dispatcher.memory_store.receipts import Receipts
-from dispatcher.memory_store.rows import OpenedClaim, Segment, Submission
-from dispatcher.model import Claim, OpenClaim, State, SubmitOutcome, SubmitResult
+from dispatcher.memory_store.rows import Doubted, OpenedClaim, Segment, Submission
+from dispatcher.model import Claim, Held, OpenClaim, State, SubmitOutcome, SubmitResult
+from dispatcher.states import BY_NAME, What
 
 
 class Sending(Receipts):
@@ -28,7 +29,7 @@ class Sending(Receipts):
         for segment in taken:
             segment.attempt += 1
             segment.claim_id = claim_id
-            self._move(segment, State.SUBMITTING)
+            self._move(segment, State.SUBMITTING, What.CLAIMED)
         self._claims[claim_id] = OpenedClaim(
             claim=OpenClaim(
                 claim_id=claim_id,
@@ -69,7 +70,9 @@ class Sending(Receipts):
             current = (segment.claim_id, segment.attempt) == (result.claim_id, result.attempt)
             if current and segment.state is State.SUBMITTING:
                 self._settle(segment, result)
-            elif not (current and segment.state == State(result.outcome)):
+            elif result.outcome is SubmitOutcome.SUBMITTED or not (
+                current and segment.state == State(result.outcome)
+            ):
                 self._settle_late(segment, result)
         self._unpark()
         self._settle_doubts()
@@ -82,13 +85,15 @@ class Sending(Receipts):
             case SubmitOutcome.SUBMITTED:
                 segment.submitted_at = self._clock.wall()
                 self._note(segment, result)
-                self._move(segment, State.SUBMITTED)
+                self._move(segment, State.SUBMITTED, What.TAKEN)
             case SubmitOutcome.QUEUED:
-                self._requeue(segment, result.retry_after_s)
+                what = What.REFUSED_FOR_NOW if result.command_status else What.NOT_WRITTEN
+                self._requeue(segment, what, after_s=result.retry_after_s)
             case SubmitOutcome.FAILED:
-                self._move(segment, State.FAILED)
+                what = What.REFUSED if result.command_status else What.CANNOT_BE_MADE
+                self._move(segment, State.FAILED, what)
             case SubmitOutcome.IN_DOUBT:
-                self._doubt(segment, "It was written to the carrier, and no answer came: it may have left.")
+                self._doubt(segment, What.NOT_ANSWERED)
 
     def _settle_late(self, segment: Segment, result: SubmitResult) -> None:
         """Answers to attempts that were given up or sent again meanwhile."""
@@ -98,27 +103,32 @@ class Sending(Receipts):
             if segment.state in {State.IN_DOUBT, State.QUEUED}:
                 segment.carrier, segment.carrier_message_id = result.carrier, result.carrier_message_id
                 segment.submitted_at = self._clock.wall()
+                segment.command_status = result.command_status
                 segment.doubts.clear()
-                detail = f"The carrier's answer to attempt {attempt} came late and settled the doubt."
-                self._move(segment, State.SUBMITTED, detail)
+                self._move(segment, State.SUBMITTED, What.TAKEN_LATE, attempt=attempt)
             elif new:
-                detail = f"The carrier's answer to attempt {attempt} came late: that attempt was taken, too."
-                self._tell(segment, detail)
+                self._tell(segment, What.TAKEN_TOO, attempt=attempt)
         elif segment.state is State.IN_DOUBT and segment.attempt == attempt:
             segment.doubts.pop(attempt, None)
-            segment.command_status = result.command_status
+            segment.carrier, segment.command_status = result.carrier, result.command_status
             if result.outcome is SubmitOutcome.FAILED:
-                detail = f"The carrier's refusal of attempt {attempt} came late and settled the doubt."
-                self._move(segment, State.FAILED, detail)
+                self._move(segment, State.FAILED, What.REFUSED_LATE, attempt=attempt)
             elif result.outcome is SubmitOutcome.QUEUED:
-                self._requeue(segment, result.retry_after_s)
-                self._tell(
-                    segment, f"Attempt {attempt} was never sent, as its dispatcher told late: queued again."
-                )
+                self._requeue(segment, What.NOT_WRITTEN_LATE, after_s=result.retry_after_s, attempt=attempt)
 
-    def _doubt(self, segment: Segment, detail: str) -> None:
+    def _doubt(self, segment: Segment, what: What) -> None:
         segment.doubts[segment.attempt] = self._clock.wall()
-        self._move(segment, State.IN_DOUBT, detail)
+        self._move(segment, State.IN_DOUBT, what)
+        self._doubted.append(
+            Doubted(
+                number=next(self._numbers),
+                segment=segment,
+                attempt=segment.attempt,
+                term=self._claims[segment.claim_id or 0].claim.term,
+                carrier=segment.carrier if BY_NAME[what].by_carrier else None,
+                at=segment.updated_at,
+            )
+        )
 
     def _note(self, segment: Segment, result: SubmitResult) -> bool:
         """Remember the carrier's id for this attempt; whether it is new."""
@@ -147,17 +157,26 @@ class Sending(Receipts):
             if open_now[claim_id]
         ]
 
+    async def claimed_by(self, term: int, dispatcher: str) -> Sequence[Held]:
+        self._check(term)
+        return [
+            Held(claim_id=s.claim_id, message_id=s.message.id, segment=s.number, attempt=s.attempt)
+            for s in self._segments.values()
+            if s.state is State.SUBMITTING
+            and s.claim_id is not None
+            and self._claims[s.claim_id].claim.dispatcher == dispatcher
+        ]
+
     async def give_up_claims(self, term: int, claim_ids: Sequence[int]) -> int:
         self._check(term)
-        detail = "Its dispatcher was lost before it told what became of it: it may have left."
-        given_up = self._close(claim_ids, lambda segment: self._doubt(segment, detail))
+        given_up = self._close(claim_ids, lambda segment: self._doubt(segment, What.GIVEN_UP))
         self._settle_doubts()
         return given_up
 
     async def return_claims(self, term: int, dispatcher: str, claim_ids: Sequence[int]) -> int:
         self._check(term)
         own = [i for i in claim_ids if i in self._claims and self._claims[i].claim.dispatcher == dispatcher]
-        return self._close(own, lambda segment: self._requeue(segment, 0))
+        return self._close(own, lambda segment: self._requeue(segment, What.RETURNED))
 
     def _close(self, claim_ids: Sequence[int], end: Callable[[Segment], None]) -> int:
         still_open = [

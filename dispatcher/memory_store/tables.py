@@ -4,12 +4,12 @@ from datetime import datetime, timedelta
 from itertools import count
 from uuid import UUID
 
-from dispatcher.memory_store.rows import OpenedClaim, Parked, Segment, Submission
+from dispatcher.memory_store.rows import Doubted, OpenedClaim, Parked, Segment, Submission
 from dispatcher.model import ApiKey, Event, NewMessage, Program, Reply, ReplyPart, State, StoredDurability
+from dispatcher.states import BY_NAME, What
 from dispatcher.store import NotLeader
+from dispatcher.story import stored_detail
 from sitecontrol.clock import Clock, SystemClock
-
-NOT_LEFT = frozenset({State.ACCEPTED, State.HELD, State.SCHEDULED, State.QUEUED})
 
 PartsKey = tuple[str, str, str, int, int]  # carrier, source, destination, reference, total
 
@@ -29,6 +29,7 @@ class Tables:
         self._segments: dict[tuple[UUID, int], Segment] = {}
         self._claims: dict[int, OpenedClaim] = {}
         self._submissions: list[Submission] = []
+        self._doubted: list[Doubted] = []
         self._parked: list[Parked] = []
         self._events: dict[UUID, list[Event]] = {}
         self._replies: list[tuple[datetime, Reply]] = []
@@ -69,18 +70,29 @@ class Tables:
     def _segments_of(self, message_id: UUID) -> list[Segment]:
         return [self._segments[message_id, n] for n in range(1, self._messages[message_id].segments + 1)]
 
-    def _move(self, segment: Segment, state: State, detail: str | None = None) -> None:
+    def _move(self, segment: Segment, state: State, what: What, *, attempt: int | None = None) -> None:
+        """Raises IllegalTransition when the table has no such way. `attempt`: of which the line tells."""
+        BY_NAME[what].check(segment.state, state)
         segment.state = state
         segment.next_try_at = None
         segment.updated_at = self._clock.wall()
-        if detail is not None:
-            self._tell(segment, detail)
+        if BY_NAME[what].stored:
+            self._tell(segment, what, attempt=attempt)
 
-    def _requeue(self, segment: Segment, after_s: float) -> None:
-        self._move(segment, State.QUEUED)
+    def _requeue(
+        self, segment: Segment, what: What, *, after_s: float = 0.0, attempt: int | None = None
+    ) -> None:
+        self._move(segment, State.QUEUED, what, attempt=attempt)
         if after_s > 0:
             segment.next_try_at = self._clock.wall() + timedelta(seconds=after_s)
 
-    def _tell(self, segment: Segment, detail: str) -> None:
+    def _tell(self, segment: Segment, what: What, *, attempt: int | None = None) -> None:
+        row = BY_NAME[what]
+        detail = stored_detail(
+            row.sentence,
+            attempt=attempt or segment.attempt,
+            carrier=segment.carrier if row.by_carrier else None,
+            command_status=segment.command_status if row.by_carrier else None,
+        )
         line = Event(at=self._clock.wall(), state=segment.state, segment=segment.number, detail=detail)
         self._events.setdefault(segment.message.id, []).append(line)

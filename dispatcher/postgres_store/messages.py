@@ -10,6 +10,8 @@ import orjson
 
 from dispatcher.model import (
     Accepted,
+    DoubtPage,
+    DoubtView,
     Encoding,
     Event,
     Group,
@@ -24,7 +26,7 @@ from dispatcher.model import (
     Verdict,
 )
 from dispatcher.postgres_store.statements import Statements
-from dispatcher.story import SegmentTimes, tell
+from dispatcher.story import SegmentTimes, stored_detail, tell
 from dispatcher.uuid7 import least
 
 
@@ -82,6 +84,18 @@ class Messages(Statements):
         found = (row for row in rows if row["message_id"] is not None)
         return Page(messages=tuple(map(_message, found)), reached=rows[0]["reached"])
 
+    async def doubts(
+        self, term: int, account_id: int, *, of_term: int, after: int = 0, limit: int = 50
+    ) -> DoubtPage:
+        rows = await self._commit("doubts", term, account_id, of_term, after, limit + 1)
+        page = [dict(row) for row in rows[:limit]]
+        reached = page[-1]["event_id"] if len(rows) > limit else None
+        for row in page:
+            del row["event_id"]
+        return DoubtPage(
+            doubts=tuple(DoubtView(**{**row, "state": State(row["state"])}) for row in page), reached=reached
+        )
+
     async def cancel(self, term: int, account_id: int, message_id: UUID) -> MessageView | None:
         rows = await self._commit("cancel", term, account_id, message_id)
         return _message(rows[0]) if rows else None
@@ -124,5 +138,10 @@ def _events(lines: Iterable[dict[str, Any]]) -> Iterable[Event]:
             at=datetime.fromisoformat(line["at"]),
             state=State(line["state"]),
             segment=line["segment"],
-            detail=line["detail"],
+            detail=stored_detail(
+                line["detail"],
+                attempt=line["attempt"],
+                carrier=line["carrier"],
+                command_status=line["command_status"],
+            ),
         )

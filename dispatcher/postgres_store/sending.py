@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from dispatcher.carrier_ids import carrier_id
-from dispatcher.model import Claim, Encoding, MessageClass, OpenClaim, SubmitResult
+from dispatcher.model import Claim, Encoding, Held, MessageClass, OpenClaim, SubmitResult
 from dispatcher.postgres_store.receipts import Receipts
 
 
@@ -54,6 +54,9 @@ class Sending(Receipts):
 
     async def open_claims(self, term: int) -> Sequence[OpenClaim]:
         return [OpenClaim(**dict(row)) for row in await self._read("open_claims", term)]
+
+    async def claimed_by(self, term: int, dispatcher: str) -> Sequence[Held]:
+        return [Held(**dict(row)) for row in await self._read("claimed_by", term, dispatcher)]
 
     async def give_up_claims(self, term: int, claim_ids: Sequence[int]) -> int:
         [row] = await self._commit("give_up_claims", term, list(claim_ids))

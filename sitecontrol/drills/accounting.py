@@ -1,8 +1,9 @@
-"""After a drill: what became of every acknowledged message, asked one by one, and held against the carriers' logs.
+"""After a drill: what became of every acknowledged message, and held against the carriers' logs.
 
-Asked repeatedly, since a text in doubt is settled only after its grace; given up `within` seconds after all were
-asked for once, which may itself take long. A text that nobody acknowledged is looked up by its reference: it may have
-been accepted by an answer that did not arrive.
+Many are read page by page, for each look ends in a commit that waits for the other site; what no page had, and the few
+that are left, are asked for one by one. Asked repeatedly, since a text in doubt is settled only after its grace; given
+up `within` seconds after all were asked for once, which may itself take long. A text that nobody acknowledged is looked
+up by its reference: it may have been accepted by an answer that did not arrive.
 """
 
 import asyncio
@@ -23,6 +24,8 @@ FINAL = frozenset(
 )
 IN_DOUBT = "in_doubt"
 PARALLEL = 32
+PAGE = 200  # messages; no page has more
+FEW = 50  # are asked for one by one
 ROUND_EVERY = 0.5  # seconds
 
 Progress = Callable[[int, int], None]  # settled, of how many
@@ -78,7 +81,9 @@ class Accounting:
         fates: dict[str, Fate] = {}
         async with self._session() as session:
             while open_ids:
-                for fate in await self._round(session, open_ids):
+                listed = await self._listed(session, open_ids) if len(open_ids) > FEW else {}
+                others = {i: reference for i, reference in open_ids.items() if i not in listed}
+                for fate in (*listed.values(), *await self._round(session, others)):
                     fates[fate.id] = fate
                     if fate.final:
                         del open_ids[fate.id]
@@ -119,6 +124,23 @@ class Accounting:
         if status != HTTPStatus.OK:
             return False, None
         return True, next((str(message["id"]) for message in body["messages"]), None)
+
+    async def _listed(self, session: aiohttp.ClientSession, ids: dict[str, str]) -> dict[str, Fate]:
+        """The fates of those among `ids` that the pages have, newest first, down to the oldest of them."""
+        oldest = min(ids)  # ids are in the order of time
+        found: dict[str, Fate] = {}
+        query = {"limit": str(PAGE)}
+        while True:
+            status, body = await self._ask(session, "/v1/messages", **query)
+            if status != HTTPStatus.OK:
+                return found
+            for message in body["messages"]:
+                if message["id"] in ids:
+                    found[message["id"]] = fate_of(message["id"], ids[message["id"]], message)
+            cursor = body["next_cursor"]
+            if cursor is None or (body["messages"] and body["messages"][-1]["id"] < oldest):
+                return found
+            query["cursor"] = cursor
 
     async def _round(self, session: aiohttp.ClientSession, ids: dict[str, str]) -> list[Fate]:
         queue = iter(tuple(ids.items()))

@@ -55,6 +55,20 @@ async def test_open_claims_tell_whose_and_how_many(stage: Stage) -> None:
     assert list(await stage.store.open_claims(TERM)) == []
 
 
+async def test_what_a_dispatcher_still_holds_is_told_and_nothing_else(stage: Stage) -> None:
+    await stage.accept(*(stage.message() for _ in range(3)))
+    settled, held, _another = *(await stage.claim(2, "columbus-1.a")), *(await stage.claim(1, "columbus-1.b"))
+    await stage.store.settle([submitted(settled)])
+    [told] = await stage.store.claimed_by(TERM, "columbus-1.a")
+    assert (told.claim_id, told.message_id, told.segment, told.attempt) == (
+        held.claim_id,
+        held.message_id,
+        1,
+        1,
+    )
+    assert list(await stage.store.claimed_by(TERM, "columbus-1")) == []
+
+
 # -- settling
 
 

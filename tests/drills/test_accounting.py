@@ -73,6 +73,29 @@ async def test_many_messages_that_take_long_to_ask_for_once_are_still_asked_for_
     assert fates["m1"].state == "delivered"
 
 
+async def test_many_messages_are_read_page_by_page_and_what_no_page_has_is_asked_for() -> None:
+    ids = [f"m{n:03}" for n in range(1, 302)]
+    asked = []
+
+    def answer(request: web.Request) -> web.Response:
+        asked.append(request.path_qs)
+        if request.path == "/v1/messages":
+            begin = int(request.query.get("cursor", "0"))
+            rows = [{"id": i, "state": "delivered", "events": [], "attempts": 1} for i in reversed(ids[1:])]
+            older = [{"id": "a", "state": "failed", "events": [], "attempts": 1}] * 500
+            page = [*rows, *older][begin : begin + 200]
+            return web.json_response({"messages": page, "next_cursor": str(begin + 200)})
+        return web.json_response({"title": "not found"}, status=404)
+
+    async with dispatcher(answer) as door:
+        fates = await accounting(door).settle({i: f"r{i}" for i in ids}, within=0.1)
+    assert {fate.state for fate in fates.values()} == {"delivered", "missing"}
+    assert fates["m001"].state == "missing"
+    assert fates["m300"].reference == "rm300"
+    assert asked[:2] == ["/v1/messages?limit=200", "/v1/messages?limit=200&cursor=200"]
+    assert set(asked[2:]) == {"/v1/messages/m001"}
+
+
 async def test_a_request_without_an_answer_is_kept_and_the_text_goes_to_the_other_site(
     tmp_path: Path,
 ) -> None:

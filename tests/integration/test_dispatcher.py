@@ -1,6 +1,7 @@
 """A whole dispatcher on a real PostgreSQL and a simulated carrier: from the HTTP request to the receipt."""
 
 import asyncio
+import os
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -14,11 +15,15 @@ import orjson
 import pytest
 
 from dispatcher.accounts import add_account
+from dispatcher.engine.outcome import of_answer
+from dispatcher.journal import Journal
+from dispatcher.postgres_store import PostgresStore
 from dispatcher.process import Dispatcher, instance
 from dispatcher.simulator.faults import Brought, Faults, PartsAs, Stat
 from dispatcher.simulator.server import Esme
 from dispatcher.simulator.smsc import Smsc
 from dispatcher.simulator.submit_log import SubmitLog
+from dispatcher.smpp.link import Answer
 from replication.session import Session, Target
 from sitecontrol.clock import SystemClock
 from sitecontrol.etcd.memory import MemoryEtcd
@@ -35,6 +40,7 @@ NAME = "columbus-1"
 def settings(
     database: Target,
     carrier_port: int,
+    folder: Path,
     here: str = "columbus",
     carrier: dict[str, Any] | None = None,
     dispatcher: dict[str, Any] | None = None,
@@ -48,7 +54,7 @@ def settings(
             "site": {
                 "name": here,
                 "environment": "lab",
-                "state_dir": "/nowhere",
+                "state_dir": str(folder),
                 "secrets_dir": "/nowhere",
             },
             "place": [place("columbus", database.port), place("denver", 9)],
@@ -138,7 +144,7 @@ async def scene(
         passwords={"hotsite": "secret"}, log=SubmitLog(log), faults=faults or Faults(receipt_delay_ms=5)
     )
     server = await asyncio.get_running_loop().create_server(lambda: Esme(smsc), "127.0.0.1", 0)
-    chosen = settings(database, server.sockets[0].getsockname()[1], here, carrier, dispatcher)
+    chosen = settings(database, server.sockets[0].getsockname()[1], folder, here, carrier, dispatcher)
     secrets = Secrets(
         folder, {"HOTSITE_SECRET_POSTGRES_DISPATCH": "", "HOTSITE_SECRET_CARRIER_ACME": "secret"}
     )
@@ -359,7 +365,7 @@ async def test_throttled_texts_come_round_again(store_database: Target, tmp_path
 
 
 async def test_an_address_in_use_is_named(store_database: Target, tmp_path: Path):
-    chosen = settings(store_database, 9)
+    chosen = settings(store_database, 9, tmp_path)
     secrets = Secrets(
         tmp_path, {"HOTSITE_SECRET_POSTGRES_DISPATCH": "", "HOTSITE_SECRET_CARRIER_ACME": "secret"}
     )
@@ -370,9 +376,9 @@ async def test_an_address_in_use_is_named(store_database: Target, tmp_path: Path
     await etcd.aclose()
 
 
-def test_an_unknown_name_is_refused_with_the_known_ones(store_database: Target):
+def test_an_unknown_name_is_refused_with_the_known_ones(store_database: Target, tmp_path: Path):
     with pytest.raises(SettingsError, match=NAME):
-        instance(settings(store_database, 9), "denver-7")
+        instance(settings(store_database, 9, tmp_path), "denver-7")
 
 
 async def test_a_site_whose_leader_has_neither_its_key_nor_a_fresh_canary_is_not_live(
@@ -397,3 +403,41 @@ async def test_a_site_whose_leader_has_neither_its_key_nor_a_fresh_canary_is_not
         await superuser.execute("update control.canary set written_at = now() + interval '0.5 seconds'")
         await live_is(200)
     await superuser.close()
+
+
+async def test_the_next_life_tells_what_was_never_written_from_what_may_have_left(
+    store_database: Target, tmp_path: Path
+):
+    identity, journal = f"{NAME}.dead", Journal(tmp_path / "journal", f"{NAME}.dead")
+    async with scene(store_database, tmp_path, here="denver") as at:  # which sends nothing
+        await at.name_leader()
+        for answer in [await at.send(f"r{n}") for n in range(5)]:
+            assert answer.status == 202
+    store = PostgresStore(await Session.connect(as_role(store_database, "hotsite_dispatch"), timeout=5))
+    answered, unanswered, *untouched = await store.claim(TERM, identity, 5, 600.0)  # nobody waits for its end
+    journal.begin()
+    journal.about_to_write([answered, unanswered], "acme")
+    journal.learned(of_answer(answered, "acme", Answer(doubt=False, message_id="77")))
+    kill(journal)
+    async with scene(store_database, tmp_path) as at:
+        await at.name_leader()
+
+        async def settled() -> bool:
+            return await at.states() == {"submitted": 1, "in_doubt": 1, "delivered": 3}
+
+        await eventually(settled)
+        assert len(at.submits()) == len(untouched)
+        assert [file.name for file in journal_files(tmp_path) if "dead" in file.name] == []
+    assert journal_files(tmp_path) == []
+    await store.aclose()
+
+
+def kill(journal: Journal) -> None:
+    for fd in (journal._fd, journal._lock):
+        assert fd is not None
+        os.close(fd)
+    journal._fd = journal._lock = None
+
+
+def journal_files(folder: Path) -> list[Path]:
+    return sorted((folder / "journal").iterdir())

@@ -8,6 +8,7 @@ timers, the connections, the store (`store.py`), and the carrier's link (`carrie
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import asyncpg
@@ -15,6 +16,7 @@ import asyncpg
 from dispatcher.engine.doubt import EVERY_S, Doubt
 from dispatcher.engine.results import BATCH_MAX, COLLECT_S, Results
 from dispatcher.engine.sender import BUSY_PAUSE_S, IDLE_PAUSE_S, WRITE_MAX, Sender
+from dispatcher.journal import Journal
 from dispatcher.leadership import (
     AGAIN_AFTER_S,
     ASK_ALIVE_EVERY_S,
@@ -230,7 +232,13 @@ class SimulatedDispatcher:
             "settings": settings.dispatcher,
             "metrics": METRICS,
         }
-        self.sender = Sender(leadership=self.leadership, results=self.results, clock=clock, **shared)
+        self.sender = Sender(
+            leadership=self.leadership,
+            results=self.results,
+            journal=Journal(Path(), self.identity),  # that is never begun keeps nothing
+            clock=clock,
+            **shared,
+        )
         self.sender.claiming = cast("Any", Lock(around.scheduler))
         self.doubt = Doubt(
             leadership=self.leadership, sender=self.sender, clock_agrees=lambda _: True, clock=clock, **shared

@@ -8,6 +8,7 @@ from uuid import UUID
 from dispatcher.model import (
     Claim,
     Encoding,
+    Held,
     MessageClass,
     OpenClaim,
     Receipt,
@@ -52,6 +53,7 @@ class FakeQueue:
         self.waiting: list[Claim] = []
         self.settled: list[SubmitResult] = []
         self.open: list[OpenClaim] = []
+        self.held: dict[str, list[Held]] = {}  # by dispatcher
         self.given_up: list[int] = []
         self.returned: list[int] = []
         self.received: list[Receipt | Reply | ReplyPart] = []
@@ -120,6 +122,11 @@ class FakeQueue:
         if self.unfit is not None:
             raise self.unfit
         return list(self.open)
+
+    async def claimed_by(self, _term: int, dispatcher: str) -> Sequence[Held]:
+        if self.unfit is not None:
+            raise self.unfit
+        return self.held.get(dispatcher, [])
 
     async def give_up_claims(self, _term: int, claim_ids: Sequence[int]) -> int:
         self.given_up.extend(claim_ids)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from dispatcher.engine import outcome, receipts
 from dispatcher.engine.receipts import Receipts
 from dispatcher.engine.results import Results
+from dispatcher.journal import Journal
 from dispatcher.model import Receipt, Reply, State, SubmitResult
 from tests.unit.fake_nodes import FakeSites, two_sites
 from tests.unit.fake_queue import FakeQueue, claim
@@ -65,7 +67,12 @@ class OneBadRow(FakeQueue):
 @asynccontextmanager
 async def storing_results(queue: FakeQueue) -> AsyncIterator[tuple[FakeSites, Results]]:
     async with two_sites(inner=queue) as sites:
-        results = Results(leadership=sites.leadership, clock=sites.clock, metrics=sites.metrics)
+        results = Results(
+            leadership=sites.leadership,
+            journal=Journal(Path("unused"), "columbus-1.life"),
+            clock=sites.clock,
+            metrics=sites.metrics,
+        )
         await results.start()
         yield sites, results
         await results.stop()

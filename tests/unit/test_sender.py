@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -14,6 +15,7 @@ from dispatcher.engine.doubt import Doubt
 from dispatcher.engine.results import Results
 from dispatcher.engine.schema import SchemaSeen
 from dispatcher.engine.sender import Sender, batch_size
+from dispatcher.journal import Journal
 from dispatcher.model import MessageClass, SubmitOutcome
 from dispatcher.smpp.link import Answer
 from sitecontrol.records import Phase
@@ -48,9 +50,11 @@ async def sending(
     queue = FakeQueue()
     async with two_sites(chosen, queue) as sites:
         parts = {"leadership": sites.leadership, "clock": sites.clock, "metrics": sites.metrics}
-        results = Results(**parts)  # type: ignore[arg-type]
+        journal = Journal(Path("unused"), "columbus-1.life")
+        results = Results(journal=journal, **parts)  # type: ignore[arg-type]
         sender = Sender(
             results=results,
+            journal=journal,
             identity="columbus-1.life",
             settings=sites.settings.dispatcher,
             **parts,  # type: ignore[arg-type]

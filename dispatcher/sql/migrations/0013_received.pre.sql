@@ -211,6 +211,10 @@ $$;
 
 -- Texts that a carrier took (ESME_ROK) without telling an id. No receipt can name them; one may fit them as it may fit
 -- a text in doubt, and settles them then.
+insert into hotsite.transition (what, before, after, by_carrier, sentence) values
+    ('receipt_unnamed', '{submitted}', '{delivered, undelivered, rejected, expired, unknown}', false,
+        'The carrier had told no id, and a receipt was matched: numbers, time and text fit this segment and no other.');
+
 create table hotsite.unnamed (
     message_id uuid not null,
     account_id integer not null,
@@ -426,9 +430,7 @@ begin
         delete from hotsite.unnamed as n where n.message_id = d.message_id and n.segment = d.segment;
         delete from hotsite.parked_receipt as p where p.parked_id = r.parked_id;
         perform hotsite.tally(d.state, v_receipt.state, 1);
-        insert into hotsite.event (message_id, segment, state, detail)
-        values (d.message_id, d.segment, v_receipt.state,
-            'The carrier had told no id, and a receipt was matched: numbers, time and text fit this segment and no other.');
+        perform hotsite.tell(array[d.message_id], array[d.segment], array['receipt_unnamed']);
         v_settled := v_settled + 1;
     end loop;
     return v_settled;

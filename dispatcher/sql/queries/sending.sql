@@ -14,6 +14,12 @@ select hotsite.settle_noted($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
 -- name: open_claims
 select * from hotsite.open_claims($1);
 
+-- name: doubts
+select * from hotsite.doubts($1, $2, $3, $4, $5);
+
+-- name: claimed_by
+select * from hotsite.claimed_by($1, $2);
+
 -- name: give_up_claims
 select given_up, may_settle from hotsite.give_up_claims($1, $2);
 

@@ -1,0 +1,312 @@
+"""What this life of a dispatcher wrote to carriers and learned of it, in files that outlive the process.
+
+When a process dies, its claims stay open at the leader. Without a journal all of them would be in doubt; with it, only
+what was written and not answered is: what is not in the journal was never written, and goes back to the queue; what
+was answered is settled by that answer.
+
+Rules:
+
+* A segment stands in the journal before its first octet goes to a socket. A line that is cut off was written by a
+  process that died in it: its segment was not sent.
+* The files are not flushed: they survive the process, and not the machine. "Never written" is therefore believed only
+  in the boot of the machine in which they were made (`Remains.same_boot`); what they do tell is true in any.
+* A life has files of its own and holds a lock on the first of them, which has nothing else in it, for as long as it
+  lives: so what can be locked belongs to the dead. A life that cannot write any more removes its files, for a journal
+  with holes would lie, and goes on without one; if it cannot do that either, it writes to no carrier.
+* A file that has nothing open any more is removed once all before it are, so that no line outlives a later one about
+  the same segment. So a journal stays as small as what is under way.
+"""
+
+import fcntl
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import orjson
+import structlog
+
+from dispatcher.model import Claim, SubmitOutcome, SubmitResult
+
+log = structlog.get_logger()
+
+BOOT = Path("/proc/sys/kernel/random/boot_id")  # of this start of this machine
+ROTATE_AT = 4_000_000  # octets
+SUFFIX = ".journal"
+LOCK_FILE = 1  # the number of the file that has only the lock
+
+Key = tuple[int, UUID, int, int]  # claim, message, segment, attempt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remains:
+    """What the journal of a life that has ended tells."""
+
+    identity: str
+    same_boot: bool  # whether what it does not name was never written
+    unanswered: tuple[SubmitResult, ...]  # written, and in doubt
+    learned: tuple[SubmitResult, ...]  # answers of which it is not known that they were stored
+    named: frozenset[Key]  # all that was written or learned
+    files: tuple[Path, ...]
+
+    def forget(self) -> None:
+        """Everything of it is stored. The lock goes with the first file, last."""
+        for path in reversed(self.files):
+            path.unlink(missing_ok=True)
+
+
+def key_of(row: Claim | SubmitResult) -> Key:
+    return row.claim_id, row.message_id, row.segment, row.attempt
+
+
+class Journal:
+    """Keeps nothing until `begin`. Not for several tasks at once: each call is done when it returns."""
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        self._folder = folder
+        self._identity = identity
+        # What is not known to be stored: the number of the file that begins it, and what was learned last.
+        self._open: dict[Key, tuple[int, SubmitOutcome | None]] = {}
+        self._open_in: Counter[int] = Counter()
+        self._number = 0
+        self._files: dict[int, Path] = {}
+        self._lock: int | None = None
+        self._fd: int | None = None
+        self._octets = 0
+        self.broken: str | None = None  # why nothing is written any more, a sentence
+
+    def begin(self) -> None:
+        """Only once nobody else can be this dispatcher. Where the folder cannot be written, go on without."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._begin_file()
+            self._begin_file()
+        except OSError as error:
+            self._give_up(error)
+
+    def about_to_write(self, claims: Sequence[Claim], carrier: str) -> bool:
+        """Before any octet of these goes to a carrier. False: they must not be written now."""
+        rows = [["w", c.claim_id, str(c.message_id), c.segment, c.attempt, carrier] for c in claims]
+        if self._append(rows):
+            for claim in claims:
+                self._opened(key_of(claim), None)
+        return not self.blocks
+
+    @property
+    def blocks(self) -> bool:
+        """Whether nothing may be sent: it has holes, and the next life would believe it."""
+        return self.broken is not None and bool(self._files)
+
+    def not_written(self, claims: Sequence[Claim]) -> None:
+        """A link took none of these after all."""
+        self._append([["n", c.claim_id, str(c.message_id), c.segment, c.attempt] for c in claims])
+        for claim in claims:
+            self._closed(key_of(claim))
+
+    def learned(self, result: SubmitResult) -> None:
+        """What became of a segment, before it is stored. What never went to a carrier need not be told."""
+        if not result.carrier:
+            return
+        row: list[Any] = ["a", result.claim_id, str(result.message_id), result.segment, result.attempt]
+        row += [result.carrier, result.outcome, result.carrier_message_id]
+        row += [result.command_status, result.retry_after_s]
+        if self._append([row]):
+            self._opened(key_of(result), result.outcome)
+
+    def stored(self, results: Iterable[SubmitResult]) -> None:
+        """These are known to be stored at the leader. One of which more was learned meanwhile stays open."""
+        done = [
+            key
+            for key, outcome in ((key_of(result), result.outcome) for result in results)
+            if key in self._open and self._open[key][1] is outcome
+        ]
+        if self._append([["s", claim, str(message), *numbers] for claim, message, *numbers in done]):
+            for key in done:
+                self._closed(key)
+            self._remove_finished()
+
+    def close(self) -> None:
+        """Remove what nobody needs, and let go of the lock. Safe to repeat."""
+        if not self._open:
+            for path in self._files.values():
+                path.unlink(missing_ok=True)
+        for fd in (self._fd, self._lock):
+            if fd is not None:
+                os.close(fd)
+        self._fd = self._lock = None
+
+    def _opened(self, key: Key, learned: SubmitOutcome | None) -> None:
+        number, _ = self._open.get(key, (None, None))
+        if number is None:
+            number = self._number
+            self._open_in[number] += 1
+        self._open[key] = (number, learned)
+
+    def _closed(self, key: Key) -> None:
+        number, _ = self._open.pop(key, (None, None))
+        if number is not None:
+            self._open_in[number] -= 1
+
+    def _append(self, rows: Sequence[Sequence[Any]]) -> bool:
+        """Whether they stand in the journal."""
+        if self._fd is None or not rows:
+            return False
+        octets = b"".join(orjson.dumps(row) + b"\n" for row in rows)
+        try:
+            if self._octets > ROTATE_AT:
+                self._begin_file()
+            _write(self._fd, octets)
+        except OSError as error:
+            self._give_up(error)
+            return False
+        self._octets += len(octets)
+        return True
+
+    def _begin_file(self) -> None:
+        """Nobody sees the file before it is locked: without a lock it would belong to the dead."""
+        number = self._number + 1
+        path = self._folder / f"{self._identity}.{number:06}{SUFFIX}"
+        draft = path.with_suffix(".draft")
+        fd = os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_APPEND, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _write(fd, orjson.dumps(["boot", boot_id()]) + b"\n")
+        draft.rename(path)
+        if self._lock is None:
+            self._lock = os.dup(fd)
+        if self._fd is not None:
+            os.close(self._fd)
+        self._fd = fd
+        self._files[number] = path
+        self._number, self._octets = number, 0
+
+    def _remove_finished(self) -> None:
+        for number in [n for n in self._files if LOCK_FILE < n < self._number]:
+            if self._open_in[number]:
+                return
+            self._files.pop(number).unlink(missing_ok=True)
+
+    def _give_up(self, error: OSError) -> None:
+        self.broken = f"The journal in {self._folder} cannot be written: {error.strerror or error}."
+        if self._fd is not None:
+            os.close(self._fd)
+        self._fd = None
+        try:
+            for number in sorted(self._files, reverse=True):
+                self._files[number].unlink(missing_ok=True)
+                del self._files[number]
+        except OSError as still:
+            self.broken += f" Nor can it be removed ({still.strerror or still}), so nothing is sent."
+        log.error("journal_broken", reason=self.broken)
+
+
+def _write(fd: int, octets: bytes) -> None:
+    if os.write(fd, octets) < len(octets):
+        raise OSError("only a part of it could be written")
+
+
+# -- what the next life reads
+
+
+def remains(folder: Path, name: str) -> Iterator[Remains]:
+    """What lives of dispatcher `name` left that have ended; those that cannot be read at all are told and left."""
+    lives: dict[str, list[Path]] = {}
+    for path in sorted(folder.glob(f"{name}.*{SUFFIX}")) if folder.is_dir() else []:
+        identity, _, _ = path.name.removesuffix(SUFFIX).rpartition(".")
+        if identity.rpartition(".")[0] == name:
+            lives.setdefault(identity, []).append(path)
+    for identity, paths in lives.items():
+        try:
+            if _has_ended(paths[0]):
+                yield _read(identity, paths)
+        except OSError as error:
+            log.error("journal_unreadable", file=str(paths[0]), error=str(error))  # noqa: TRY400 # it says it
+
+
+def _has_ended(path: Path) -> bool:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def _read(identity: str, paths: Sequence[Path]) -> Remains:
+    unanswered: dict[Key, SubmitResult] = {}
+    learned: dict[Key, SubmitResult] = {}
+    named: set[Key] = set()
+    boots: set[str] = set()
+    # The first file is removed last: without it, something is missing.
+    whole = paths[0].name.endswith(f".{LOCK_FILE:06}{SUFFIX}")
+    for row in (row for path in paths for row in _rows(path)):
+        try:
+            if row[0] == "boot":
+                boots.add(row[1])
+                continue
+            key: Key = (row[1], UUID(row[2]), row[3], row[4])
+            if row[0] == "w":
+                unanswered[key] = _result(key, row[5], SubmitOutcome.IN_DOUBT)
+                named.add(key)
+            elif row[0] == "n":
+                unanswered.pop(key, None)
+                named.discard(key)
+            elif row[0] == "a":
+                unanswered.pop(key, None)
+                named.add(key)
+                learned[key] = _result(key, row[5], SubmitOutcome(row[6]), *row[7:10])
+            elif row[0] == "s":
+                learned.pop(key, None)
+        except (ValueError, TypeError, IndexError):
+            whole = False
+    return Remains(
+        identity=identity,
+        same_boot=whole and boots == {boot_id()},
+        unanswered=tuple(unanswered.values()),
+        learned=tuple(learned.values()),
+        named=frozenset(named),
+        files=tuple(paths),
+    )
+
+
+def _rows(path: Path) -> Iterator[list[Any]]:
+    """The whole lines of a file. The last one may be cut off: whoever wrote it died before it acted on it."""
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            try:
+                yield orjson.loads(line)
+            except ValueError:
+                yield []  # spoilt, as after a loss of power
+
+
+def _result(
+    key: Key,
+    carrier: str,
+    outcome: SubmitOutcome,
+    carrier_message_id: str | None = None,
+    command_status: int = 0,
+    retry_after_s: float = 0.0,
+) -> SubmitResult:
+    claim_id, message_id, segment, attempt = key
+    return SubmitResult(
+        claim_id=claim_id,
+        message_id=message_id,
+        segment=segment,
+        attempt=attempt,
+        outcome=outcome,
+        carrier=carrier,
+        carrier_message_id=carrier_message_id,
+        command_status=command_status,
+        retry_after_s=retry_after_s,
+    )
+
+
+def boot_id() -> str:
+    """Of this start of this machine; of each process another where the machine does not tell."""
+    return BOOT.read_text().strip() if BOOT.exists() else f"unknown {os.getpid()}"
