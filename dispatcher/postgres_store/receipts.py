@@ -23,7 +23,7 @@ class Receipts(Statements):
         if not final:
             return
         ids = [carrier_id(r.carrier_message_id) for r in final]
-        [[may_settle]] = await self._commit(
+        [[may_settle, tails]] = await self._commit(
             "receipts",
             [r.carrier for r in final],
             [i.written for i in ids],
@@ -37,8 +37,7 @@ class Receipts(Statements):
             [r.text for r in final],
             [r.done_at for r in final],
         )
-        if may_settle:
-            await self._settle_doubts()
+        await self._settle_by_fit(tails, may_settle=may_settle)
 
     async def replies(self, rows: Sequence[Reply]) -> None:
         if not rows:
@@ -100,11 +99,20 @@ class Receipts(Statements):
             [reply.fingerprint for reply in joined],
         )
 
+    async def _settle_by_fit(self, tails: Sequence[str], *, may_settle: bool) -> None:
+        """Doubts if one may be settled, and texts without an id to numbers that end so."""
+        if may_settle:
+            await self._settle_doubts()
+        if tails:
+            rows = await self._read("unnamed_candidates", tails)
+            await self._settle_pairs("settle_unnamed", rows)
+
     async def _settle_doubts(self) -> None:
-        pairs = pair(_candidate(row) for row in await self._read("doubt_candidates"))
-        if not pairs:
-            return
-        for query in ("settle_doubts", "settle_unnamed"):  # each takes what is its own
+        await self._settle_pairs("settle_doubts", await self._read("doubt_candidates"))
+
+    async def _settle_pairs(self, query: str, candidates: Sequence[asyncpg.Record]) -> None:
+        pairs = pair(_candidate(row) for row in candidates)
+        if pairs:
             await self._commit(
                 query,
                 [p.parked_id for p in pairs],

@@ -268,6 +268,7 @@ async def test_a_receipt_for_one_of_many_doubts_beside_many_that_are_parked(scen
 async def test_a_receipt_for_one_of_many_texts_without_an_id(scene: Scene) -> None:
     await scene.store.settle([submitted(claim, "") for claim in await scene.claim(MANY)])
     number = scene.last_number
+    await scene.store.release_due(TERM, GROUP)  # ends the claims
     await scene.park(MANY)
     await scene.ready()
     await scene.metered.receipts([receipt("own", source=number, text=BODY[:20])])

@@ -179,7 +179,7 @@ create function hotsite.join_replies(
 ) returns bigint
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
-set enable_seqscan = off
+set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 declare
     v_stored bigint;
@@ -191,8 +191,10 @@ begin
         from unnest(p_parts, p_texts_of) as u (part_id, text_of)
     ), free as (
         select t.text_of from told as t
-        left join hotsite.reply_part as p on p.part_id = t.part_id and p.joined_at is null
-        group by t.text_of having count(p.part_id) = count(*)
+        left join lateral (
+            select p.joined_at is null as waits from hotsite.reply_part as p where p.part_id = t.part_id offset 0
+        ) as p on true
+        group by t.text_of having count(*) filter (where p.waits) = count(*)
     ), joined as (
         update hotsite.reply_part as p set joined_at = now(), series = t.text_id
         from told as t where p.part_id = t.part_id and t.text_of in (select f.text_of from free as f)
@@ -229,24 +231,22 @@ create table hotsite.unnamed (
 create index unnamed_tail on hotsite.unnamed (tail);
 create index unnamed_age on hotsite.unnamed (submitted_at);
 
--- `settle`, and notes of what was submitted which texts have no id. Returns whether a parked receipt may now fit.
+-- `settle`, and notes of what was submitted which texts have no id. `tails`: of those that a parked receipt may fit.
 create function hotsite.settle_noted(
     p_claims bigint[], p_messages uuid[], p_segments smallint[], p_attempts smallint[], p_outcomes text[],
     p_carriers text[], p_written text[], p_canonical text[], p_as_hex text[], p_as_decimal text[],
-    p_status integer[], p_retry_after double precision[]
-) returns boolean
+    p_status integer[], p_retry_after double precision[], out may_settle boolean, out tails text[]
+)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
-declare
-    v_may_settle boolean;
-    v_tails text[];
 begin
-    v_may_settle := hotsite.settle(
+    may_settle := hotsite.settle(
         p_claims, p_messages, p_segments, p_attempts, p_outcomes, p_carriers, p_written, p_canonical, p_as_hex,
         p_as_decimal, p_status, p_retry_after
     );
+    tails := '{}';
     if '' = any (p_canonical) then
         with noted as (
             insert into hotsite.unnamed (message_id, account_id, segment, attempt, carrier, tail, claimed_at)
@@ -262,64 +262,38 @@ begin
             on conflict do nothing
             returning tail
         )
-        select array_agg(n.tail) into v_tails from noted as n;
+        select coalesce(array_agg(distinct n.tail), '{}') into tails
+        from noted as n where exists (select from hotsite.parked_receipt as p where p.tail = n.tail offset 0);
     end if;
-    return v_may_settle or (
-        v_tails is not null and exists (select from hotsite.parked_receipt as p where p.tail = any (v_tails))
-    );
 end
 $$;
 
--- As of 0004, but for its answer: a receipt may belong to a text without an id, too.
-create or replace function hotsite.receipts(
+-- `receipts`, and `tails`: of the texts without an id that one of these may fit.
+create function hotsite.receipts_noted(
     p_carriers text[], p_written text[], p_canonical text[], p_as_hex text[], p_as_decimal text[],
     p_customers text[], p_states text[], p_errors text[], p_destinations text[], p_texts text[],
-    p_done_at timestamptz[]
-) returns boolean
+    p_done_at timestamptz[], out may_settle boolean, out tails text[]
+)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
-declare
-    v record;
-    v_tails text[];
 begin
-    perform hotsite.assert_open();
-    select * into v from hotsite.apply_receipts(
-        p_carriers, p_written, p_canonical, p_as_hex, p_as_decimal, p_customers, p_states, p_errors
+    may_settle := hotsite.receipts(
+        p_carriers, p_written, p_canonical, p_as_hex, p_as_decimal, p_customers, p_states, p_errors, p_destinations,
+        p_texts, p_done_at
     );
-    if cardinality(v.known) < cardinality(p_written) then
-        with parked as (
-            insert into hotsite.parked_receipt (
-                carrier, written, canonical, as_hex, as_decimal, customer, tail, state, error, destination, text, done_at
-            )
-            select
-                r.carrier, r.written, r.canonical, r.as_hex, r.as_decimal, r.customer, hotsite.tail(r.customer),
-                r.state::hotsite.state, r.error, r.destination, r.text, r.done_at
-            from unnest(
-                p_carriers, p_written, p_canonical, p_as_hex, p_as_decimal, p_customers, p_states, p_errors,
-                p_destinations, p_texts, p_done_at
-            ) with ordinality as r (
-                carrier, written, canonical, as_hex, as_decimal, customer, state, error, destination, text, done_at, ord
-            )
-            where r.ord <> all (v.known)
-            order by r.carrier, r.written, r.state
-            on conflict do nothing
-            returning tail
-        )
-        select array_agg(p.tail) into v_tails from parked as p;
+    tails := '{}';
+    if exists (select from hotsite.unnamed) then
+        tails := array(
+            select t.tail from (select distinct hotsite.tail(c) as tail from unnest(p_customers) as c where c <> '') as t
+            where exists (select from hotsite.unnamed as n where n.tail = t.tail offset 0)
+        );
     end if;
-    if v.moved = 0 and v_tails is null then
-        perform hotsite.barrier();
-    end if;
-    return v_tails is not null and (
-        exists (select from hotsite.doubt as d where d.tail = any (v_tails))
-        or exists (select from hotsite.unnamed as u where u.tail = any (v_tails))
-    );
 end
 $$;
 
--- As of 0010, and with the texts that have no id: of their own carrier only.
+-- As of 0010, but that a receipt may be that of a text without an id, too: then it settles no doubt.
 create or replace function hotsite.doubt_candidates()
 returns table (
     parked_id bigint, carrier text, written text, customer text, destination text, text text,
@@ -334,7 +308,7 @@ begin
     return query
     with waiting as materialized (
         select p.*, count(*) over (partition by p.tail) as crowd
-        from (select d.tail from hotsite.doubt as d union select u.tail from hotsite.unnamed as u) as d
+        from (select distinct d.tail from hotsite.doubt as d) as d
         cross join lateral (
             select p.* from hotsite.parked_receipt as p where p.tail = d.tail and p.customer <> '' offset 0
         ) as p
@@ -349,6 +323,84 @@ begin
     ), open as materialized (
         select
             d.message_id, d.account_id, d.segment, d.state <> 'submitting' as in_doubt, min(o.claimed_at) as claimed_at,
+            null as carrier
+        from (select distinct w.tail from waiting as w) as w
+        cross join lateral (select o.* from hotsite.doubt as o where o.tail = w.tail offset 0) as o
+        cross join lateral (
+            select d.* from hotsite.delivery as d
+            where d.message_id = o.message_id and d.segment = o.segment offset 0
+        ) as d
+        where d.state in ('in_doubt', 'queued', 'submitting')
+        group by d.message_id, d.account_id, d.segment, d.state
+        union all
+        select d.message_id, d.account_id, d.segment, false, c.claimed_at, null
+        from hotsite.claim as c
+        cross join lateral unnest(c.message_ids, c.segments) as u (message_id, segment)
+        cross join lateral (
+            select d.* from hotsite.delivery as d
+            where d.message_id = u.message_id and d.segment = u.segment offset 0
+        ) as d
+        where d.claim_id = c.claim_id and d.state = 'submitting' and not d.resent
+        and exists (select from waiting)
+        union all
+        select d.message_id, d.account_id, d.segment, false, n.claimed_at, n.carrier
+        from (select distinct w.tail from waiting as w) as w
+        cross join lateral (select n.* from hotsite.unnamed as n where n.tail = w.tail offset 0) as n
+        cross join lateral (
+            select d.* from hotsite.delivery as d
+            where d.message_id = n.message_id and d.segment = n.segment and d.attempt = n.attempt offset 0
+        ) as d
+        where d.state = 'submitted'
+    ), known as materialized (
+        select o.*, m.recipient, m.encoding, m.body, p.source, count(*) over (partition by hotsite.tail(m.recipient)) as crowd
+        from open as o
+        cross join lateral (
+            select m.* from hotsite.message as m
+            where m.account_id = o.account_id and m.message_id = o.message_id offset 0
+        ) as m
+        join hotsite.program as p on p.program_id = m.program_id
+    )
+    select
+        w.parked_id, w.carrier, w.written, w.customer, w.destination, w.text,
+        k.message_id, k.segment, k.in_doubt, k.recipient, k.source, k.encoding, k.body
+    from waiting as w
+    join known as k on hotsite.tail(k.recipient) = w.tail and coalesce(k.carrier, w.carrier) = w.carrier
+    where w.parked_at >= k.claimed_at and w.crowd <= 50 and k.crowd <= 50
+    order by w.parked_id, k.message_id, k.segment;
+end
+$$;
+
+-- The same for texts without an id to these numbers: here those in doubt, and those that wait for their answer, are the
+-- others that a receipt may belong to.
+create function hotsite.unnamed_candidates(p_tails text[])
+returns table (
+    parked_id bigint, carrier text, written text, customer text, destination text, text text,
+    message_id uuid, segment smallint, in_doubt boolean, recipient text, source text, encoding text, body text
+)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set enable_seqscan = off
+as $$
+begin
+    perform hotsite.assert_open();
+    return query
+    with waiting as materialized (
+        select p.*, count(*) over (partition by p.tail) as crowd
+        from unnest(p_tails) as t (tail)
+        cross join lateral (
+            select p.* from hotsite.parked_receipt as p where p.tail = t.tail and p.customer <> '' offset 0
+        ) as p
+        where not exists ( -- to that number, as `apply_receipts` has it: a short id read in another base may be another's
+            select from hotsite.submission as s
+            join hotsite.message as m on m.account_id = s.account_id and m.message_id = s.message_id
+            where p.canonical <> '' and s.carrier = p.carrier
+            and s.canonical = any (array[p.canonical, p.as_hex, p.as_decimal])
+            and right(m.recipient, length(p.customer)) = p.customer
+            offset 0
+        )
+    ), open as materialized (
+        select
+            d.message_id, d.account_id, d.segment, false as in_doubt, min(o.claimed_at) as claimed_at,
             null as carrier
         from (select distinct w.tail from waiting as w) as w
         cross join lateral (select o.* from hotsite.doubt as o where o.tail = w.tail offset 0) as o
@@ -479,6 +531,10 @@ grant execute on function
         bigint[], uuid[], smallint[], smallint[], text[], text[], text[], text[], text[], text[], integer[],
         double precision[]
     ),
+    hotsite.receipts_noted(
+        text[], text[], text[], text[], text[], text[], text[], text[], text[], text[], timestamptz[]
+    ),
+    hotsite.unnamed_candidates(text[]),
     hotsite.settle_unnamed(bigint[], uuid[], smallint[]),
     hotsite.received_is_tidy(),
     hotsite.tidy_received(integer)
