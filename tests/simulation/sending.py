@@ -44,6 +44,7 @@ from tests.simulation.views import View, view_of
 T = TypeVar("T")
 ASK_OPEN_EVERY_S = 0.05  # the real one asks five times as often, which costs here and tells nothing more
 RENEW_EVERY_S = 1.5
+UNKEPT = Journal(Path(), "simulated")  # it is never begun, so it keeps nothing
 METRICS = Metrics()  # nobody reads them
 
 
@@ -186,7 +187,7 @@ class Lock:
 
 class SimulatedResults(Results):
     def __init__(self, scheduler: Scheduler, leadership: SimulatedLeadership, clock: SimulatedClock) -> None:
-        super().__init__(leadership=leadership, clock=clock, metrics=METRICS)
+        super().__init__(leadership=leadership, journal=UNKEPT, clock=clock, metrics=METRICS)
         self._scheduler = scheduler
         self._came = Bell(scheduler)
 
@@ -235,7 +236,7 @@ class SimulatedDispatcher:
         self.sender = Sender(
             leadership=self.leadership,
             results=self.results,
-            journal=Journal(Path(), self.identity),  # that is never begun keeps nothing
+            journal=UNKEPT,
             clock=clock,
             **shared,
         )
