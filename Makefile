@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+CLIENT := clients/python
 SEEDS  ?= 10000
 ROUNDS ?= 20
 SECONDS ?= 3600
@@ -20,14 +21,14 @@ help:
 	@echo "make fuzz    octets against the SMPP codec and session, SECONDS=3600"
 	@echo "make bench   how fast it is, as ratios within one run"
 	@echo "make failover-report    how long failures take, over ROUNDS=20 of drills, beside Patroni (80 minutes)"
-	@echo "make lock    write requirements.lock anew from pyproject.toml"
+	@echo "make lock    write requirements.lock anew from pyproject.toml and the client's"
 	@echo "make clean   end the labs of this folder, and remove what was made: .venv, labs, caches"
 
 setup: $(STAMP)
 
 # The stamp is newer than what it was made from: a second `make setup` does nothing. A .venv without pip is one that
 # was not finished, and is made anew.
-$(STAMP): pyproject.toml requirements.lock
+$(STAMP): pyproject.toml requirements.lock $(CLIENT)/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 setup" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip; ensurepip.version()' 2>/dev/null || test -x $(BIN)/pip \
@@ -36,7 +37,8 @@ $(STAMP): pyproject.toml requirements.lock
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); } \
 	  || { rm -rf $(VENV); echo "$(VENV) could not be made; what is said above tells why" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+	  --editable . --editable $(CLIENT)
 	@touch $@
 
 demo: setup
@@ -47,7 +49,7 @@ lab: setup
 
 # In the order of the folders: what takes long (browser, drills, integration) begins first, and no worker waits at the end.
 test: check
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 30
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 30
 
 check: setup
 	$(BIN)/ruff check .
@@ -73,7 +75,7 @@ failover-report: setup
 lock:
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
-	  --no-header --extra lab --extra dev pyproject.toml --output-file requirements.lock
+	  --no-header --extra lab --extra dev pyproject.toml $(CLIENT)/pyproject.toml --output-file requirements.lock
 
 # A lab outlives the command that started it: it is ended before its programs and data go from under it. One that was
 # ended has no pid files, so no sitectl is needed to know it.

@@ -16,7 +16,7 @@ import uvloop
 from rich.console import Console
 
 from bench import limits, report
-from bench.goals import ANSWER_FAR, ANSWER_HERE, BULK, SINGLES_FAR, SINGLES_HERE, verdicts
+from bench.goals import ANSWER_FAR, ANSWER_HERE, BULK, CAMPAIGN, SINGLES_FAR, SINGLES_HERE, verdicts
 from bench.lab import BenchError, running_lab
 from bench.measure import Bench, Result
 from sitecontrol.lab.errors import LabError
@@ -24,7 +24,8 @@ from sitecontrol.lab.errors import LabError
 LIMIT_S = 5.0
 WIDTH = 160  # of the report in a file
 ANSWER_RATE = 1_000.0
-KINDS = ("singles", "bulk", "answer")
+KINDS = ("singles", "bulk", "campaign", "answer")
+CAMPAIGN_ROWS = 3_000  # for each second of single requests
 
 
 async def at_once(kinds: tuple[str, ...], seconds: float) -> tuple[list[Result], report.Limits]:
@@ -45,6 +46,8 @@ async def at_once(kinds: tuple[str, ...], seconds: float) -> tuple[list[Result],
             )
         if "bulk" in kinds:
             results.append(await bench.bulk(BULK, seconds=seconds / 4))
+        if "campaign" in kinds:
+            results.append(await bench.campaign(CAMPAIGN, rows=int(seconds * CAMPAIGN_ROWS)))
     return results, most
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from bench.bulk import bulk
+from bench.campaigns import Campaign
 from bench.lab import CarrierLog, Lab, wait_until_sent
 from bench.load import Tally, closed_loop, open_loop
 from bench.processes import usage
@@ -114,6 +115,28 @@ class Bench:
             backlog=accepted - sent,
             lost=accepted - in_all,
             cost_us=cost,
+            idle_share=self.idle,
+        )
+
+    async def campaign(self, name: str, *, rows: int) -> Result:
+        """Its list, accepted by itself; then, from the start on, how fast it goes out."""
+        log, before, began = self._lab.carrier(), usage(self._kinds), time.time()
+        campaign = Campaign(self._lab.doors[0], self._lab.program, self._lab.key)
+        accepted = await campaign.send_list(rows, lambda: fictional_number(next(self._numbers)))
+        ended = time.time()
+        await campaign.start()
+        sent, in_all = await self._sent(log, accepted, began, ended)
+        drained = time.time()
+        return Result(
+            name=name,
+            seconds=ended - began,
+            accepted=accepted,
+            refused=rows - accepted,
+            accepted_rate=accepted / (ended - began),
+            sent_rate=in_all / (drained - ended),
+            backlog=accepted - sent,
+            lost=accepted - in_all,
+            cost_us=self._cost(before, drained - began, accepted),
             idle_share=self.idle,
         )
 

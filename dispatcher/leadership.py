@@ -9,6 +9,8 @@ Rules:
 * The leader's own database must have said "open in this term" since the last trouble with it; while it has
   not, it is asked every few hundredths of a second on a connection that is already there. While etcd does not
   vouch for the leader, it must also show a fresh canary, and is asked ten times a second.
+* Etcd vouches by the picture, or by a read of `leader` (`ClusterView.leader_at`). That it answers other calls of ours
+  says nothing of who leads: the watch may hang.
 * When the leader moves, statements in flight at the old node are abandoned: its site may have vanished
   without a word, and TCP would wait for minutes. Their outcome is unknown: they run again at the new leader.
 * Waiting is bounded in time and in number; past that, `Unavailable` says when to come again.
@@ -17,7 +19,7 @@ Rules:
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from math import inf, isinf
+from math import isinf
 from typing import TypeVar
 
 import asyncpg
@@ -47,7 +49,7 @@ ASK_OPEN_EVERY_S = 0.01  # while a leader has not opened yet
 ASK_ALIVE_EVERY_S = 0.5  # otherwise: how soon a silent death of a node is noticed, together with the next
 ASK_PROOF_EVERY_S = 0.1  # while only its canary shows that the leader still leads
 ETCD_SILENT_S = (
-    3.0  # without a word from etcd it vouches for nobody; it is heard every second and a half at least
+    3.0  # without a word from etcd about who leads it vouches for nobody; it is asked twice a second
 )
 ASK_WITHIN_S = 2.0  # a node that does not answer so long is treated as gone
 ATTEMPT_S = 3.0  # an attempt is given this long even if less of the time allowed is left
@@ -103,7 +105,6 @@ class Leadership:
         self.snapshot = view.snapshot  # the picture that the gate was decided on
         self._known: Leader | None = None
         self._opened: tuple[Name, int] | None = None
-        self._etcd_heard_at = -inf
         self._changed = asyncio.Event()
         self._ask_now = asyncio.Event()
         self._subscribers: list[asyncio.Event] = []
@@ -113,7 +114,9 @@ class Leadership:
             for place in settings.place
             for node in place.nodes
         }
-        self.gate = decide(self._facts())
+        self._site_of = {node.name: place.name for place in settings.place for node in place.nodes}
+        self._facts_of_gate = self._facts()
+        self.gate = decide(self._facts_of_gate)
 
     @property
     def state(self) -> LeadershipState:
@@ -129,10 +132,6 @@ class Leadership:
             rule=gate.rule,
             sentence=gate.sentence,
         )
-
-    def etcd_answered(self) -> None:
-        """Etcd answered a call of ours just now. (The picture tells only when something changed.)"""
-        self._etcd_heard_at = self._clock.now()
 
     async def start(self) -> None:
         """Dial every node and follow the picture of the cluster. Returns at once."""
@@ -273,7 +272,7 @@ class Leadership:
             egress=self._settings.dispatcher.egress,
             leader=leader,
             swap=swap.record if swap is not None else None,
-            site=self._settings.site_of(leader.node) if leader is not None and node is not None else None,
+            site=self._site_of.get(leader.node) if leader is not None and node is not None else None,
             connected=node is not None and node.watch.connection is not None,
             opened=opened[1] if opened and leader and opened[0] == leader.node else None,
             vouched=leader is not None and self._vouched(leader),
@@ -281,12 +280,12 @@ class Leadership:
 
     def _vouched(self, leader: Leader) -> bool:
         """Whether etcd spoke a moment ago and names this leader in this term."""
-        named, read_at = self.snapshot.leader, self.snapshot.read_at
-        heard_at = max(self._etcd_heard_at, -inf if read_at is None else read_at)
+        named, told_at = self.snapshot.leader, self._view.leader_at
         return (
             named is not None
+            and told_at is not None
             and (named.record.node, named.record.term) == (leader.node, leader.term)
-            and self._clock.now() - heard_at <= ETCD_SILENT_S
+            and self._clock.now() - told_at <= ETCD_SILENT_S
         )
 
     def _decide(self) -> None:
@@ -294,7 +293,9 @@ class Leadership:
         facts = self._facts()
         if not facts.connected:
             self._opened = None  # whoever answers next may be another PostgreSQL
-        gate = decide(facts)
+        if facts == self._facts_of_gate:
+            return
+        self._facts_of_gate, gate = facts, decide(facts)
         if gate == self.gate:
             return
         self.gate = gate

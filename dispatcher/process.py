@@ -15,7 +15,7 @@ from dispatcher.clocks import Clocks
 from dispatcher.dial import DATABASE, dialler
 from dispatcher.engine.engine import Engine
 from dispatcher.exposition import Exposition
-from dispatcher.http.app import INTAKE, create_app
+from dispatcher.http.app import FEEDER, INTAKE, create_app
 from dispatcher.http.health import Health
 from dispatcher.http.server import DOOR, serve
 from dispatcher.leadership import Leadership
@@ -86,6 +86,7 @@ class Dispatcher:
         )
         self._observed = Observed(leadership=self._leadership, totals=metrics.totals, clock=clock)
         self._app = create_app(self._leadership, settings, clock)
+        self._app[FEEDER].clock_agrees = lambda: self._clocks.agree(self._leadership.gate.node)
         self._exposition = Exposition(
             name=name,
             settings=settings,
@@ -103,7 +104,6 @@ class Dispatcher:
             key=f"{settings.prefix}dispatchers/{name}",
             describe=self._record,
             urgent=lambda: self._leadership.gate.swap is not None,
-            answered=self._leadership.etcd_answered,
             clock=clock,
         )
         self._leadership.subscribe(self._registration.wake)
@@ -122,6 +122,7 @@ class Dispatcher:
             self._leadership.tasks,
             self._clocks.tasks,
             *self._engine.tasks,
+            self._app[FEEDER].tasks,
             self._observed.tasks,
             self._registration.tasks,
         )
@@ -137,15 +138,18 @@ class Dispatcher:
                 f" {error.strerror or error}; free the port or choose another"
             ) from error
         self._following.spawn(self._view.run(), "follow")
+        self._following.spawn(self._view.confirm(), "confirm who leads")
         await self._leadership.start()
         await self._clocks.start()
         await self._engine.start()
+        await self._app[FEEDER].start()
         await self._observed.start()
         await self._registration.start()
         log.info("dispatcher_started", listen=self._instance.listen, identity=self._engine.identity)
         try:
             await first_of(stop, *(tasks.died for tasks in self.tasks))
         finally:
+            await self._app[FEEDER].stop()
             await together([self._engine.stop(), self._app[INTAKE].stop(within_s=CLOSE_WITHIN_S)])
             await together([runner.cleanup(), self._observed.stop(), self._registration.stop()])
             await self._clocks.stop()

@@ -26,10 +26,7 @@ LEAVE_WITHIN_S = 0.3
 
 
 class Registration:
-    """Keeps `key` at what `describe` says. `wake` makes it look, `urgent` says that somebody waits.
-
-    `answered` is called whenever etcd has answered: while it is there, at least every `RENEW_EVERY_S`.
-    """
+    """Keeps `key` at what `describe` says. `wake` makes it look, `urgent` says that somebody waits."""
 
     def __init__(
         self,
@@ -38,14 +35,12 @@ class Registration:
         key: str,
         describe: Callable[[], DispatcherRecord],
         urgent: Callable[[], bool],
-        answered: Callable[[], None],
         clock: Clock,
     ) -> None:
         self._etcd = etcd
         self._key = key
         self._describe = describe
         self._urgent = urgent
-        self._answered = answered
         self._clock = clock
         self._lease = 0
         self.wake = asyncio.Event()
@@ -69,7 +64,6 @@ class Registration:
         while True:
             try:
                 self._lease = await self._etcd.grant(LEASE_S)
-                self._answered()
                 await self._keep(self._lease)
             except EtcdError as error:
                 log.debug("registration_interrupted", error=str(error))
@@ -89,7 +83,6 @@ class Registration:
             if self._clock.now() - renewed_at >= RENEW_EVERY_S:
                 renewed_at = self._clock.now()
                 left = await self._etcd.keep_alive(lease)
-                self._answered()
                 if left <= 0:
                     log.info("registration_lost")
                     return

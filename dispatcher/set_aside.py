@@ -26,7 +26,7 @@ from typing import IO, Any, TypeVar
 import asyncpg
 
 from dispatcher.http.schemas import CLASS_NAMES, MessageRequest
-from dispatcher.http.submission import fingerprint
+from dispatcher.http.submission import OF_CAMPAIGNS, fingerprint
 from dispatcher.model import MessageClass, OnDoubt, Program, State
 from dispatcher.sql import queries
 from replication.errors import ReplicationError
@@ -191,11 +191,16 @@ def message_line(row: dict[str, Any], about: Mapping[str, Any] | None) -> dict[s
     if about is None:
         return line | {"account": None, "withheld": "its account or its program is not known any more"}
     left = sorted(set(about["states"]) - NOT_LEFT)
-    reason = f"segments of it are {', '.join(left)}: a carrier may have it, or nobody wants it any more"
+    reason = None
+    if left:
+        reason = f"segments of it are {', '.join(left)}: a carrier may have it, or nobody wants it any more"
+    elif (about["reference"] or "").startswith(OF_CAMPAIGNS):
+        # It moved from its list into the queue here alone: on the leader it is in its list.
+        reason = "it is a row of a campaign, which the leader has in the campaign's list and feeds from there"
     return line | {
         "account": about["account"],
         "request": request_of(row, about).model_dump(mode="json", by_alias=True, exclude_none=True),
-        "withheld": reason if left else None,
+        "withheld": reason,
     }
 
 

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Final, Protocol
 from uuid import UUID
 
+from dispatcher.campaigns.store import CampaignStore
 from dispatcher.model import (
     ApiKey,
     Claim,
@@ -168,7 +169,7 @@ class ClockworkStore(Protocol):
     async def api_keys(self, term: int) -> Sequence[ApiKey]: ...
 
 
-class Store(MessageStore, SendingStore, ReceiptStore, ClockworkStore, Protocol):
+class Store(MessageStore, SendingStore, ReceiptStore, ClockworkStore, CampaignStore, Protocol):
     """All of it, on one connection."""
 
     async def aclose(self) -> None: ...

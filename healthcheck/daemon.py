@@ -26,7 +26,9 @@ from sitecontrol.settings import HealthSettings, PlaceKind, Secrets, Settings
 from sitecontrol.tls import client_context
 from sitecontrol.view import ClusterView
 
-ETCD_SILENT = 3.0  # seconds without a linearizable read, after which what etcd said is called old
+ETCD_SILENT = (
+    3.0  # seconds without a linearizable read, or a word about who leads: then what etcd said is called old
+)
 PULSE = 1.0  # seconds between observations, and between samples of the traffic
 
 
@@ -62,6 +64,7 @@ class Daemon:
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.view.run(), name="cluster view")
+            group.create_task(self.view.confirm(), name="who leads")
             group.create_task(self._scheduler.run(), name="scheduler")
             group.create_task(self._publisher.run(), name="publisher")
             group.create_task(self.feed.run(), name="feed")
@@ -96,7 +99,9 @@ class Daemon:
 
     def live(self) -> Live:
         answers, _ = self._etcd()
-        return live(self.settings, self.view.snapshot, list(self.board.rows()), etcd_answers=answers)
+        told_at = self.view.leader_at
+        told = told_at is not None and self._clock.now() - told_at < ETCD_SILENT
+        return live(self.settings, self.view.snapshot, list(self.board.rows()), etcd_answers=answers and told)
 
     def reasons(self) -> list[str]:
         """Why this daemon cannot do its part; empty when it can."""

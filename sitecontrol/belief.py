@@ -38,6 +38,8 @@ def believe(before: Snapshot, found: Snapshot) -> Snapshot:
     if before.read_at is None or found.revision < before.revision:
         before = Snapshot()  # nothing was read yet, or the store began anew
     picture = _leased(found)
+    if _nothing_new(before, picture):
+        return picture
     picture = _replaced(picture, "leader", _no_leader(before, picture), _leader_before(before, picture))
     picture = _missed(before, picture)
     picture = _replaced(picture, "initialize", _wrong_initialize(before, picture), before.initialize)
@@ -46,6 +48,18 @@ def believe(before: Snapshot, found: Snapshot) -> Snapshot:
     picture = _replaced(picture, "reached", _wrong_reached(before, picture), before.reached)
     picture = _replaced(picture, "swap", None, before.swap)
     return _replaced(picture, "desired", None, before.desired)
+
+
+def _nothing_new(before: Snapshot, picture: Snapshot) -> bool:
+    """Somebody leads, and all that is judged stands as it was believed before: most of the time only members write."""
+    return (
+        not picture.bad
+        and _same(picture.leader, before.leader)
+        and _same(picture.initialize, before.initialize)
+        and _same(picture.term, before.term)
+        and _same(picture.sync, before.sync)
+        and (picture.reached is None or _same(picture.reached, before.reached))
+    )
 
 
 def _replaced(picture: Snapshot, name: str, why: str | None, known: Entry[R] | None) -> Snapshot:

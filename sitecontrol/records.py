@@ -113,6 +113,8 @@ class Sync(Record):
     leader_incarnation: Identity
     standbys: tuple[InStep, ...] = ()
     serial: Count = 0  # grows when the record is rewritten unchanged, to settle an earlier unknown write
+    # By a person's word, and the timeline that the leader was on: others may hold more of it.
+    opens_above: Timeline | None = None
 
 
 class Position(Record):

@@ -89,6 +89,12 @@ class Snapshot:
         )
 
 
+def leader_revision(snapshot: Snapshot) -> int:
+    """Of what stands under `leader`, believed or not; 0: nothing does."""
+    found = snapshot.bad.get("leader") or snapshot.leader
+    return found.mod_revision if found is not None else 0
+
+
 AUDIT = "audit"  # the folder of the audit log (leadership.audit)
 AUDIT_DIGITS = 18
 LAST_NUMBER = 10**AUDIT_DIGITS - 1  # the log could not go on after this one: somebody else made it

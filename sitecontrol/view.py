@@ -2,6 +2,9 @@
 
 Seeing is not proof: the picture may be old (`read_at` tells when etcd last spoke). What must not be wrong is
 decided by a transaction in etcd, or by the database, which knows its leader.
+
+A watch that hangs, or a member that lags behind, shows an old leader for as long as nobody notices, while all other
+calls are answered. Who tells others which site is live has `leader` read as soon as the watch is quiet (`confirm`).
 """
 
 import asyncio
@@ -20,6 +23,7 @@ from sitecontrol.snapshot import (
     Snapshot,
     audit_key,
     audit_number,
+    leader_revision,
     put,
     read_all,
     remove,
@@ -41,6 +45,9 @@ __all__ = [
 
 log = structlog.get_logger()
 
+QUIET = 0.5  # seconds without news after which `leader` is read; agents write once a second
+LOOK_EVERY = 0.1
+
 
 class ClusterView:
     """Follows the prefix for as long as `run` runs; keeps the last picture when etcd is away."""
@@ -52,6 +59,13 @@ class ClusterView:
         self._changed = asyncio.Condition()
         self._read = Snapshot()  # as etcd has it
         self.snapshot = Snapshot()  # what is believed of it
+        self._leader_read_at: float | None = None
+
+    @property
+    def leader_at(self) -> float | None:
+        """When etcd last showed that who leads is as in the picture: by news, or by a read. None: never."""
+        known = [at for at in (self.snapshot.read_at, self._leader_read_at) if at is not None]
+        return max(known, default=None)
 
     async def run(self) -> None:
         """Read everything, then follow. Ends only by cancellation."""
@@ -83,6 +97,27 @@ class ClusterView:
         if answer.revision >= self.snapshot.revision:
             await self._replace(read_all(answer, self._prefix))
         return self.snapshot
+
+    async def confirm(self) -> None:
+        """Ask who leads whenever the watch is quiet. Ends only by cancellation."""
+        while True:
+            await self._clock.sleep(LOOK_EVERY)
+            known = self.leader_at
+            if known is None or self._clock.now() - known < QUIET:
+                continue
+            try:
+                await self.confirm_leader()
+            except EtcdError as error:
+                log.debug("leader_not_confirmed", error=str(error))
+
+    async def confirm_leader(self) -> None:
+        """Read `leader`; when it is not as in the picture, read everything. Raises EtcdError."""
+        asked_at = self._clock.now()
+        answer = await self._etcd.get(self._prefix + "leader")
+        if leader_revision(self.snapshot) != (answer.one.mod_revision if answer.one else 0):
+            log.info("watch_lags", revision=self.snapshot.revision, leader_read_at=answer.revision)
+            await self.refresh()
+        self._leader_read_at = asked_at
 
     async def changed(self, after: int) -> Snapshot:
         """Wait for a picture with a serial above `after`."""

@@ -72,6 +72,7 @@ listen = "{address}:{postgres}"
 socket_dir = "{home}/run"
 bin_dir = "{bin_dir}"
 {run_as}
+wal_room_mb = 16        # some tests give a node a small disk
 parameters = {{ shared_buffers = "16MB", max_connections = 50{parameters} }}
 
 [failover]

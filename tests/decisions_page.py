@@ -17,7 +17,7 @@ from sitecontrol.leadership.facts import Facts, LeaseFacts, Peer, PgState
 from sitecontrol.leadership.observed import Subject, Watch
 from sitecontrol.leadership.swapping import BEFORE_HAND_OVER, DEADLINES
 from sitecontrol.leadership.table import Lane, Row
-from sitecontrol.records import SWAP_PHASES, Desired, Initialize, Phase, Position, Reached, Term
+from sitecontrol.records import SWAP_PHASES, Desired, HistoryEntry, Initialize, Phase, Position, Reached, Term
 from tests.unit.leadership_facts import (
     COLUMBUS,
     DENVER,
@@ -144,8 +144,11 @@ def _swap(phase: Phase, *, back: bool = False, **more: Any) -> Callable[[Facts],
     )
 
 
+# What an operator said in the term before.
+WORD = HistoryEntry(term=2, node=COLUMBUS, site="columbus", at=WALL, kind="forced", by="op")
 HAD_MORE = Reached(system_id="7", term=3, nodes=(Position(node=COLUMBUS, timeline=1, lsn=2_000),))
 CHANGES: tuple[Callable[[Facts], Facts], ...] = (
+    _cluster(sync=entry(sync(COLUMBUS, term=2)), history={"0000000002-forced-1": entry(WORD)}),
     lambda f: replace(f, cluster_read=False),
     lambda f: replace(f, etcd_heard_at=90.0, lease=LeaseFacts(), pg=replace(f.pg, canary_at=90.0)),
     lambda f: replace(f, etcd_heard_at=90.0, lease=LeaseFacts()),
@@ -177,6 +180,7 @@ CHANGES: tuple[Callable[[Facts], Facts], ...] = (
     _cluster(members={COLUMBUS: entry(member(COLUMBUS, incarnation="disk-other"), THEIR_LEASE)}),
     _both(_cluster(members={}), _pg(down_since=90.0)),
     _cluster(reached=entry(HAD_MORE)),
+    _cluster(sync=entry(sync(COLUMBUS, term=2).model_copy(update={"opens_above": 1}))),
     _both(_cluster(reached=entry(HAD_MORE)), lambda f: replace(f, lead_since=80.0)),
     _swap(Phase.HELD),
     _both(_swap(Phase.HELD), _pg(clean_shutdown_lsn=2_000)),

@@ -13,17 +13,23 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from dispatcher.http import answers, docs, openapi
+from dispatcher.campaigns.feeder import Feeder
+from dispatcher.campaigns.states import Act
+from dispatcher.http import answers, body, docs, openapi
 from dispatcher.http.access import Access
 from dispatcher.http.bulk import Bulk
+from dispatcher.http.campaign_calls import Campaigns
 from dispatcher.http.directory import Directory
 from dispatcher.http.door import Door
 from dispatcher.http.doubts import Doubts
+from dispatcher.http.list_upload import Uploads
 from dispatcher.http.messages import Messages
 from dispatcher.http.problem import INTERNAL, METHOD, NOT_FOUND, TOO_LARGE, Problem
 from dispatcher.http.request_id import HEADER, REQUEST_ID
 from dispatcher.http.routes import CALLS, VERSION
 from dispatcher.http.server import DOOR, IDS, connections_for
+from dispatcher.http.template_calls import Templates
+from dispatcher.http.template_shelf import TemplateShelf
 from dispatcher.intake import Intake, LeadershipLike
 from dispatcher.leadership import Unavailable
 from dispatcher.uuid7 import Ids
@@ -34,6 +40,9 @@ log = structlog.get_logger()
 
 INTAKE: Final = web.AppKey("intake", Intake)
 DIRECTORY: Final = web.AppKey("directory", Directory)
+FEEDER: Final = web.AppKey("feeder", Feeder)  # started and stopped by whoever serves the application
+
+STREAMED: Final = ("/bulk", "/list")  # read as they come, whatever they announce
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -55,13 +64,16 @@ def create_app(leadership: LeadershipLike, settings: Settings, clock: Clock) -> 
         settings=settings,
         clock=clock,
         ids=ids,
+        shelf=TemplateShelf(leadership, clock),
     )
     bulk = Bulk(messages=messages, intake=intake, access=access, settings=settings.dispatcher)
+    feeder = Feeder(leadership=leadership, ids=ids)
     app = web.Application(
         middlewares=[answer(ids, clock)], client_max_size=settings.dispatcher.max_body_bytes
     )
     app[INTAKE] = intake
     app[DIRECTORY] = directory
+    app[FEEDER] = feeder
     app[IDS] = ids
     app[DOOR] = Door(
         most=connections_for(settings.dispatcher.max_connections),
@@ -76,12 +88,59 @@ def create_app(leadership: LeadershipLike, settings: Settings, clock: Clock) -> 
         "cancel": messages.cancel,
         "doubts": Doubts(leadership=leadership, access=access).list,
         "preview": messages.preview,
+        **_on_campaigns(
+            leadership, settings, clock, access=access, messages=messages, feeder=feeder, ids=ids
+        ),
         **_descriptions(),
     }
     for call in CALLS:
         app.router.add_route(call.method, call.path, handlers[call.name], expect_handler=expect)
     app.cleanup_ctx.append(_running)
     return app
+
+
+def _on_campaigns(
+    leadership: LeadershipLike,
+    settings: Settings,
+    clock: Clock,
+    *,
+    access: Access,
+    messages: Messages,
+    feeder: Feeder,
+    ids: Ids,
+) -> dict[str, Handler]:
+    """The handlers of `routes_campaigns`."""
+    bodies = body.Bodies(settings.dispatcher.max_body_bytes)
+    templates = Templates(leadership=leadership, access=access, bodies=bodies, carriers=settings.carrier)
+    campaigns = Campaigns(
+        leadership=leadership,
+        access=access,
+        messages=messages,
+        templates=templates,
+        uploads=Uploads(leadership=leadership, any_possible_number=settings.dispatcher.consent == "assumed"),
+        feeder=feeder,
+        bodies=bodies,
+        clock=clock,
+        ids=ids,
+    )
+    return {
+        "list_templates": templates.list,
+        "preview_template": templates.preview,
+        "save_template": templates.save,
+        "read_template": templates.read,
+        "delete_template": templates.delete,
+        "create_campaign": campaigns.create,
+        "list_campaigns": campaigns.list,
+        "read_campaign": campaigns.read,
+        "upload_list": campaigns.upload,
+        "preview_campaign": campaigns.preview,
+        "test_campaign": campaigns.test,
+        **{f"{act}_campaign": campaigns.act(act) for act in Act},
+        "progress_campaign": campaigns.progress,
+        "report_campaign": campaigns.report,
+        "report_campaign_csv": campaigns.report_csv,
+        "report_campaign_chart": campaigns.report_chart,
+    }
 
 
 async def _running(app: web.Application) -> AsyncIterator[None]:
@@ -165,6 +224,6 @@ def of_http(error: web.HTTPException) -> Problem:
 async def expect(request: web.Request) -> None:
     """Answer `Expect: 100-continue`, unless the announced body would be refused: then it need not be sent."""
     announced = request.content_length
-    if announced is None or announced <= request.client_max_size or request.path.endswith("/bulk"):
+    if announced is None or announced <= request.client_max_size or request.path.endswith(STREAMED):
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0

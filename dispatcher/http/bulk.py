@@ -18,7 +18,7 @@ import orjson
 import structlog
 from aiohttp import web
 
-from dispatcher.http import answers, body, checking
+from dispatcher.http import answers, body
 from dispatcher.http.access import Access
 from dispatcher.http.lines import LineCutter, Overlong
 from dispatcher.http.messages import Messages, refused_row
@@ -32,7 +32,6 @@ from dispatcher.http.problem import (
     invalid,
 )
 from dispatcher.http.request_id import HEADER, REQUEST_ID
-from dispatcher.http.schemas import MessageRequest
 from dispatcher.intake import Answer, Intake, RowRefused, settled
 from dispatcher.leadership import Unavailable
 from dispatcher.model import NewMessage, Program
@@ -190,8 +189,8 @@ class LineTaker:
 
     async def __call__(self, number: int, raw: bytes | Overlong) -> Line:
         try:
-            asked = checking.read_json(MessageRequest, self._sound(raw))
-            row = self._messages.compose(asked, await self._program(asked.program))
+            asked = await self._messages.asked(self._account_id, self._sound(raw))
+            row = await self._messages.composed(asked, await self._program(asked.program))
             return Sent(number, row, await self._intake.offer(row))
         except Problem as problem:
             return Refused(number, hinted(problem))

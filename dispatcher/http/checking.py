@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from functools import cache
@@ -19,8 +20,7 @@ TOLD: Final = 50  # wrong fields: a body has room for thousands of unknown ones,
 
 # Fields that callers of similar services expect, and what to do instead.
 NOT_HERE: Final[Mapping[str, str]] = {
-    "template": "templates are not served yet: send the finished text in `body`",
-    "vars": "templates are not served yet: send the finished text in `body`",
+    "vars": "come with the name of a `template`, in the place of `body`",
     "from": "is not chosen here: a text goes out under its program's short code",
     "sender": "is not chosen here: a text goes out under its program's short code",
 }
@@ -84,13 +84,22 @@ def read_query(model: type[M], pairs: Iterable[tuple[str, str]]) -> M:
 
 
 def _given_twice(model: type[BaseModel], raw: bytes) -> list[str]:
-    """The fields that stand more than once in `raw`, which holds a sound request."""
+    """The fields that stand more than once in one object of `raw`, which holds a sound request."""
     found = _keys(model).findall(raw)
-    if len(found) == len(set(found)) and (b"\\u00" not in raw or _ESCAPED_LETTER.search(raw) is None):
+    flat = raw.count(b"{") == 1
+    if (
+        flat
+        and len(found) == len(set(found))
+        and (b"\\u00" not in raw or _ESCAPED_LETTER.search(raw) is None)
+    ):
         return []  # nearly always, and in a microsecond
-    names: list[str] = []
-    json.loads(raw, object_pairs_hook=lambda pairs: names.extend(name for name, _ in pairs))
-    return [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    twice: dict[str, None] = {}
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        twice.update((name, None) for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+
+    json.loads(raw, object_pairs_hook=look)
+    return list(twice)
 
 
 @cache

@@ -13,6 +13,7 @@ from dispatcher.http.directory import Directory
 from dispatcher.http.problem import INVALID, LEFT, NOT_FOUND, FieldError, Problem, invalid, shorten
 from dispatcher.http.schemas import ListQuery, MessageRequest, PreviewRequest
 from dispatcher.http.submission import Terms
+from dispatcher.http.template_shelf import TemplateShelf
 from dispatcher.intake import Acknowledgement, Intake, LeadershipLike, RowRefused
 from dispatcher.leadership import Lane
 from dispatcher.model import MessageView, NewMessage, Page, Program, State
@@ -35,6 +36,7 @@ class Messages:
         settings: Settings,
         clock: Clock,
         ids: Ids,
+        shelf: TemplateShelf,
     ) -> None:
         self._leadership = leadership
         self._intake = intake
@@ -42,6 +44,7 @@ class Messages:
         self._access = access
         self._clock = clock
         self._ids = ids
+        self._shelf = shelf
         self._site = settings.site.name
         self._durability = settings.dispatcher.durability
         self._carriers = settings.carrier
@@ -51,14 +54,21 @@ class Messages:
     async def send(self, request: web.Request) -> web.Response:
         key = await self._access.caller(request)
         body.check_type(request, body.JSON)
-        asked = checking.read_json(MessageRequest, await self._bodies.read(request))
+        asked = await self.asked(key.account_id, await self._bodies.read(request))
         program = await self.program(key.account_id, asked.program)
-        row = self.compose(asked, program)
+        return await self.submit(await self.composed(asked, program))
+
+    async def submit(self, row: NewMessage) -> web.Response:
+        """Have it stored, and answer with the promise. Raises Problem, or Unavailable."""
         try:
             told = await self._intake.accept(row)
         except RowRefused as refused:
             raise refused_row(refused) from None
         return self._accepted(row, told)
+
+    async def asked(self, account_id: int, raw: bytes) -> MessageRequest:
+        """What is asked for, with its text made if it names a template. Raises Problem, or Unavailable."""
+        return await self._shelf.message_in(account_id, raw)
 
     async def program(self, account_id: int, name: str) -> Program:
         """The account's program of that name. Raises Problem, or Unavailable when it cannot be looked up."""
@@ -81,10 +91,21 @@ class Messages:
         message = f"{why}; what it may send under: {others or 'none'}"
         raise invalid(FieldError(field="program", message=message, value=shorten(name)))
 
-    def compose(self, asked: MessageRequest, program: Program) -> NewMessage:
-        return submission.compose(
-            asked, program, new_id=self._ids.new(), now=self._clock.wall(), terms=self._terms
-        )
+    async def composed(self, asked: MessageRequest, program: Program) -> NewMessage:
+        """The message to store. A text whose time has passed is refused, unless its reference is known: that is a
+        repeat of what may have been accepted in time, and is answered like any. Raises Problem, or Unavailable.
+        """
+        now = self._clock.wall()
+        before = submission.was_in_time(asked, now)
+        if before is not None and await self._is_known(program.account_id, asked.reference):
+            now = before
+        return submission.compose(asked, program, new_id=self._ids.new(), now=now, terms=self._terms)
+
+    async def _is_known(self, account_id: int, reference: str | None) -> bool:
+        async def op(store: Store, term: int) -> Page:
+            return await store.find(term, account_id, reference=reference, limit=1)
+
+        return bool((await self._leadership.run(op, lane=Lane.READ)).messages)
 
     def _accepted(self, row: NewMessage, told: Acknowledgement) -> web.Response:
         document = answers.acknowledgement(row, told, self._durability)

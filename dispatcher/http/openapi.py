@@ -19,7 +19,11 @@ def describe(calls: Sequence[Call], version: str) -> dict[str, Any]:
     """The whole document."""
     models: list[tuple[type[BaseModel], JsonSchemaMode]] = [(ProblemAnswer, "serialization")]
     for call in calls:
-        models += [(model, "validation") for model in (call.request, call.query) if model is not None]
+        models += [
+            (model, "validation")
+            for model in (call.request, call.request_or, call.query)
+            if model is not None
+        ]
         models += [(model, "serialization") for model in call.answers.values() if model is not None]
     refs, definitions = models_json_schema(list(dict.fromkeys(models)), ref_template=REF)
     schemas: dict[Any, Any] = {model: ref for (model, _), ref in refs.items()}
@@ -53,18 +57,28 @@ def _operation(call: Call, schemas: dict[Any, Any]) -> dict[str, Any]:
     if call.request is not None:
         operation["requestBody"] = {
             "required": True,
-            "content": {call.request_type: {"schema": schemas[call.request]}},
+            "content": {call.request_type: {"schema": _request(call, schemas)}},
         }
+    elif call.request_type != "application/json":
+        operation["requestBody"] = {"required": True, "content": {call.request_type: {}}}
     answers = {
         str(status): {
             "description": HTTPStatus(status).phrase,
             "headers": {"X-Request-Id": {"schema": {"type": "string", "format": "uuid"}}},
-            "content": {call.answer_type: {"schema": schemas[model]} if model is not None else {}},
+            "content": {call.answer_type: {"schema": schemas[model]} if model is not None else {}}
+            if status != HTTPStatus.NO_CONTENT
+            else {},
         }
         for status, model in call.answers.items()
     }
     operation["responses"] = answers | _problems((*call.problems, *OF_ANY_CALL), schemas)
     return operation
+
+
+def _request(call: Call, schemas: dict[Any, Any]) -> Any:
+    if call.request_or is None:
+        return schemas[call.request]
+    return {"anyOf": [schemas[call.request], schemas[call.request_or]]}
 
 
 def _problems(kinds: Sequence[Kind], schemas: dict[Any, Any]) -> dict[str, Any]:
@@ -79,9 +93,12 @@ def _problems(kinds: Sequence[Kind], schemas: dict[Any, Any]) -> dict[str, Any]:
 
 
 def _path_parameters(call: Call) -> list[dict[str, Any]]:
-    if "{id}" not in call.path:
-        return []
-    return [{"name": "id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}]
+    shapes = {"id": {"type": "string", "format": "uuid"}, "name": {"type": "string"}}
+    return [
+        {"name": name, "in": "path", "required": True, "schema": shape}
+        for name, shape in shapes.items()
+        if f"{{{name}}}" in call.path
+    ]
 
 
 def _query_parameters(call: Call) -> list[dict[str, Any]]:

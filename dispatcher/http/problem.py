@@ -80,6 +80,12 @@ LEFT = Kind(
     title="The message has left and cannot be canceled",
     advice="Look at its state: what was handed to a carrier cannot be called back.",
 )
+NOT_NOW = Kind(
+    slug="not-in-this-state",
+    status=409,
+    title="The campaign is in a state in which this cannot be done",
+    advice="The detail says why, and what can be done instead.",
+)
 TOO_LARGE = Kind(
     slug="too-large",
     status=413,
@@ -139,6 +145,7 @@ KINDS: Final = (
     TIMEOUT,
     CONFLICT,
     LEFT,
+    NOT_NOW,
     TOO_LARGE,
     MEDIA_TYPE,
     TOO_MANY,

@@ -1,43 +1,14 @@
 """The calls of the API, in one table: the router is filled from it and `/v1/openapi.json` is made from it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final
 
-from pydantic import BaseModel
+from dispatcher.http import problem, schemas, schemas_campaigns
+from dispatcher.http.calls import OF_A_BODY, OF_A_KEY, OF_ANY_CALL, Call
+from dispatcher.http.routes_campaigns import CAMPAIGN_CALLS
 
-from dispatcher.http import problem, schemas
-from dispatcher.http.problem import Kind
+__all__ = ["CALLS", "OF_ANY_CALL", "VERSION", "Call"]
 
 VERSION: Final = "1.0"  # of the API: the first number is the one in its paths
-OF_ANY_CALL: Final = (problem.NOT_HTTP, problem.INTERNAL, problem.TOO_MANY_CONNECTIONS)
-OF_A_KEY: Final = (problem.UNAUTHORIZED, problem.TOO_MANY, problem.UNAVAILABLE)
-OF_A_BODY: Final = (
-    problem.MALFORMED,
-    problem.INVALID,
-    problem.TIMEOUT,
-    problem.TOO_LARGE,
-    problem.MEDIA_TYPE,
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Call:
-    """One method of one path. `name` names its handler in `app`."""
-
-    name: str
-    method: str
-    path: str
-    summary: str
-    description: str = ""
-    query: type[BaseModel] | None = None
-    request: type[BaseModel] | None = None
-    request_type: str = "application/json"
-    answers: Mapping[int, type[BaseModel] | None] = field(default_factory=dict)  # None: not JSON of ours
-    answer_type: str = "application/json"
-    problems: tuple[Kind, ...] = ()
-    public: bool = False  # needs no key
-
 
 CALLS: Final = (
     Call(
@@ -50,6 +21,7 @@ CALLS: Final = (
         "site. 200 with `duplicate` is the answer to such a repeat. While production moves between the sites, "
         "the request is held and answered afterwards.",
         request=schemas.MessageRequest,
+        request_or=schemas_campaigns.TemplatedMessageRequest,
         answers={202: schemas.AcceptedAnswer, 200: schemas.AcceptedAnswer},
         problems=(*OF_A_KEY, *OF_A_BODY, problem.CONFLICT, problem.ONE_SITE),
     ),
@@ -64,6 +36,7 @@ CALLS: Final = (
         "results wait for you, and a connection whose results are not taken for 30 seconds is closed. An account "
         "may have 8 such requests at once at each address.",
         request=schemas.MessageRequest,
+        request_or=schemas_campaigns.TemplatedMessageRequest,
         request_type="application/x-ndjson",
         answers={200: schemas.LineAnswer},
         answer_type="application/x-ndjson",
@@ -118,6 +91,7 @@ CALLS: Final = (
         answers={200: schemas.PreviewAnswer},
         problems=(*OF_A_KEY, *OF_A_BODY),
     ),
+    *CAMPAIGN_CALLS,
     Call(
         name="openapi",
         method="GET",

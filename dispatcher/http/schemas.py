@@ -86,6 +86,10 @@ class MessageRequest(Shape):
         "The program's choice if left out.",
     )
 
+    def content(self) -> object:
+        """What it says, as its caller said it: what must agree when a reference is repeated."""
+        return self.body
+
 
 class PreviewRequest(Shape):
     """A text, to see how it would be sent."""

@@ -18,6 +18,7 @@ from dispatcher.http.schemas import CLASSES, MAX_SEGMENTS, MessageRequest
 from dispatcher.model import Encoding, NewMessage, OnDoubt, Program
 
 AHEAD_AT_MOST: Final = timedelta(days=366)
+OF_CAMPAIGNS: Final = "campaign/"
 # C0 controls but for tab and the line breaks: no telephone shows them, and PostgreSQL cannot store the first.
 _CONTROLS: Final = frozenset(map(chr, range(0x20))) - {"\t", "\n", "\r", "\f"} | {"\x7f"}
 
@@ -37,7 +38,7 @@ def compose(
     faults = (
         ("to", request.to, numbers.fault(request.to, any_possible=terms.any_possible_number)),
         ("body", request.body, body_is),
-        ("reference", request.reference, reference_fault(request.reference)),
+        ("reference", request.reference, own_reference_fault(request.reference)),
         ("send_at", request.send_at, send_at_fault(request.send_at, now)),
         ("expires_at", request.expires_at, expires_at_fault(request.expires_at, request.send_at, now)),
     )
@@ -65,6 +66,15 @@ def compose(
     )
 
 
+def was_in_time(request: MessageRequest, now: datetime) -> datetime | None:
+    """If it could only be a repeat (its time has passed, and it has a reference): a time at which it was in time."""
+    if request.reference is None or reference_fault(request.reference) is not None:
+        return None
+    if request.expires_at is None or request.expires_at > now:
+        return None
+    return request.expires_at - timedelta(microseconds=1)
+
+
 def fingerprint(request: MessageRequest, program: Program) -> bytes:
     """What must agree when a reference is repeated: all that the caller said, as it was said.
 
@@ -75,7 +85,7 @@ def fingerprint(request: MessageRequest, program: Program) -> bytes:
             (
                 program.id,
                 request.to,
-                request.body,
+                request.content(),
                 request.class_,
                 request.send_at,
                 request.expires_at,
@@ -114,6 +124,13 @@ def reference_fault(reference: str | None) -> str | None:
     if reference is None or reference.isprintable():
         return None
     return "must be made of printable characters"
+
+
+def own_reference_fault(reference: str | None) -> str | None:
+    """Of one that a caller gives to a message."""
+    if reference is not None and reference.startswith(OF_CAMPAIGNS):
+        return f"begins with {OF_CAMPAIGNS}, as those of the rows of campaigns do; choose another"
+    return reference_fault(reference)
 
 
 def send_at_fault(send_at: datetime | None, now: datetime) -> str | None:

@@ -10,9 +10,10 @@ Rules:
   not reached, they are parked, and the next one to look finds them there.
 
 A class for each part of the protocol: `messages` is what the API asks for, `sending` the claims, `receipts` what
-carriers tell, `clockwork` what time brings; all of them call by `statements`.
+carriers tell, `clockwork` what time brings, `campaigns` what is sent to whole lists; all of them call by `statements`.
 """
 
+from dispatcher.postgres_store.campaigns import Campaigns
 from dispatcher.postgres_store.clockwork import Clockwork
 from dispatcher.postgres_store.messages import Messages
 from dispatcher.postgres_store.sending import Sending
@@ -21,5 +22,5 @@ from dispatcher.postgres_store.statements import QUERIES
 __all__ = ["QUERIES", "PostgresStore"]
 
 
-class PostgresStore(Messages, Sending, Clockwork):
+class PostgresStore(Messages, Sending, Clockwork, Campaigns):
     """A whole `dispatcher.store.Store`."""

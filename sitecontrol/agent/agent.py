@@ -5,6 +5,7 @@ effect that ended) and otherwise ten times a second: notify for speed, poll for 
 """
 
 import asyncio
+import functools
 from collections.abc import Mapping
 from importlib import metadata
 
@@ -26,12 +27,13 @@ from sitecontrol.etcd.api import Etcd
 from sitecontrol.frozen import replace
 from sitecontrol.leadership.alike import told
 from sitecontrol.leadership.decide import decide
-from sitecontrol.leadership.facts import Facts
+from sitecontrol.leadership.facts import Facts, is_heard
 from sitecontrol.leadership.invariants import Doubts
 from sitecontrol.leadership.invariants import look as look_at_invariants
 from sitecontrol.leadership.observed import Watch
 from sitecontrol.leadership.observed import look as look_at_places
 from sitecontrol.leadership.remembered import remember
+from sitecontrol.leadership.room import MB
 from sitecontrol.leadership.table import Decision, Lane
 from sitecontrol.leadership.timing import LOOK_EVERY
 from sitecontrol.records import FORMAT, Member
@@ -41,6 +43,12 @@ from sitecontrol.traffic.mover import Mover
 from sitecontrol.view import Bad, ClusterView, Entry
 
 log = structlog.get_logger()
+LANES = tuple(Lane)
+
+
+@functools.cache
+def version() -> str:
+    return metadata.version("hotsite")
 
 
 class Agent:
@@ -91,7 +99,7 @@ class Agent:
         self.state = AgentState(
             prefix=settings.prefix,
             facts=self._facts(),
-            version=metadata.version("hotsite"),
+            version=version(),
             fencing_ms=executor.fencing.last_ms,
             traffic=mover.told,
             work=self._work,
@@ -146,14 +154,14 @@ class Agent:
         self._memory.look(self._clock.now(), self._view.snapshot, pg, self._node, self._keeper.lease.id)
         if led and self._memory.leader_absent_since is not None:
             log.info("nobody_leads")
-        facts = self.state.facts = self._look_at_places(self._facts())
+        facts = self.state.facts = self._facts()
         self._tell_of_differences(facts)
         self._tell_of_bad_records(facts)
         self._look_at_invariants(facts)
         self._executor.fencing.look(is_open=facts.open)
         if self._chronicle is not None:
             self._chronicle.look(facts)
-        for lane in Lane:
+        for lane in LANES:
             decision = decide(lane, facts)
             before = self.state.decisions.get(lane)
             changed = before is None or before.rule != decision.rule
@@ -218,19 +226,6 @@ class Agent:
             if known not in self._doubts.broken:
                 log.info("invariant_broken_no_more", invariant=known.invariant, what=known.what)
 
-    def _look_at_places(self, facts: Facts) -> Facts:
-        self._health = look_at_places(
-            self._health,
-            now=facts.now,
-            wall=facts.wall,
-            cluster=facts.cluster,
-            places=facts.places,
-            site_of=facts.site_of,
-            etcd_here=facts.etcd_here,
-            home=facts.home,
-        )
-        return replace(facts, health=self._health)
-
     def _unchanging_facts(self) -> Facts:
         """What the settings tell; the rest is of each look."""
         settings = self._settings
@@ -249,20 +244,35 @@ class Agent:
             pg=self._monitor.facts,
             home=next((p.name for p in settings.place if p.preferred), None),
             dispatchers_of={p.name: tuple(d.name for d in p.dispatchers) for p in settings.place},
+            wal_room=(settings.replication.wal_room_mb if settings.replication else 0) * MB,
             live_site_sends=settings.dispatcher.egress is Egress.LIVE_SITE,
             places=tuple(p.name for p in settings.place),
         )
 
     def _facts(self) -> Facts:
         memory, snapshot = self._memory, self._view.snapshot
-        heard = [at for at in (self._keeper.heard_at, snapshot.read_at) if at is not None]
+        now, wall, blank = self._clock.now(), self._clock.wall(), self._blank
+        heard_at = max(
+            (at for at in (self._keeper.heard_at, snapshot.read_at) if at is not None), default=None
+        )
+        self._health = look_at_places(
+            self._health,
+            now=now,
+            wall=wall,
+            cluster=snapshot,
+            places=blank.places,
+            site_of=blank.site_of,
+            etcd_here=is_heard(heard_at, now, blank.settings),
+            home=blank.home,
+        )
         return replace(
-            self._blank,
-            now=self._clock.now(),
-            wall=self._clock.wall(),
+            blank,
+            now=now,
+            wall=wall,
             cluster=snapshot,
             cluster_read=snapshot.read_at is not None,
-            etcd_heard_at=max(heard, default=None),
+            etcd_heard_at=heard_at,
+            health=self._health,
             lease=self._keeper.lease,
             pg=self._monitor.facts,
             later_version_at=memory.later_version_at,
@@ -291,7 +301,8 @@ class Agent:
     def _told(self) -> tuple[object, int]:
         facts, state = self.state.facts, self.state
         asked_at = self._memory.rejoin_asked_at
-        told = (state.role, tuple(state.reasons), facts.pg.incarnation, facts.term, asked_at)
+        pg = facts.pg
+        told = (state.role, tuple(state.reasons), pg.incarnation, pg.timeline, facts.term, asked_at)
         return told, facts.lease.id
 
     def _describe(self) -> Member:

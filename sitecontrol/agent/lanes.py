@@ -6,12 +6,13 @@ judged, and what is decided meanwhile for a busy lane is dropped, to be decided 
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 
 import structlog
 
 from sitecontrol.clock import Clock
-from sitecontrol.leadership.effects import Claim, Clone, Effect, Fence
+from sitecontrol.leadership.effects import Claim, Clone, Effect, Fence, RecordReached
 from sitecontrol.leadership.facts import Facts
 from sitecontrol.leadership.table import Decision, Lane
 
@@ -61,7 +62,13 @@ class Lanes:
             busy[1].cancel()
         elif self._just_done(decision.lane, effect):
             return False
-        log.info("decided", rule=decision.rule, effect=type(effect).__name__, sentence=decision.sentence)
+        log.log(
+            _level(effect),
+            "decided",
+            rule=decision.rule,
+            effect=type(effect).__name__,
+            sentence=decision.sentence,
+        )
         previous = busy[1] if busy else None
         task = asyncio.create_task(
             self._run(decision.lane, effect, facts, previous), name=f"effect-{decision.rule}"
@@ -89,7 +96,7 @@ class Lanes:
                 await asyncio.wait([previous])
             await self._execute(effect, facts)
             self._note(lane, effect, failed=False)
-            log.info("done", effect=name, seconds=round(self._clock.now() - started, 3))
+            log.log(_level(effect), "done", effect=name, seconds=round(self._clock.now() - started, 3))
         except Exception as error:  # noqa: BLE001 # whatever went wrong is judged anew from fresh facts
             self._note(lane, effect, failed=True)
             seconds = round(self._clock.now() - started, 3)
@@ -116,6 +123,11 @@ class Lanes:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _level(effect: Effect) -> int:
+    """What is done every second all the time is no news."""
+    return logging.DEBUG if isinstance(effect, RecordReached) else logging.INFO
 
 
 def gives_way(busy: Effect, decided: Effect, *, waits: bool) -> bool:

@@ -6,7 +6,6 @@ in step. On a standby the canary is *seen*: it is fresh when its number grew a m
 """
 
 import asyncio
-import json
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 
 import asyncpg
 import structlog
+from pydantic_core import from_json
 
 from replication.errors import ReplicationError
 from replication.session import Session
@@ -33,6 +33,7 @@ PAGE_HEADER = 40  # bytes: the longest of a page of WAL
 POLL = resources.files("sitecontrol.sql").joinpath("poll.sql").read_text()
 CANARY = "update control.canary set seq = seq + 1, term = $1, written_at = clock_timestamp()"
 NAMES = re.compile(r'"([^"]+)"')  # we always quote them
+UNSEEN = PgFacts(state=PgState.MUTE)  # what each look begins with
 FAILURES = (ReplicationError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
 
@@ -46,6 +47,7 @@ class Running:
     compared_in: int | None = None
     apart_from: str | None = None
     unfinished: bool = False
+    wal_free: int | None = None
 
 
 class Monitor:
@@ -180,7 +182,8 @@ class Monitor:
         else:
             canary_at = self.facts.canary_at
         flushed, replayed = int(row["lsn"]), int(row["replayed"])
-        return PgFacts(
+        return replace(
+            UNSEEN,
             state=PgState.PRIMARY if primary else PgState.STANDBY,
             unflushed_since=self._stands_since(flushed, row["inserted"], now) if primary else None,
             unreplayed_since=None if primary else self._stands_since(replayed, flushed, now),
@@ -197,14 +200,16 @@ class Monitor:
             follows=known.follows,
             compared_in=known.compared_in,
             apart_from=known.apart_from,
+            wal_free=known.wal_free,
             upstream=row["upstream"],
             open_term=row["row_term"] if primary and row["opened_here"] else None,
             row_term=row["row_term"],
             remote_in_step=tuple(row["remote_in_step"]),
             names=tuple(NAMES.findall(row["names"])) if primary else (),
-            standbys=tuple(self._standby(s, flushed, now) for s in json.loads(row["standbys"])),
-            slots=tuple(SlotFacts(**slot) for slot in json.loads(row["slots"])),
+            standbys=tuple(self._standby(s, flushed, now) for s in from_json(row["standbys"])),
+            slots=tuple(SlotFacts(**slot) for slot in from_json(row["slots"])),
             canary_at=canary_at,
+            canary_written=row["canary_written_at"],
         )
 
     def _whole(self, flushed: int, inserted: int) -> int:

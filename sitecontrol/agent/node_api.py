@@ -144,7 +144,7 @@ class NodeApi:
         if obstacles or asked.dry_run:
             return _told(document, "trust")
         act = replace(self._act(source, asked, Deed.TRUSTED, asked.node), evidence=trusting.evidence(facts))
-        if not await self._desk.write(self._desk.writer().trust(act)):
+        if not await self._desk.write(self._desk.writer().trust(act, facts.pg.timeline)):
             return None
         log.warning("node_trusted", by=asked.by, reason=asked.reason, evidence=act.evidence)
         return web.json_response(document, status=202)
@@ -164,7 +164,7 @@ class NodeApi:
             self._act(source, asked, Deed.FORCED, asked.node),
             evidence=trusting.evidence_of_force(facts, asked.by),
         )
-        if not await self._desk.write(self._desk.writer().trust(act)):
+        if not await self._desk.write(self._desk.writer().trust(act, facts.pg.timeline)):
             return None
         log.warning("lead_forced", by=asked.by, reason=asked.reason, evidence=act.evidence)
         return web.json_response(document, status=202)

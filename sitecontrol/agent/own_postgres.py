@@ -31,6 +31,7 @@ from sitecontrol.agent.monitor import Running
 from sitecontrol.agent.row import OPENING
 from sitecontrol.agent.setting_aside import Leading, SettingAside
 from sitecontrol.agent.spare import Spare
+from sitecontrol.agent.wal_room import WalRoom
 from sitecontrol.clock import Clock
 from sitecontrol.leadership.facts import PgFacts, PgState
 from sitecontrol.leadership.timing import END_POSTGRES
@@ -96,6 +97,7 @@ class OwnPostgres:
         self._at_rest: PgFacts | None = None
         self._looked_at = 0.0
         self._failed_starts = 0
+        self._start_failed_at: float | None = None
         self._apart_from: str | None = None
         self.comparing = False  # our history with the leader's: until that ends nothing is started or moved
         self._setting_aside = SettingAside(
@@ -105,6 +107,8 @@ class OwnPostgres:
             clock=clock,
         )
         self._spare = Spare(lambda: self.connect("spare"))
+        replication = settings.replication
+        self._wal_room = WalRoom(replication.data_dir if replication else Path(), clock)
         self.boot = ""  # of the start that runs; empty for one that we found running
         self.marker = marker
 
@@ -136,7 +140,12 @@ class OwnPostgres:
         return self._known.system_id, self._known.incarnation
 
     def running(self) -> Running:
-        return replace(self._known, unfinished=self.unfinished, apart_from=self._apart_from)
+        return replace(
+            self._known,
+            unfinished=self.unfinished,
+            apart_from=self._apart_from,
+            wal_free=self._wal_room.free,
+        )
 
     async def at_rest(self) -> PgFacts | None:
         """What can be said of a PostgreSQL that does not run; None when it runs."""
@@ -191,6 +200,7 @@ class OwnPostgres:
             clean_shutdown_lsn=clean_end,
             was_primary=control.state in WAS_PRIMARY,
             failed_starts=self._failed_starts,
+            start_failed_at=self._start_failed_at if self._failed_starts else None,
             apart_from=self._apart_from,
             unfinished=self.unfinished,
         )
@@ -300,6 +310,7 @@ class OwnPostgres:
             raise
         except NodeError:
             self._failed_starts += 1
+            self._start_failed_at = self._clock.now()
             raise
         finally:
             self._at_rest = None

@@ -12,6 +12,7 @@ from sitecontrol.leadership.invariants import Broken
 from sitecontrol.leadership.mending import in_step_unknown
 from sitecontrol.leadership.reaching import HOLDING, older_copy
 from sitecontrol.leadership.remembered import Remembered
+from sitecontrol.leadership.room import lacks_wal_room
 from sitecontrol.leadership.table import Decision, Lane
 from sitecontrol.quarantine import SetAside
 from sitecontrol.records import Phase, Role
@@ -99,7 +100,9 @@ class AgentState:
         decision = self.decisions.get(Lane.POSTGRES)
         sentence = decision.sentence if decision else "nothing was decided yet"
         if f.pg.state is PgState.STANDBY:
-            if not f.pg.upstream:
+            if f.lead:
+                reasons.append(f"PostgreSQL of the leader is in recovery: {sentence}")
+            elif not f.pg.upstream:
                 reasons.append("PostgreSQL does not stream from the leader")
             if f.leader is not None and not f.lead and not f.compared:
                 reasons.append(
@@ -110,6 +113,7 @@ class AgentState:
                 reasons.append(
                     "PostgreSQL receives from the leader, but replays nothing: is its replay paused?"
                 )
+            reasons.extend(lacks_wal_room(f))
         elif not self.serving:
             reasons.append(f"PostgreSQL is {f.pg.state.value}: {sentence}")
         elif f.unflushed_for > FLUSH_PATIENCE:

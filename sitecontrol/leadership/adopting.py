@@ -143,7 +143,12 @@ def adoption(f: Facts, nodes: Sequence[Node], word: Word) -> Adoption:
         node=chosen,
         initialize=Initialize(system_id=chosen.system_id),
         term=Term(term=term),
-        sync=Sync(term=term, leader=chosen.node, leader_incarnation=chosen.incarnation),
+        sync=Sync(
+            term=term,
+            leader=chosen.node,
+            leader_incarnation=chosen.incarnation,
+            opens_above=chosen.timeline or None if chosen.serves_in is None else None,
+        ),
         comes=tuple(_comes(nodes, chosen, term)),
     )
 

@@ -19,18 +19,21 @@ def serving_without_proof(f: Facts) -> bool:
     """Dispatchers are let in, and neither the lease nor the canary shows that nobody else leads. With nobody else
     in step, or on the way into it, nobody else can lead: then a late canary proves nothing against us.
     """
-    proved = f.etcd_here or f.lease_safe or f.canary_fresh
+    if f.pg.open_term is None or not running(f) or f.etcd_here or f.lease_safe or f.canary_fresh:
+        return False
     alone = f.sync is not None and f.sync.leader == f.node and not f.sync.standbys and not f.pg.names
-    return f.pg.open_term is not None and running(f) and not proved and not alone
+    return not alone
 
 
 def canary_late(f: Facts) -> bool:
+    if not serving_without_proof(f):
+        return False
     hangs = f.pg.state is PgState.MUTE and f.now - f.pg.since > MUTE_PATIENCE
-    return serving_without_proof(f) and f.proved_by_canary_since and not hangs
+    return f.proved_by_canary_since and not hangs
 
 
 def led_by_other(f: Facts) -> bool:
-    return f.leader is not None and not f.lead and f.leader.record.node != f.node
+    return f.led_by_other
 
 
 def leader_name(f: Facts) -> str:
@@ -38,8 +41,10 @@ def leader_name(f: Facts) -> str:
 
 
 def foreign(f: Facts) -> bool:
+    if not foreign_id(f) or f.pg.unfinished:
+        return False
     led_here = f.lead and f.leader is not None and f.leader.record.incarnation == f.pg.incarnation
-    return foreign_id(f) and not f.pg.unfinished and not led_here
+    return not led_here
 
 
 def foreign_id(f: Facts) -> bool:
@@ -125,8 +130,15 @@ def without_data(f: Facts) -> bool:
     return f.lead and (f.pg.state in (PgState.ABSENT, PgState.UNUSABLE) or other_data(f))
 
 
+def ended_at_once(f: Facts) -> bool:
+    """Our PostgreSQL ended as soon as we, in this lead, had started it: another start would end alike."""
+    failed, since = f.pg.start_failed_at, max(f.swap_ended_at, f.lead_since or 0.0)
+    return f.pg.state is PgState.STOPPED and failed is not None and failed > since
+
+
 def restart_in_place(f: Facts) -> bool:
-    return f.down_for < f.settings.restart_within or not f.other_in_step
+    in_time = f.down_for < f.settings.restart_within and not ended_at_once(f)
+    return in_time or not f.other_in_step
 
 
 def promotion_stuck(f: Facts) -> bool:

@@ -9,9 +9,12 @@ The safety of all this rests on few things (docs/failover.md): every write to et
 from; a node leads only when it can be missing nothing; an open leader that can no longer prove both stops.
 """
 
+import functools
 from collections.abc import Sequence
 
 from sitecontrol.leadership import (
+    alone,
+    anew,
     beginning,
     failback,
     health,
@@ -30,6 +33,7 @@ from sitecontrol.leadership.conditions import (
     canary_late,
     cannot_follow,
     cannot_start,
+    ended_at_once,
     foreign,
     in_step_of_older_term,
     initialized,
@@ -160,17 +164,24 @@ POSTGRES: Sequence[Row] = (
         other_data,
         lambda f: Fence(reason="another data directory than took the lead") if running(f) else None,
     ),
+    *anew.ROWS,
     Row(
         "give-up-dead",
-        "PostgreSQL is down longer than a restart may take, and another node is in step: give the lead up.",
+        "PostgreSQL is down longer than a restart may take, or ended as soon as it was started, and another node is in"
+        " step: give the lead up.",
         lambda f: (
             f.lead
             and f.pg.state in (PgState.STOPPED, PgState.STARTING)
             and not restart_in_place(f)
             and f.etcd_here
         ),
-        lambda _: GiveUp(reason="PostgreSQL did not come back in time"),
+        lambda f: GiveUp(
+            reason="PostgreSQL cannot be started"
+            if ended_at_once(f)
+            else "PostgreSQL did not come back in time"
+        ),
     ),
+    *alone.ROWS,
     Row(
         "recovering",
         "PostgreSQL of the leader recovers: wait until it takes connections.",
@@ -475,5 +486,13 @@ def decide(lane: Lane, facts: Facts) -> Decision:
     """The first row of the lane that holds. The last row of each lane always does."""
     for row in TABLE[lane]:
         if row.when(facts):
-            return Decision(lane=lane, rule=row.name, sentence=row.sentence, effect=row.then(facts))
+            if (effect := row.then(facts)) is None:
+                return holds_still(lane, row)
+            return Decision(lane=lane, rule=row.name, sentence=row.sentence, effect=effect)
     raise AssertionError(lane)
+
+
+@functools.cache
+def holds_still(lane: Lane, row: Row) -> Decision:
+    """Of most looks, so it is made only once."""
+    return Decision(lane=lane, rule=row.name, sentence=row.sentence, effect=None)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from functools import cached_property
 
+from sitecontrol.frozen import reckoned
 from sitecontrol.leadership.observed import Watch
 from sitecontrol.records import InStep, Leader, Maintenance, Member, Phase, Position, Swap, Sync
 from sitecontrol.settings import FailoverSettings
@@ -95,7 +95,10 @@ class PgFacts:
     standbys: tuple[StandbyFacts, ...] = ()
     slots: tuple[SlotFacts, ...] = ()
     canary_at: float | None = None  # PRIMARY: begin of the last committed canary; STANDBY: last new one seen
+    canary_written: datetime | None = None  # when the newest that is here was, by its writer's wall clock
+    wal_free: int | None = None  # bytes on the volume of its WAL
     failed_starts: int = 0  # starts in a row that ended at once
+    start_failed_at: float | None = None  # STOPPED: when the last of them did
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +116,10 @@ class Peer:
 
     received_lsn: int
     asked_at: float
+
+
+def is_heard(heard_at: float | None, now: float, settings: FailoverSettings) -> bool:
+    return heard_at is not None and now - heard_at <= settings.etcd_silence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +158,7 @@ class Facts:
     dispatchers_of: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict
     )  # site -> its dispatchers, by the settings
+    wal_room: int = 0  # bytes that should be free for our WAL before production is moved here
     live_site_sends: bool = True  # only the live site's dispatchers send (dispatcher.egress)
     places: tuple[str, ...] = ()  # every configured place: all that may observe
     health: Watch = field(default_factory=Watch)  # what was seen of the places' words so far
@@ -176,19 +184,19 @@ class Facts:
                 return window
         return None
 
-    @cached_property
+    @reckoned
     def leader(self) -> Entry[Leader] | None:
         return self.cluster.leader
 
-    @cached_property
+    @reckoned
     def sync(self) -> Sync | None:
         return self.cluster.sync.record if self.cluster.sync else None
 
-    @cached_property
+    @reckoned
     def swap(self) -> Swap | None:
         return self.cluster.swap.record if self.cluster.swap else None
 
-    @cached_property
+    @reckoned
     def term(self) -> int:
         return self.cluster.term.record.term if self.cluster.term else 0
 
@@ -209,25 +217,28 @@ class Facts:
         )
         return bad.newer and about
 
-    @cached_property
+    @reckoned
     def lead(self) -> bool:
         """Etcd names *us*: by our lease, never by our name."""
         leader = self.leader
         return leader is not None and self.lease.id != 0 and leader.lease == self.lease.id
 
+    @reckoned
+    def led_by_other(self) -> bool:
+        return self.leader is not None and not self.lead and self.leader.record.node != self.node
+
     @property
     def lease_ends_in(self) -> float:
         return self.lease.ends_at - self.now
 
-    @cached_property
+    @reckoned
     def lease_safe(self) -> bool:
         return self.lease.id != 0 and self.lease_ends_in > self.settings.lease_margin
 
-    @cached_property
+    @reckoned
     def etcd_here(self) -> bool:
         """Etcd spoke to us within the last renewal periods."""
-        heard = self.etcd_heard_at
-        return heard is not None and self.now - heard <= self.settings.etcd_silence
+        return is_heard(self.etcd_heard_at, self.now, self.settings)
 
     @property
     def etcd_proof_ends(self) -> float:
@@ -334,7 +345,7 @@ class Facts:
         complete = {sync.leader, *(s.node for s in sync.standbys)} if sync is not None else set()
         return any(node in self.cluster.members for node in complete - {self.node})
 
-    @cached_property
+    @reckoned
     def open(self) -> bool:
         """Dispatchers are let in, in the term that we hold."""
         return (
@@ -385,7 +396,7 @@ class Facts:
         """Seconds that the swap in progress has been in its phase, by our own clock."""
         return 0.0 if self.swap_phase_since is None else self.now - self.swap_phase_since
 
-    @property
+    @reckoned
     def swap_leaves_us(self) -> bool:
         """We are the leader that a swap before its hand-over is moving production away from."""
         swap = self.swap

@@ -20,14 +20,22 @@ from sitecontrol.leadership.turns import target_in
 ASK = "The preferred site has been in step and fit for `failback_after`, and nothing speaks against it: ask for a swap."
 
 
+def live_elsewhere(f: Facts) -> str | None:
+    """The site that production runs in, when that is another than it should be by the settings."""
+    live = f.site_of.get(f.leader.record.node) if f.leader else None
+    return live if f.settings.failback == "after" and f.home is not None and f.home != live else None
+
+
 def away(f: Facts) -> bool:
-    """Production runs, at our node, elsewhere than it should by the settings."""
-    return f.settings.failback == "after" and f.home is not None and f.lead and f.open and f.home != f.site
+    """Likewise, and it runs at our node: we are the one who acts."""
+    return f.lead and f.open and live_elsewhere(f) is not None
 
 
 def waits_for(f: Facts) -> tuple[str, ...]:
-    """What keeps production from going back now, each in a sentence; empty: nothing."""
-    return tuple(_waits_for(f)) if away(f) else ()
+    """What keeps production from going back now, each in a sentence; empty: nothing. Any agent can tell whoever asks
+    (of the quiet time by its own clock); the leader's acts.
+    """
+    return tuple(_waits_for(f)) if live_elsewhere(f) is not None else ()
 
 
 def in_hours(f: Facts) -> bool:
@@ -46,7 +54,7 @@ def _waits_for(f: Facts) -> Iterator[str]:
         yield "automatic swaps are paused"
     if planning.planned(f) is not None:
         yield "an operator has planned a swap"
-    for site in (home, f.site):
+    for site in (home, live_elsewhere(f) or f.site):
         if f.maintenance(site) is not None:
             yield f"{site} is in maintenance"
     if health.swaps_within_hour(f) >= f.settings.max_swaps_per_hour:

@@ -54,10 +54,13 @@ class Doubts:
 
 def _two_lead(f: Facts) -> str | None:
     """A term is granted to one node, so an old word is no excuse: it tells of an older term."""
+    lead = {node: m.record for node, m in f.cluster.members.items() if m.record.role is Role.LEADER}
+    if len(lead) < 2:
+        return None
     led: dict[int, list[str]] = {}
-    for node, member in sorted(f.cluster.members.items()):
-        if member.record.role is Role.LEADER and member.record.term:
-            led.setdefault(member.record.term, []).append(node)
+    for node, record in sorted(lead.items()):
+        if record.term:
+            led.setdefault(record.term, []).append(node)
     return next(
         (
             f"{' and '.join(who)} both say that they lead in term {term}"

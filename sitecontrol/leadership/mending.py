@@ -38,15 +38,18 @@ def _mends_initialize(f: Facts) -> bool:
     """The data is the cluster's: etcd names us as the leader with this very incarnation. An agent that was just started
     has nothing else to judge another cluster's identifier by.
     """
+    if not _ours(f):
+        return False
     leader, told = f.leader, f.cluster.initialize
     known = leader is not None and leader.record.incarnation == f.pg.incarnation
     foreign = told is not None and told.record.system_id != f.pg.system_id and not f.bad("initialize")
-    return (f.mendable("initialize") or foreign) and _ours(f) and known and f.pg.system_id is not None
+    return (f.mendable("initialize") or foreign) and known and f.pg.system_id is not None
 
 
 def _mends_term(f: Facts) -> bool:
-    next_one = f.leader is None and f.may_lead and f.etcd_here and f.lease_safe
-    return f.mendable("term") and f.cluster.term is not None and (_ours(f) or next_one)
+    if not f.mendable("term") or f.cluster.term is None:
+        return False
+    return _ours(f) or (f.leader is None and f.may_lead and f.etcd_here and f.lease_safe)
 
 
 def stray(f: Facts) -> bool:

@@ -23,7 +23,7 @@ from sitecontrol.leadership.facts import Facts, PgState
 from sitecontrol.leadership.table import Row
 from sitecontrol.records import InStep, Phase, Position
 
-EVERY = 5.0  # seconds between two records
+EVERY = 1.0  # seconds between two records: each is a write to etcd, as often as an agent tells of its node
 
 
 def to_record(f: Facts) -> Effect | None:

@@ -1,8 +1,8 @@
 """The last decisions of each lane, with the facts that they were taken on: what `sitectl why` tells of the past. Pure.
 
 A decision is remembered when it is another one than before, or when its effect was begun. One that is begun again and
-again is one entry that counts. All of it is of this agent, since it started; changes of leader have their evidence in
-the history for ever.
+again is one entry that counts; and of upkeep, which goes to and fro, each row is one entry. All of it is of this agent,
+since it started; changes of leader have their evidence in the history for ever.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from sitecontrol.leadership.facts import Facts
-from sitecontrol.leadership.table import Decision
+from sitecontrol.leadership.table import Decision, Lane
 
 KEPT = 50  # decisions of each lane
 
@@ -29,10 +29,11 @@ def remember(
     past: tuple[Remembered, ...], decision: Decision, f: Facts, *, started: bool
 ) -> tuple[Remembered, ...]:
     """The lane's past with this decision, the oldest first."""
-    last = past[-1] if past else None
-    if last is not None and _alike(last.decision, decision):
+    compared = past if decision.lane is Lane.UPKEEP else past[-1:]
+    last = next((entry for entry in reversed(compared) if _alike(entry.decision, decision)), None)
+    if last is not None:
         again = replace(last, last_at=f.wall, begun=last.begun + started)
-        return (*past[:-1], again)
+        return (*(entry for entry in past if entry is not last), again)
     new = Remembered(at=f.wall, last_at=f.wall, begun=int(started), decision=decision, evidence=evidence(f))
     return (*past[1 - KEPT :], new)
 

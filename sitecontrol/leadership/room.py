@@ -1,14 +1,20 @@
-"""Whether a site has room for what the live site carries now: as many dispatchers, and as many carrier links. Pure.
+"""Whether a site has room for what the live site carries now: as many dispatchers, and as many carrier links; and
+whether a node has room on its disk for the WAL that a leader writes and keeps. Pure.
 
-Asked before a planned swap, which has time to wait until what is missing was put right. No more is asked for than the
-site was built with: all dispatchers of the settings, and all links of those that are heard. A swap that leaves an unfit
-site does not ask: less than it had is better than nothing.
+Room on disk is part of what makes a node ready (`AgentState.reasons`): without it no swap goes there, not even one that
+health asks for, since production would soon stand still. Who may lead after a loss does not ask for it.
+
+The rest is asked before a planned swap, which has time to wait until what is missing was put right. No more is asked
+for than the site was built with: all dispatchers of the settings, and all links of those that are heard. A swap that
+leaves an unfit site does not ask: less than it had is better than nothing.
 """
 
 from collections.abc import Iterator, Sequence
 
 from sitecontrol.leadership.facts import Facts
 from sitecontrol.records import DispatcherRecord
+
+MB = 1024 * 1024
 
 
 def lacks_room(f: Facts, site: str) -> Iterator[str]:
@@ -20,6 +26,16 @@ def lacks_room(f: Facts, site: str) -> Iterator[str]:
     yield from _lacks_dispatchers(f, site, live, here, there)
     if f.live_site_sends:
         yield from _lacks_links(site, live, here, there)
+
+
+def lacks_wal_room(f: Facts) -> Iterator[str]:
+    """Of our own node."""
+    free = f.pg.wal_free
+    if free is not None and free < f.wal_room:
+        yield (
+            f"{free // MB} MB are free for the WAL of {f.node}, and {f.wal_room // MB} MB should be before it leads"
+            " (replication.wal_room_mb): make room there"
+        )
 
 
 def _heard(f: Facts, site: str) -> list[DispatcherRecord]:

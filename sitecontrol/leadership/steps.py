@@ -81,6 +81,9 @@ def joinables(f: Facts) -> tuple[str, ...]:
         # compared its history with ours.
         and member.record.role is Role.STANDBY
         and member.record.term == f.term
+        # One that has more of an older timeline than ours goes on from is streamed to all the same, up to the fork, and
+        # what it says that it has flushed is not of ours.
+        and member.record.timeline >= f.pg.timeline
         and member.record.incarnation is not None
         and f.pg.received_lsn - standby.flush_lsn < JOIN_LAG_BYTES
     )
@@ -136,7 +139,7 @@ ROWS: Sequence[Row] = (
     Row(
         "awaits-mending",
         "A record that who is in step rests on is not believed: nothing changes until it is written over.",
-        lambda f: any(f.bad(name) for name in ("leader", "term", "sync", "swap")),
+        lambda f: not f.cluster.bad.keys().isdisjoint(("leader", "term", "sync", "swap")),
     ),
     Row(
         "not-ours",

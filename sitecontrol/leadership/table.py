@@ -16,8 +16,12 @@ class Lane(Enum):
     RECORDS = "records"  # what stands in etcd and is not believed
     UPKEEP = "upkeep"
 
+    __hash__ = (
+        object.__hash__
+    )  # each is one object: `Enum`'s own is slow, and lanes are keys ten times a second
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Row:
     """One decision: when `when` holds (and no row above), do `then` (None: hold still)."""
 

@@ -388,16 +388,16 @@ class Writer:
         wanted = Transaction(compares=(unchanged,), writes=(self._put("desired", desired),))
         return self._told(wanted, act, term=self.term)
 
-    def trust(self, act: Act) -> Transaction:
+    def trust(self, act: Act, timeline: int) -> Transaction:
         """A person says that we lead on, if still nobody leads: `sync` of us alone, over what is not believed or names
         others, and nothing of what anybody had reached counts any more. The history tells of it, too, beside the term
-        that it follows.
+        that it follows. `timeline`: ours, of which others may hold more.
         """
         compares = tuple(self._at(each, self._seen_at(each)) for each in REASONED_FROM)
         entry = audit.by_word(act, self.term, self.node, self.site)
         word = "forced" if act.what is Deed.FORCED else "trusted"
         writes = (
-            self._put("sync", self._alone(self.term)),
+            self._put("sync", self._alone(self.term).model_copy(update={"opens_above": timeline or None})),
             self._delete("reached"),
             self._history(entry, f"-{word}-{self._seen_at('sync')}"),
         )
@@ -485,7 +485,8 @@ class Writer:
         known = self.cluster.sync.record if self.cluster.sync else None
         alone = self._alone(self.term)
         if known is None or (known.term, known.leader) != (alone.term, alone.leader):
-            return alone
+            ours = known is not None and known.leader_incarnation == self.incarnation
+            return alone.model_copy(update={"opens_above": known.opens_above if known and ours else None})
         staying = tuple(standby for standby in known.standbys if standby.node in waited_for)
         return alone.model_copy(update={"standbys": staying, "serial": known.serial + 1})
 

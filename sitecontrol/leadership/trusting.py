@@ -7,13 +7,13 @@ and the act itself ask the same. There are two ways to it:
   word: what it acknowledged from then on would be lost as well, and nobody would know.
 
 `sync` is then written anew: this node alone is complete. So it takes the lead by the table's own rows, as the recorded
-leader; whatever another node alone holds is lost to the cluster, and set aside when that node comes back. Nothing here
-can know whether there is any. It tells all that bears on it: what the last believed record said, which positions the
-nodes tell, who led last.
+leader; what another node alone holds is lost to the cluster, but for what is set aside when one that led comes back.
+Nothing here can know whether there is any. It tells all that bears on it: what the last believed record said, which
+positions the nodes tell, who led last.
 """
 
 from collections.abc import Collection, Iterator
-from datetime import timedelta
+from datetime import UTC
 
 from replication import lsn
 from sitecontrol.leadership.conditions import foreign_id, initialized
@@ -26,7 +26,10 @@ from sitecontrol.leadership.why import Loss, hypothetical
 from sitecontrol.records import Member, Role, Sync
 
 AT_HAND = (PgState.PRIMARY, PgState.STANDBY, PgState.STOPPED)
-SET_ASIDE = "what another node alone holds is set aside when it comes back (`sitectl node quarantine list`)"
+SET_ASIDE = (
+    "what another node alone holds is set aside when it comes back, if it was a leader when it went (`sitectl node"
+    " quarantine list`); of what only a standby holds nothing is"
+)
 
 
 def in_the_way_of_trust(f: Facts) -> tuple[str, ...]:
@@ -212,12 +215,16 @@ def _by_what_it_had(f: Facts) -> Iterator[str]:
 
 
 def _since(f: Facts) -> Iterator[str]:
-    """Whoever led writes a canary through the same path as messages several times a second, while it serves."""
-    if f.pg.canary_at is None:
+    """Whoever led writes a canary through the same path as messages several times a second, while it serves. What is
+    told is when that was: it may have come, or been seen, long after, with much of what was acknowledged before that
+    still missing.
+    """
+    if f.pg.canary_written is None:
         yield f"when {f.node} last heard of whoever led is not known: all that was acknowledged since is lost"
         return
-    at = (f.wall - timedelta(seconds=f.now - f.pg.canary_at)).isoformat(" ", "seconds")
-    yield f"the last sign of whoever led that {f.node} has is of {at}: what was acknowledged since is lost"
+    at = f.pg.canary_written.astimezone(UTC).isoformat(" ", "seconds")
+    sign = f"the last sign of whoever led that {f.node} has was written at {at}, by the clock of its writer"
+    yield f"{sign}: what was acknowledged since is lost"
 
 
 def _beside(f: Facts, node: str) -> str:

@@ -7,6 +7,7 @@ select
     coalesce(l.remote_in_step, '{}') as remote_in_step,
     c.seq as canary_seq,
     c.term as canary_term,
+    c.written_at as canary_written_at,
     current_setting('synchronous_standby_names') as names,
     case when pg_is_in_recovery()
          then greatest(coalesce(pg_last_wal_receive_lsn(), '0/0'), coalesce(pg_last_wal_replay_lsn(), '0/0'))

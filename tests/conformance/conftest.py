@@ -32,6 +32,8 @@ TIMES = (
     ("reply_part", "joined_at"),
     ("unnamed", "claimed_at"),
     ("unnamed", "submitted_at"),
+    ("campaign_batch", "fed_at"),
+    ("campaign_batch", "counted_at"),
 )
 
 

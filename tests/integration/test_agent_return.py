@@ -75,9 +75,20 @@ def put_back(site: Site, image: Path) -> None:
     name.write_bytes(image.with_suffix(".json").read_bytes())
 
 
-async def test_a_leader_that_was_alone_and_returns_from_an_older_image_opens_nothing_and_names_the_cure(
-    pair: Pair,
-):
+async def until_recorded(pair: Pair, leader: Site) -> None:
+    told = (await leader.status())["postgres"]["lsn"]
+
+    async def recorded() -> bool:
+        reached = (await pair.read_keys())["reached"]["nodes"]
+        return any(p["node"] == leader.node and p["lsn"] >= told for p in reached)
+
+    await pair.until(recorded, "how far the leader has come is recorded")
+
+
+async def older_copy_of_the_leader(pair: Pair) -> tuple[Site, Site, int, int, Path]:
+    """The leader went on alone, and returns with an older image. Gives it, the standby, the term, a message that the
+    image lacks, and the newest image.
+    """
     leader, standby, _ = await pair.leads()
     await standby.end()
 
@@ -91,18 +102,20 @@ async def test_a_leader_that_was_alone_and_returns_from_an_older_image_opens_not
     term = await pair.until_leads(leader)
     number, label = await pair.write_at(leader, term)
     assert label == "one-site"
-    told = (await leader.status())["postgres"]["lsn"]
-
-    async def recorded() -> bool:
-        return any(p["lsn"] >= told for p in (await pair.read_keys())["reached"]["nodes"])
-
-    await pair.until(recorded, "how far the leader has come is recorded")
+    await until_recorded(pair, leader)
     await leader.end()
     newest = await image_of(leader, leader.folder / "newest")
-    opened = len(leader.events("opened"))
     put_back(leader, last_night)
     leader.start()
     await pair.until_rule(leader, "older-copy")
+    return leader, standby, term, number, newest
+
+
+async def test_a_leader_that_was_alone_and_returns_from_an_older_image_opens_nothing_and_names_the_cure(
+    pair: Pair,
+):
+    leader, standby, term, number, newest = await older_copy_of_the_leader(pair)
+    opened = len(leader.events("opened"))
     status = await leader.status()
     assert "sitectl node trust" in status["decision"]["sentence"]
     assert "sitectl node trust" in " ".join(status["reasons"])
@@ -120,6 +133,44 @@ async def test_a_leader_that_was_alone_and_returns_from_an_older_image_opens_not
     assert await leader.has(number)
     standby.start()
     await pair.until_two_site()
+
+
+async def test_an_older_copy_that_a_person_trusts_begins_a_timeline_and_who_had_more_is_brought_back_into_line(
+    pair: Pair,
+):
+    """On the old one its standby, which has more of it, would count as in step without what it lacks."""
+    leader, standby, _ = await pair.leads()
+    await leader.end()
+    last_night = await image_of(leader, leader.folder / "before-trust")
+    leader.start()
+    leader, standby, term = await pair.leads()
+    if leader.folder != last_night.parent:
+        await leader.end()
+        await pair.until_leads(standby, above=term)
+        leader.start()
+        leader, standby = standby, leader
+    await pair.until_two_site()
+    term = (await pair.leads())[2]
+    number, _ = await pair.write_at(leader, term)
+    timeline = (await leader.status())["postgres"]["timeline"]
+    await until_recorded(pair, leader)
+    await standby.end()
+    await leader.end()
+    put_back(leader, last_night)
+    leader.start()
+    await pair.until_rule(leader, "older-copy")
+    ask = {"json": {"node": leader.node, "reason": "gone"}, "headers": {"Authorization": f"Bearer {TOKEN}"}}
+    assert (await leader.ask("/node/trust", **ask))[0] == 202
+    await pair.until_leads(leader, above=term)
+    assert (await leader.status())["postgres"]["timeline"] > timeline
+    assert not await leader.has(number), "that loss was accepted"
+    pair.acknowledged.discard(number)
+    standby.start()
+    await pair.until_two_site()
+    assert not await standby.has(number)
+    found = await pair.write_at(leader, (await pair.leads())[2])
+    assert found[1] == "two-site"
+    assert await standby.has(found[0])
 
 
 async def test_a_node_that_took_over_is_followed_by_one_that_lost_its_disk(pair: Pair):

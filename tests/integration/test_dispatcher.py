@@ -88,6 +88,8 @@ class Scene:
     log: Path
     dispatcher: Dispatcher
     http: aiohttp.ClientSession
+    url: str
+    key: str
 
     async def name_leader(self) -> None:
         leader = Leader(node=NODE, incarnation="i", site="columbus", term=TERM)
@@ -157,7 +159,16 @@ async def scene(
     try:
         async with aiohttp.ClientSession(url, headers=headers) as http:
             await eventually(lambda: running.done() or smsc.links)
-            yield Scene(settings=chosen, etcd=etcd, smsc=smsc, log=log, dispatcher=started, http=http)
+            yield Scene(
+                settings=chosen,
+                etcd=etcd,
+                smsc=smsc,
+                log=log,
+                dispatcher=started,
+                http=http,
+                url=url,
+                key=account.key,
+            )
     finally:
         stop.set()
         async with asyncio.timeout(2.0):

@@ -163,8 +163,8 @@ async def test_an_empty_body_is_said_to_be_empty(api):
     assert problem["detail"].startswith("the body is empty")
 
 
-async def test_a_template_is_refused_with_what_to_do_instead(api):
-    assert "send the finished text in `body`" in await refused_field(api, "template", template="t")
+async def test_values_without_a_template_are_refused_with_where_they_belong(api):
+    assert "come with the name of a `template`" in await refused_field(api, "vars", vars={})
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Sending, looking, listing, canceling and previewing over a real socket, when all goes well or nearly so."""
 
 import asyncio
+import json
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from dispatcher.model import StoredDurability
 from dispatcher.uuid7 import made_at
 from tests.api_server import OTHER_KEY, Api, furnished_store, key, serving, settings, text
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -53,6 +56,26 @@ async def test_the_same_reference_with_another_text_answers_409(api):
     async with api.client.post("/v1/messages", json=text(reference="o-1", body="Other")) as answer:
         assert answer.status == 409
         assert (await answer.json())["type"] == "/docs#reference-conflict"
+
+
+async def test_a_repeat_is_a_repeat_also_when_the_texts_time_has_passed(api):
+    soon = datetime.now(UTC) + timedelta(seconds=0.3)
+    first = await send(api, reference="o-1", expires_at=soon.isoformat())
+    await eventually(lambda: datetime.now(UTC) > soon)
+    again = await send(api, reference="o-1", expires_at=soon.isoformat())
+    assert (again["id"], again["duplicate"]) == (first["id"], True)
+    for changed, status in (
+        ({"reference": "o-1", "body": "Other"}, 409),
+        ({"reference": "o-2"}, 422),
+        ({}, 422),
+    ):
+        sent = text(**changed, expires_at=soon.isoformat())
+        async with api.client.post("/v1/messages", json=sent) as answer:
+            assert answer.status == status
+        async with api.client.post(
+            "/v1/messages/bulk", data=json.dumps(sent), headers={"Content-Type": "application/x-ndjson"}
+        ) as answer:
+            assert (await answer.json(content_type=None))["status"] == status
 
 
 async def test_one_reference_sent_by_forty_clients_at_once_is_one_message(api):

@@ -13,9 +13,11 @@ import asyncpg
 import pytest
 
 from dispatcher.accounts import add_account
+from dispatcher.campaigns.states import Act
 from dispatcher.model import Claim, OnDoubt, ReplyPart, State, SubmitOutcome
 from dispatcher.postgres_store import PostgresStore
 from replication.session import Session, Target
+from tests.campaign_scenes import IDS, act, started, uploaded
 from tests.message_scenes import BODY, CARRIER, SHORT_CODE, Stage, receipt, result, submitted
 from tests.message_store import TERM, admin, as_role
 
@@ -33,6 +35,7 @@ EMPTIED = (
     "tally",
     "reply_part",
     "unnamed",
+    "campaign_batch",
 )
 AGED = """
     update hotsite.submission set submitted_at = submitted_at - interval '73 hours';
@@ -351,3 +354,27 @@ async def test_the_counts(scene: Scene) -> None:
     await scene.ready()
     await scene.metered.counts(TERM)
     assert scene.looked_at <= FEW * MOST_PER_ROW
+
+
+async def test_feeding_a_long_list_beside_others(scene: Scene) -> None:
+    for _ in range(3):
+        await uploaded(scene.stage, MANY // 2)
+    await started(scene.stage, MANY // 2)
+    for _ in range(FEW):
+        await scene.store.feed_campaign(TERM, IDS.new(), 50, 10_000)
+    await scene.ready()
+    fed = await scene.metered.feed_campaign(TERM, IDS.new(), FEW // 2, 10_000)
+    assert fed is not None
+    assert fed.texts == FEW
+    assert scene.looked_at <= FEW * MOST_PER_ROW
+
+
+async def test_canceling_looks_through_its_own_batches(scene: Scene) -> None:
+    await started(scene.stage, MANY // 2)
+    for _ in range(FEW):
+        await scene.store.feed_campaign(TERM, IDS.new(), 50, 10_000)
+    [campaign] = await scene.store.campaigns(TERM, scene.stage.program.account_id)
+    await act(scene.stage, campaign, Act.CANCEL)
+    await scene.ready()
+    await scene.metered.sweep_campaigns(TERM, None, FEW // 2)
+    assert scene.looked_at <= FEW * 2 * MOST_PER_ROW

@@ -15,13 +15,23 @@ from tests.message_store import TERM, admin, as_role
 DISPATCH = "hotsite_dispatch"
 GRANTED = {
     "accept",
+    "add_to_list",
     "api_keys",
+    "begin_list",
+    "campaign_rows",
+    "campaigns",
     "cancel",
+    "change_campaign",
     "claim_unexpired",
     "claimed_by",
+    "count_campaign",
     "counts",
+    "create_campaign",
+    "delete_template",
     "doubt_candidates",
     "doubts",
+    "end_list",
+    "feed_campaign",
     "find_page",
     "give_up_claims",
     "join_replies",
@@ -36,6 +46,7 @@ GRANTED = {
     "reply_parts",
     "resend_doubtful",
     "return_claims",
+    "save_template",
     "settle",
     "settle_doubts",
     "receipts_noted",
@@ -44,6 +55,8 @@ GRANTED = {
     "settle_unnamed",
     "tidy_received",
     "whole_replies",
+    "sweep_campaigns",
+    "templates",
 }
 
 

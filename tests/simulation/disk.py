@@ -29,10 +29,21 @@ class Disk:
     was_primary: bool = False
     clean_end: int | None = None
     usable: bool = True
+    unjudged: bool = (
+        False  # an older copy of a primary that has not run since: what it lacks tells only a start
+    )
     _seen: int = 0  # entries of `wal` that `_latest` knows of
     _latest: dict[str, int] = field(default_factory=dict)
     _queue: Queue = field(default_factory=Queue)
     _queued: int = 0  # entries of `wal` that `_queue` knows of
+
+    def holds(self, entry: int, position: int) -> bool:
+        """Somewhere; most likely at its position."""
+        return self.wal[position - 1 : position] == [entry] or entry in self.wal
+
+    def has_flushed(self, entry: int, position: int) -> bool:
+        at = self.wal[position - 1 : position] == [entry]
+        return (at and position <= self.flushed) or entry in self.wal[: self.flushed]
 
     def copy_of(self, wal: Sequence[int]) -> None:
         self.wal, self._seen, self._latest = list(wal), 0, {}
@@ -48,6 +59,7 @@ class Disk:
             control_timeline=min(timeline, self.control_timeline),
             checkpoint=min(self.checkpoint, len(wal)),
             was_primary=self.was_primary,
+            unjudged=self.was_primary,
         )
         older.copy_of(wal)
         return older

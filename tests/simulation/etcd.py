@@ -211,6 +211,9 @@ class EtcdClient:
         del serializable, timeout
         return await self._ask(partial(self._cluster.store.get_prefix, prefix))
 
+    async def get(self, key: str, *, serializable: bool = False, timeout: float | None = None) -> Range:
+        return await self.get_prefix(key)  # no key of ours begins with another
+
     async def txn(
         self,
         compares: Sequence[Compare],

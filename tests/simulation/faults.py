@@ -41,6 +41,8 @@ class Kind(Enum):
     CLOCK_JUMPS = "clock-jumps"  # the wall clock, an hour
     ETCD_LEADER = "etcd-leader"  # moves: every lease begins anew
     GARBAGE = "garbage"  # somebody overwrites a record, and in the end the operator has it as it was
+    FORCE = "force"  # an operator has a node lead on without those who hold everything (scenarios only)
+    PLAN = "plan"  # an operator plans a swap for when this ends (scenarios only)
     FORGETFUL_DISK = (
         "forgetful-disk"  # a site is lost, and its disk has not kept what it had flushed (scenarios only)
     )
@@ -79,7 +81,10 @@ WEIGHTS = dict.fromkeys(Kind, 1.0) | {
 }
 
 
-IN_SCENARIOS = (Kind.WRONG_DISK, Kind.FORGETFUL_DISK, Kind.OLDER_SNAPSHOT, Kind.SECOND, Kind.ETCD_SLOW)
+IN_SCENARIOS = (
+    *(Kind.WRONG_DISK, Kind.FORGETFUL_DISK, Kind.OLDER_SNAPSHOT, Kind.SECOND, Kind.ETCD_SLOW),
+    *(Kind.FORCE, Kind.PLAN),
+)
 ANY = tuple(
     kind for kind in Kind if kind not in IN_SCENARIOS
 )  # two disks lost at once are more than is promised

@@ -1,10 +1,14 @@
 """The invariants by their names in docs/failover.md, looked at after every step in which something changed."""
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 
+from dispatcher.model import State
 from sitecontrol.leadership import audit
 from sitecontrol.leadership.invariants import Broken
+from sitecontrol.records import HistoryEntry, Phase, Swap
 from tests.simulation.carrier import Inbox
 from tests.simulation.clients import Acknowledged, Ledger
 from tests.simulation.disk import Disk
@@ -12,13 +16,28 @@ from tests.simulation.etcd import PREFIX, EtcdCluster
 from tests.simulation.observers import Truth
 from tests.simulation.postgres import Database, World
 from tests.simulation.scene import settings_of
-from tests.simulation.scheduler import Scheduler, Task
+from tests.simulation.scheduler import EPOCH, Scheduler, Task
 from tests.simulation.sending import SimulatedDispatcher
 
+UNDER_WAY = frozenset({State.QUEUED, State.SUBMITTING, State.IN_DOUBT})
 CLOCKS = 0.98  # two clocks of the simulation at their worst
 WORD_LASTS = 10.0  # seconds that a place's word may outlive what it saw: its lease, begun anew by an election of etcd's
 LONGEST_PAUSE = 1.0  # seconds between two acknowledgements
 SERVES_ON_WITHIN = 3.0  # seconds after the deadline of a swap that etcd left half way
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossTold:
+    """What a forced entry of the history says is lost."""
+
+    nothing: bool  # nothing acknowledged
+    since: datetime | None  # what was acknowledged since then; None: all that the node lacks
+
+
+def loss_told(word: HistoryEntry) -> LossTold:
+    nothing = "nothing acknowledged is lost" in word.evidence.get("last_record", "")
+    sign = re.search(r" was written at (\S+ \S+), by", word.evidence.get("last_sign", ""))
+    return LossTold(nothing=nothing, since=None if sign is None else datetime.fromisoformat(sign[1]))
 
 
 class Violation(AssertionError):
@@ -44,6 +63,9 @@ class Invariants:
     only_lines: bool = False  # nothing but lines between places fails in this run
     _sync_seen: int = 0  # the revision of `sync` that was looked at
     _term_seen: int = 0  # and of `term`
+    _words_seen: int = 0  # entries of the history that tell of a person's word on who leads on
+    planned: dict[str, float] = field(default_factory=dict)  # swap -> its time
+    _begun: dict[str, datetime] = field(default_factory=dict)  # of these, when it began
     _asked: dict[str, float] = field(default_factory=dict)  # health's swaps, and when each was asked for
 
     def after_step(self, task: Task) -> None:
@@ -53,6 +75,7 @@ class Invariants:
             raise Violation(
                 "no-crash", f"{task.owner}: {type(task.error).__name__}: {task.error}"
             ) from task.error
+        self._look_at_words()
         for database in self.world.databases.values():
             self._look_at_opening(database)
         self._look_at_leader()
@@ -64,7 +87,7 @@ class Invariants:
 
     def _look_at_leader(self) -> None:
         """Whoever is made the leader must hold every acknowledged message: `only-in-step-leads`. (Of an older copy that
-        was a primary this is known when it has started: what it must not is open.)
+        was a primary this is known when it has started: until then it may lead, and must not open.)
         """
         leader = self.cluster.snapshot.leader
         if leader is None:
@@ -78,7 +101,7 @@ class Invariants:
         self._leader_seen = made
         self.say(f"LEADER     {made[1]} in term {made[0]}")
         database = self.world.databases[made[1]]
-        if not database.put_back:
+        if database.disk is None or not database.disk.unjudged:
             self.holds_all(database, "only-in-step-leads", f"{made[1]} leads in term {made[0]}")
 
     def _look_at_opening(self, database: Database) -> None:
@@ -158,6 +181,38 @@ class Invariants:
         if gone is not None and gone.server is not None and gone.opened_here(gone.server) is not None:
             raise Violation("ended-before-given-up", f"{gone.machine} gave the lead up, and is open")
 
+    # -- a person's word
+
+    def _look_at_words(self) -> None:
+        """A person says that a node leads on: what it lacks is lost by that word, which has to tell so."""
+        history = self.cluster.snapshot.history
+        words = [key for key, entry in history.items() if entry.record.kind == "forced"]
+        if len(words) == self._words_seen:
+            return
+        self._words_seen = len(words)
+        newest = max((history[key] for key in words), key=lambda entry: entry.mod_revision, default=None)
+        if newest is not None:
+            self._accept_loss(newest.record)
+
+    def _accept_loss(self, word: HistoryEntry) -> None:
+        """Of the messages, and of what is known of texts that left."""
+        database = self.world.databases[word.node]
+        disk = database.disk
+        lost = [t for t in self.ledger.acknowledged if disk is None or not disk.holds(t.entry, t.position)]
+        self.say(f"FORCED     {word.node} after term {word.term}: {len(lost)} messages are lost")
+        told = loss_told(word)
+        since = None if told.since is None else (told.since - EPOCH).total_seconds()
+        for message in lost:
+            if told.nothing or (since is not None and message.at < since):
+                raise Violation(
+                    "loss-told",
+                    f"message {message.message}, acknowledged at {message.at:.3f}, is lost: told was {word.evidence}",
+                )
+        self.ledger.acknowledged = [t for t in self.ledger.acknowledged if t not in lost]
+        texts = database.queue().texts if disk is not None else {}
+        ended = {number for number, text in texts.items() if text.state not in UNDER_WAY}
+        self.inbox.texts = {n: received for n, received in self.inbox.texts.items() if n in ended}
+
     def holds_all(self, database: Database, invariant: str, what: str) -> None:
         wal = database.disk.wal if database.disk is not None else []
         for told in self.ledger.acknowledged:
@@ -176,13 +231,13 @@ class Invariants:
                 )
         for node in told.remote:
             disk = self.world.databases[node].disk
-            if disk is None or told.entry not in disk.wal[: disk.flushed]:
+            if disk is None or not disk.has_flushed(told.entry, told.position):
                 raise Violation("label-true", f"message {told.message} was told to be on {node}, and is not")
         for term, node, at in self.ledger.opened:
             if term <= told.term:
                 continue
             wal = self.world.databases[node].disk
-            if wal is None or told.entry not in wal.wal:
+            if wal is None or not wal.holds(told.entry, told.position):
                 raise Violation(
                     "acked-survives",
                     f"{told.node} acknowledged message {told.message} in term {told.term};"
@@ -202,6 +257,9 @@ class Invariants:
         """Health asks only with two witnesses, not while it is paused, and neither too soon nor too often."""
         picture = self.cluster.snapshot
         swap = picture.swap.record if picture.swap is not None else None
+        if swap is not None and swap.id in self.planned:
+            self._look_at_planned(swap)
+        self._look_at_dropped()
         if swap is None or swap.evidence is None or swap.id in self._asked:
             return
         now, limits = self.scheduler.now, settings_of("columbus").failover
@@ -228,6 +286,30 @@ class Invariants:
         )
         if wrong:
             raise Violation("health-holds", f"{swap.by} asks for a swap, and {wrong}")
+
+    def _look_at_planned(self, swap: Swap) -> None:
+        """It begins at its time, and once: whatever stops it afterwards, nobody begins it again."""
+        if swap.phase is not Phase.REQUESTED:
+            return
+        if swap.id not in self._begun:
+            self.say(f"BEGINS     {swap.id} to {swap.to_node}")
+        now, begun = self.scheduler.now, self._begun.setdefault(swap.id, swap.requested_at)
+        if now < self.planned[swap.id]:
+            raise Violation(
+                "planned-in-time", f"{swap.id} begins {self.planned[swap.id] - now:.2f} s too soon"
+            )
+        if begun != swap.requested_at:
+            raise Violation("planned-in-time", f"{swap.id} begins a second time")
+
+    def _look_at_dropped(self) -> None:
+        """Nor is it dropped before its time."""
+        for swap, at in self.planned.items():
+            if self.scheduler.now >= at or swap in self._begun:
+                continue
+            if any(key.endswith(f"-{swap}") for key in self.cluster.snapshot.history):
+                raise Violation(
+                    "planned-in-time", f"{swap} is dropped {at - self.scheduler.now:.2f} s too soon"
+                )
 
     # -- texts
 

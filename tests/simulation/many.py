@@ -4,6 +4,7 @@ A run depends on nothing but its seed: which process has it changes nothing, and
 be shown.
 """
 
+import gc
 import logging
 import multiprocessing
 import signal
@@ -20,6 +21,7 @@ from sitecontrol.profiles import Profile
 from tests.simulation.run import Outcome, run
 from tests.simulation.several import run_several
 
+GARBAGE = 100_000  # objects
 AT_ONCE = 10  # seeds that a process takes at a time
 
 
@@ -66,9 +68,17 @@ def silence() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
+def seldom_collect() -> None:
+    """A run makes little that refers to itself, but for the run as a whole: garbage may wait for the next seed."""
+    gc.collect()
+    gc.freeze()  # modules stay
+    gc.set_threshold(GARBAGE, 10, 10)
+
+
 def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the first process, which ends the others
     silence()
+    seldom_collect()
 
 
 @contextmanager

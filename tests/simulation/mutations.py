@@ -195,6 +195,13 @@ def _what_it_had_is_not_asked() -> AbstractContextManager[Any]:
     return patch.object(Facts, "short_of", property(lambda _: None))
 
 
+def _an_older_copy_is_not_disowned() -> AbstractContextManager[Any]:
+    async def disown(_: ModelPostgres) -> None:
+        return
+
+    return patch.object(ModelPostgres, "disown", disown)
+
+
 def _canary_does_not_count() -> AbstractContextManager[Any]:
     return patch.object(Facts, "canary_fresh", property(lambda _: False))
 
@@ -274,6 +281,13 @@ MUTATIONS = (
         breaks=SAFETY,
         patch=_what_it_had_is_not_asked,
         scenario=older_standby,
+    ),
+    Mutation(
+        name="an older copy keeps its name",
+        rule="a leader that has less than it had counts as complete no longer, once it has been looked at",
+        breaks=frozenset({"only-in-step-leads"}),
+        patch=_an_older_copy_is_not_disowned,
+        scenario=older_leader,
     ),
     Mutation(
         name="the canary does not count",

@@ -1,16 +1,17 @@
-"""The rules of swaps that health asks for, each taken out by itself."""
+"""The rules of swaps that health asks for, and of one that is planned, each taken out by itself."""
 
 import random
 from contextlib import AbstractContextManager
 from typing import Any
 from unittest.mock import patch
 
-from sitecontrol.leadership import decide, observed
+from sitecontrol.leadership import decide, observed, planning
 from sitecontrol.leadership.table import Lane
 from sitecontrol.leadership.transactions import Transaction, Writer
 from sitecontrol.records import Swap
 from tests.simulation.faults import Fault, Kind
 from tests.simulation.mutation import Mutation
+from tests.simulation.scenarios import planned_while_clocks_jump
 
 HOLDS = frozenset({"health-holds"})
 
@@ -39,6 +40,10 @@ def _asks_whatever_was_said_since() -> AbstractContextManager[Any]:
         return self.request(swap)
 
     return patch.object(Writer, "ask", ask)
+
+
+def _wall_clocks_alone() -> AbstractContextManager[Any]:
+    return patch.object(planning, "_late_by", lambda f, wanted: (f.wall - wanted.at).total_seconds())
 
 
 def _lost_there(at: float, site: str, lasts: float = 4.0) -> Fault:
@@ -117,5 +122,12 @@ HEALTH = (
         breaks=HOLDS,
         patch=_asks_whatever_was_said_since,
         scenario=_flapping_with_sick_etcd,
+    ),
+    Mutation(
+        name="a planned swap goes by wall clocks alone",
+        rule="a swap that was seen planned is due by our own clock, too",
+        breaks=frozenset({"planned-in-time"}),
+        patch=_wall_clocks_alone,
+        scenario=planned_while_clocks_jump,
     ),
 )

@@ -18,6 +18,7 @@ from tests.simulation.faults import Fault, Kind
 from tests.simulation.mutation import SAFETY, Mutation
 from tests.simulation.mutations import without_row
 from tests.simulation.own_postgres import ModelPostgres
+from tests.simulation.scenarios import forced_older_copy
 
 OTHER_DATA = ("lead-without-data", "lead-with-other-data")
 
@@ -32,6 +33,13 @@ def _leads_by_name() -> Iterator[None]:
         return f.leader is not None and f.lease.id != 0 and f.leader.record.node == f.node
 
     with patch.object(Facts, "lead", property(lead)), without_row(*OTHER_DATA):
+        yield
+
+
+@contextmanager
+def _whatever_data_is_there_leads() -> Iterator[None]:
+    """What a copy that is older than a second lacks is seen by what was recorded to have been reached, too."""
+    with without_row(*OTHER_DATA), patch.object(Facts, "short_of", property(lambda _: None)):
         yield
 
 
@@ -207,8 +215,15 @@ PROOF = (
         name="whatever data directory is there leads on",
         rule="only the data directory that took the lead leads",
         breaks=SAFETY | {"converges"},
-        patch=lambda: without_row(*OTHER_DATA),
+        patch=_whatever_data_is_there_leads,
         scenario=older_copy_of_the_leader,
+    ),
+    Mutation(
+        name="an older copy goes on in its own timeline",
+        rule="what was a primary and leads by an operator's word begins a timeline of its own",
+        breaks=SAFETY | {"in-step-is-a-copy"},
+        patch=lambda: without_row("begin-anew", "end-to-begin-anew"),
+        scenario=forced_older_copy,
     ),
     Mutation(
         name="dispatchers are let in before the barrier",

@@ -169,7 +169,7 @@ class SimulatedNode:
 
         def hands_over(swap: str) -> None:
             memory.note_hand_over(swap)
-            say("sends", f"the hand-over of {swap}")
+            say("sends", "the hand-over")  # its id is drawn by chance, and a seed repeats itself
 
         self.executor = Executor(
             etcd=cast("Any", etcd),

@@ -90,6 +90,7 @@ class ModelPostgres:
         if recovering:
             disk.was_primary = False
         await self.world.scheduler.until(lambda: database.up() is server, within=30.0)
+        disk.unjudged = False
 
     async def start_primary(self, names: tuple[str, ...], *, within: float | None = None) -> None:
         del within

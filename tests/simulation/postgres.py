@@ -8,6 +8,7 @@ may fail; streaming, which needs one history as far as the numbers of timelines 
 known while it does not run; rewind and clone, which leave a directory unusable when they are cut off.
 """
 
+import functools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -68,7 +69,15 @@ class Server:
         """How far a standby of this name has flushed. Of two by one name either's word counts for PostgreSQL."""
         return max(self.flushed.get(name, 0), self.flushed.get(second(name), 0))
 
+    def told_by_all(self, position: int) -> bool:
+        """Whoever commits wait for has flushed that far."""
+        for name in self.waits_for:  # noqa: SIM110 # asked at each step of each commit: a generator costs more
+            if self.told_by(name) < position:
+                return False
+        return True
 
+
+@functools.lru_cache(maxsize=64)
 def second(node: str) -> str:
     """The machine beside `node`'s own that runs under its name."""
     return f"{node} (second)"
@@ -104,7 +113,6 @@ class Database:
         self.disk_stalls = False  # nothing more gets onto it, and nothing that needs to be written ends
         self.unflushed = 0  # commits whose WAL waits for it
         self.fails_promotion = False
-        self.put_back = False  # an older copy of a primary, that may be made the leader before it has started
         world.databases[self.machine] = self
         self._restart_receiver()
 
@@ -217,7 +225,7 @@ class Database:
         while True:
             if self.server is not server or server.closing or world.scheduler.now - started > within:
                 raise CommitUnknown("cut off")
-            if not self.hung and (local or all(server.told_by(n) >= position for n in server.waits_for)):
+            if not self.hung and (local or server.told_by_all(position)):
                 return position
             await world.scheduler.wait(PATIENCE, self.settled)
 

@@ -2,7 +2,7 @@
 
 import random
 
-from tests.simulation.faults import Fault, Kind, schedule
+from tests.simulation.faults import ANY, Fault, Kind, schedule
 
 
 def cut_then_isolated(rng: random.Random) -> tuple[Fault, ...]:
@@ -151,3 +151,86 @@ def old_leader_returns(rng: random.Random) -> tuple[Fault, ...]:
 def overwritten(rng: random.Random) -> tuple[Fault, ...]:
     """Somebody overwrites one record after the other, for as long as the run lasts."""
     return schedule(rng, (*(Kind.GARBAGE,) * 6, Kind.SWAP, Kind.KILL_SITE, Kind.KILL_AGENT, Kind.CUT))
+
+
+def forced_lead(rng: random.Random) -> tuple[Fault, ...]:
+    """The hot site falls out of step, the live one is lost after it has acknowledged more, and an operator has the hot
+    one lead on; then the old leader comes back. Something else may go wrong on the way.
+    """
+    cut = round(rng.uniform(2.0, 4.0), 2)
+    lost = round(cut + rng.uniform(1.5, 4.0), 2)
+    away = round(rng.uniform(4.0, 11.0), 2)
+    back = round(cut + rng.uniform(1.0, 8.0), 2)  # the line is back before the site is lost, or after
+    kind = rng.choice((Kind.KILL_SITE, Kind.LOSE_POWER))
+    wanted = Fault(round(lost + rng.uniform(0.0, 1.5), 2), 14.0, Kind.FORCE, "denver")
+    beside = schedule(rng, BESIDE)[: rng.randint(0, 3)]
+    return tuple(
+        sorted(
+            (
+                Fault(cut, round(back - cut, 2), Kind.CUT, "columbus", "denver"),
+                Fault(lost, away, kind, "columbus"),
+                wanted,
+                *beside,
+            )
+        )
+    )
+
+
+def forced_in_any_storm(rng: random.Random) -> tuple[Fault, ...]:
+    """Whatever goes wrong; at either site an operator stands by who has it lead on as soon as that is not refused."""
+    first, other = rng.sample(("columbus", "denver"), 2)
+    lost, gone = round(rng.uniform(5.0, 9.0), 2), rng.choice((Kind.KILL_SITE, Kind.LOSE_POWER))
+    before = round(lost - rng.uniform(0.3, 3.0), 2)
+    losses = (
+        Fault(before, round(rng.uniform(1.0, 12.0), 2), rng.choice((gone, Kind.CUT)), first, other),
+        Fault(lost, round(rng.uniform(2.0, 11.0), 2), gone, other),
+    )
+    return tuple(sorted((*schedule(rng)[: rng.randint(0, 5)], *losses, *STAND_BY)))
+
+
+def forced_older_copy(rng: random.Random) -> tuple[Fault, ...]:
+    """As `older_leader`; an operator has that copy lead on, and then the other one comes back, which holds more of what
+    was its timeline.
+    """
+    lost = round(rng.uniform(12.0, 13.0), 2)
+    first, other = rng.sample(("columbus", "denver"), 2)
+    gone = Fault(
+        round(lost + rng.uniform(-2.0, 0.5), 2), round(rng.uniform(6.0, 12.0), 2), Kind.KILL_SITE, other
+    )
+    older = Fault(lost, round(rng.uniform(0.3, 3.0), 2), Kind.OLDER_SNAPSHOT, first)
+    return tuple(sorted((gone, older, *STAND_BY)))
+
+
+def planned_swap(rng: random.Random) -> tuple[Fault, ...]:
+    """A swap is planned, and something goes wrong before its time, at it, or while it is under way."""
+    at = round(rng.uniform(2.0, 6.0), 2)
+    plan = Fault(at, round(rng.uniform(1.0, 8.0), 2), Kind.PLAN, rng.choice(("columbus", "denver")), "denver")
+    return tuple(sorted((plan, *schedule(rng, STORM)[: rng.randint(0, 5)])))
+
+
+def planned_while_clocks_jump(rng: random.Random) -> tuple[Fault, ...]:
+    """A swap is planned; wall clocks that jump by an hour before its time begin nothing early."""
+    plan = Fault(
+        1.6, round(rng.uniform(4.0, 12.0), 2), Kind.PLAN, rng.choice(("columbus", "denver")), "denver"
+    )
+    jumps = (
+        Fault(round(rng.uniform(2.0, 8.0), 2), round(rng.uniform(1.0, 10.0), 2), Kind.CLOCK_JUMPS, site)
+        for site in ("columbus", "denver")
+    )
+    return tuple(sorted((plan, *jumps, *schedule(rng, BESIDE_CLOCKS)[: rng.randint(0, 2)])))
+
+
+BESIDE_CLOCKS = (
+    Kind.CUT,
+    Kind.ETCD_MEMBER,
+    Kind.ETCD_LEADER,
+    Kind.WATCH_STALLS,
+    Kind.KILL_POSTGRES,
+    Kind.SWAP,
+)
+STORM = tuple(kind for kind in ANY if kind not in (Kind.CLOCK_JUMPS, Kind.GARBAGE))
+STAND_BY = tuple(Fault(3.0, 60.0, Kind.FORCE, site) for site in ("columbus", "denver"))
+BESIDE = (
+    *(Kind.ETCD_SICK, Kind.ETCD_LATE, Kind.ETCD_LEADER, Kind.ETCD_MEMBER, Kind.WATCH_STALLS),
+    *(Kind.KILL_AGENT, Kind.STOP_AGENT, Kind.KILL_POSTGRES, Kind.REPLAY_PAUSED, Kind.COMPACTION, Kind.SWAP),
+)

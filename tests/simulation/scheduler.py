@@ -26,36 +26,26 @@ class Task:
 
     def __init__(self, scheduler: "Scheduler", coroutine: Coroutine[Any, Any, Any], owner: str) -> None:
         self.coroutine = coroutine
-        self._send: Callable[[None], float] = coroutine.send
+        self.send: Callable[[None], float] = coroutine.send  # until the next wait; how long that is
         self.owner = owner
         self.ended = False
         self.error: BaseException | None = None
         self.due = 0  # the entry of the queue that holds; older ones are void
         self._scheduler = scheduler
-        self._canceled = False
+        self.canceled = False
 
     def done(self) -> bool:
         return self.ended
 
     def cancel(self) -> None:
-        if not self.ended and not self._canceled:
-            self._canceled = True
+        if not self.ended and not self.canceled:
+            self.canceled = True
             self._scheduler.at(0.0, self)
 
-    def step(self) -> float | None:
-        """Go on until the next wait; how long that is, or None at the end."""
-        try:
-            if self._canceled:
-                self._canceled = False
-                return self.coroutine.throw(asyncio.CancelledError())  # type: ignore[no-any-return] # what Wait gives
-            return self._send(None)
-        except StopIteration:
-            self.ended = True
-        except asyncio.CancelledError:
-            self.ended = True
-        except Exception as error:  # noqa: BLE001 # whoever spawned it looks at it
-            self.ended, self.error = True, error
-        return None
+    def throw(self) -> float:
+        """What `cancel` asked for, in the place of a `send`."""
+        self.canceled = False
+        return self.coroutine.throw(asyncio.CancelledError())  # type: ignore[no-any-return] # what Wait gives
 
 
 class Bell:
@@ -91,7 +81,7 @@ class Scheduler:
     def at(self, delay: float, task: Task) -> None:
         self._serial += 1
         task.due = self._serial
-        heappush(self._queue, (self.now + max(0.0, delay), self._serial, task))
+        heappush(self._queue, (self.now + delay if delay > 0.0 else self.now, self._serial, task))
 
     @coroutine
     def wait(self, seconds: float, bell: Bell | None = None) -> Generator[float, None, None]:
@@ -146,11 +136,17 @@ class Scheduler:
                 stopped[task.owner].append(task)
                 continue
             self.running = task
-            delay = task.step()
-            if delay is not None:
+            try:
+                delay = task.throw() if task.canceled else task.send(None)
+            except (StopIteration, asyncio.CancelledError):
+                task.ended = ended = True
+            except Exception as error:  # noqa: BLE001 # `after_step` looks at it
+                task.ended, task.error, ended = True, error, True
+            else:
+                ended = False
                 self._serial = task.due = serial = self._serial + 1
                 heappush(queue, (at + delay if delay > 0.0 else at, serial, task))
-            if delay is None or looked_at != self.changes:
+            if ended or looked_at != self.changes:
                 looked_at = self.changes
                 after_step(task)
         self.now = max(self.now, until)
@@ -169,15 +165,15 @@ class SimulatedClock:
 
     def __init__(self, scheduler: Scheduler, drift: float = 0.0, offset: float = 0.0) -> None:
         self._scheduler = scheduler
-        self.drift = drift
+        self._rate = 1 + drift
         self._offset = offset
         self.wall_error = 0.0  # seconds
 
     def now(self) -> float:
-        return self._offset + self._scheduler.now * (1 + self.drift)
+        return self._offset + self._scheduler.now * self._rate
 
     def wall(self) -> datetime:
         return EPOCH + timedelta(seconds=self._scheduler.now + self.wall_error)
 
     async def sleep(self, seconds: float) -> None:
-        await self._scheduler.wait(seconds / (1 + self.drift))
+        await self._scheduler.wait(seconds / self._rate)

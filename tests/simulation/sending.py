@@ -9,7 +9,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 import asyncpg
 
@@ -45,7 +45,24 @@ T = TypeVar("T")
 ASK_OPEN_EVERY_S = 0.05  # the real one asks five times as often, which costs here and tells nothing more
 RENEW_EVERY_S = 1.5
 UNKEPT = Journal(Path(), "simulated")  # it is never begun, so it keeps nothing
-METRICS = Metrics()  # nobody reads them
+
+
+class Unread:
+    """Metrics that nobody reads: whatever is counted, nothing is kept."""
+
+    def __getattr__(self, _: str) -> "Unread":
+        return self
+
+    def __setattr__(self, _: str, value: object) -> None: ...
+
+    def __call__(self, *_: object) -> "Unread":
+        return self
+
+    def __iadd__(self, _: object) -> Self:
+        return self
+
+
+METRICS = cast("Metrics", Unread())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +107,7 @@ class SimulatedLeadership(Leadership):
     def __init__(
         self, around: Surroundings, place: str, view: View, clock: SimulatedClock, settings: Settings
     ) -> None:
-        self._around, self._place = around, place
+        self._around, self._place, self._seen = around, place, view
         super().__init__(
             settings=settings,
             view=cast("ClusterView", view),
@@ -102,6 +119,9 @@ class SimulatedLeadership(Leadership):
 
     def see(self, snapshot: Snapshot) -> None:
         self._see(snapshot)
+
+    async def confirm(self, etcd: EtcdClient) -> None:
+        await self._seen.confirm_leader(etcd)
 
     async def run(
         self,
@@ -308,7 +328,7 @@ class SimulatedDispatcher:
                     continue
 
     async def _register(self) -> None:
-        """As `Registration`: what a swap waits for is told at once; each answer is a word of etcd."""
+        """As `Registration`: what a swap waits for is told at once. And as `ClusterView.confirm`, less often."""
         written: DispatcherRecord | None = None
         heard = self._clock.now()
         while True:
@@ -320,9 +340,8 @@ class SimulatedDispatcher:
                     await self.etcd.txn((), (put,))
                     written = record
                 elif self._clock.now() - heard >= RENEW_EVERY_S:
-                    await self.etcd.keep_alive(0)
                     heard = self._clock.now()
-                    self.leadership.etcd_answered()
+                    await self.leadership.confirm(self.etcd)
             except EtcdError:
                 written = None
             await self._clock.sleep(0.05 if self.leadership.gate.swap else 0.4)

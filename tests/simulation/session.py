@@ -1,5 +1,6 @@
 """A session of the agent with the model of PostgreSQL: what its statements do, and what a poll tells."""
 
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -10,6 +11,7 @@ from sitecontrol.agent.neighbours import RECEIVED
 from sitecontrol.agent.row import BARRIER, FINGERPRINT, HIDE_REMOTE, OPEN, SHOW_REMOTE
 from sitecontrol.leadership.slots import slot_of
 from tests.simulation.postgres import Database, Server
+from tests.simulation.scheduler import EPOCH
 
 
 class ModelSession:
@@ -49,7 +51,7 @@ class ModelSession:
             await database.commit("barrier", None, within=timeout)
         elif sql == CANARY:
             written_at = database.world.scheduler.now
-            await database.commit("canary", args[0], within=timeout)
+            await database.commit("canary", EPOCH + timedelta(seconds=written_at), within=timeout)
             server.canary_at = written_at
         elif sql == OPEN:
             term, node = args
@@ -83,8 +85,9 @@ class ModelSession:
 
 
 def database_poll(database: Database, server: Server) -> dict[str, Any]:
-    disk, paused = server.disk, server.paused
+    disk, paused, entries = server.disk, server.paused, database.world.entries
     row = database.last("row") if paused is None else paused.row
+    canary = disk.latest("canary", entries) if paused is None else paused.canary
     databases = database.world.databases
     standbys = ",".join(
         _standby(databases[machine].node, server.flushed.get(machine, 0))
@@ -99,7 +102,8 @@ def database_poll(database: Database, server: Server) -> dict[str, Any]:
         "opened_here": row is not None and row.payload[1:3] == (database.node, server.boot),
         "opened_for": database.world.scheduler.now - server.opened_at,
         "remote_in_step": list(row.payload[3]) if row else [],
-        "canary_seq": disk.latest("canary", database.world.entries) if paused is None else paused.canary,
+        "canary_seq": canary,
+        "canary_written_at": None if canary is None else entries[canary].payload,
         "names": ",".join(f'"{name}"' for name in server.names),
         "lsn": len(disk.wal) if server.recovering else disk.flushed,
         "inserted": len(disk.wal) + database.unflushed,

@@ -12,7 +12,7 @@ from tests.simulation.faults import ANY, SITES, Fault, Kind, schedule
 from tests.simulation.postgres import Database, Server
 from tests.simulation.run import Outcome, Run
 from tests.simulation.scene import Site, settings_of
-from tests.simulation.scheduler import SimulatedClock
+from tests.simulation.scheduler import EPOCH, SimulatedClock
 from tests.simulation.strikes import Mend, Strikes
 
 NODES = {"columbus": ("columbus-a", "columbus-b"), "denver": ("denver-a", "denver-b")}
@@ -117,7 +117,7 @@ class SeveralRun(Run):
         names = tuple(database.node for database in others)
         remote = tuple(node for node in names if node in NODES["denver"])
         leader.append("row", (1, leader.node, "boot0", remote))
-        leader.append("canary", 1)
+        leader.append("canary", EPOCH)
         assert leader.disk is not None
         leader.disk.flushed = 2
         leader.disk.was_primary = True

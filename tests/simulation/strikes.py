@@ -12,6 +12,7 @@ from tests.simulation.disk import Disk
 from tests.simulation.etcd import PLACES, PREFIX, EtcdCluster, Network
 from tests.simulation.faults import Fault, Kind
 from tests.simulation.observers import Truth
+from tests.simulation.operators import Operator
 from tests.simulation.postgres import Database, World, second
 from tests.simulation.scene import NODE_OF, Site
 from tests.simulation.scheduler import Scheduler, SimulatedClock
@@ -40,6 +41,7 @@ class Strikes:
         sites: dict[str, Site],
         rng: random.Random,
         say: Callable[[str], None],
+        planned: dict[str, float],
         start_agent: Callable[[Site], None],
         start_sender: Callable[[Site], None],
     ) -> None:
@@ -70,6 +72,7 @@ class Strikes:
             Kind.PROMOTION_FAILS: self._fail_promotion,
             Kind.CLOCK_JUMPS: self._jump_clock,
         }
+        self.operator = Operator(scheduler=scheduler, databases=world.databases, say=say, planned=planned)
 
     async def strike(self, fault: Fault) -> None:
         await self.scheduler.wait(fault.at)
@@ -85,6 +88,9 @@ class Strikes:
         site = self.sites.get(fault.where)
         if site is not None and fault.kind in self._at_site:
             return self._at_site[fault.kind](site)
+        if site is not None and fault.kind in (Kind.FORCE, Kind.PLAN):
+            self._ask_operator(site, fault)
+            return nothing
         match fault.kind:
             case Kind.CUT | Kind.CUT_ONE_WAY | Kind.ISOLATE:
                 return self._cut(fault)
@@ -259,7 +265,6 @@ class Strikes:
         back = self._kill_site(site)
         if (disk := site.database.disk) is not None:
             site.database.disk = disk.older(self.world.entries)
-            site.database.put_back = disk.was_primary
         return back
 
     def _stop_agent(self, site: Site) -> Mend:
@@ -315,6 +320,13 @@ class Strikes:
 
         return mend
 
+    def _ask_operator(self, site: Site, fault: Fault) -> None:
+        if fault.kind is Kind.FORCE:
+            asked = self.operator.force(site, self.scheduler.now + fault.lasts)
+        else:
+            asked = self.operator.plan(site, f"planned{fault.at}", fault.other, fault.lasts)
+        self.scheduler.spawn(asked, "operator")
+
     def _ask_for_swap(self, fault: Fault) -> None:
         """As an agent's API does it, by whatever the records say now, with no check but that there is no swap."""
         if not any(self.cluster.serves(p) for p in PLACES):
@@ -340,7 +352,9 @@ class Strikes:
 
     def _want(self, *, paused: bool) -> None:
         """As an operator's `sitectl pause` and `resume`."""
-        desired = Desired(paused=paused, paused_by="op")
+        known = self.cluster.snapshot.desired
+        wanted = known.record if known is not None else Desired()
+        desired = wanted.model_copy(update={"paused": paused, "paused_by": "op"})
         what = Deed.PAUSED if paused else Deed.RESUMED
         act = Act(what=what, by="op", at=SimulatedClock(self.scheduler).wall())
         self._write(self._writer(NODE_OF["columbus"]).want(desired, act))

@@ -12,7 +12,7 @@ from tests.simulation.own_postgres import ModelPostgres
 from tests.simulation.run import run, shrink
 
 
-@pytest.mark.parametrize("seed", [7, 10, 26])
+@pytest.mark.parametrize("seed", [2, 7, 10, 26])  # in 2 health asks, and a swap gets an id by chance
 def test_a_seed_replays_exactly(seed: int):
     first, again = run(seed), run(seed)
     assert first.log == again.log
@@ -20,7 +20,7 @@ def test_a_seed_replays_exactly(seed: int):
 
 
 def test_a_failing_schedule_is_shortened_to_the_faults_that_are_needed():
-    [mutation] = [m for m in MUTATIONS if m.name == "standbys are known by their name"]
+    [mutation] = [m for m in MUTATIONS if m.name == "whoever has data may lead"]
     beside = (Fault(15.0, 0.5, Kind.ETCD_MEMBER, "witness"), Fault(16.0, 1.0, Kind.CLOCK_JUMPS, "denver"))
     schedules = ((seed, mutation.scenario(random.Random(seed))) for seed in range(50))
     with mutation.patch():

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, cast
 
 from sitecontrol.belief import believe
 from sitecontrol.etcd.api import EtcdUnknown, WatchBatch
+from sitecontrol.snapshot import leader_revision
 from sitecontrol.view import ClusterView, Snapshot
 from tests.simulation.etcd import PREFIX, EtcdClient, EtcdCluster, told
 from tests.simulation.scheduler import Scheduler, SimulatedClock
@@ -25,6 +26,7 @@ class SeenCluster:
         self.snapshot = Snapshot()
         self.stalled = False  # the watch is lost, and nobody has noticed yet
         self.shown: Callable[[Snapshot], None] = lambda _: None
+        self.leader_at: float | None = None
         self._cluster = cluster
         self._place = place
         self._scheduler = scheduler
@@ -48,9 +50,18 @@ class SeenCluster:
         await client.get_prefix("/hotsite/sim/")
         self._show(self._cluster.read)
 
+    async def confirm_leader(self, client: EtcdClient) -> None:
+        """As `ClusterView.confirm_leader`."""
+        asked_at = self._clock.now()
+        answer = await client.get(f"{PREFIX}leader")
+        if leader_revision(self.snapshot) != (answer.one.mod_revision if answer.one else 0):
+            await self.refresh(client)
+        self.leader_at = asked_at
+
     def _show(self, read: Snapshot) -> None:
         believed = believe(self.snapshot, read)
-        self.snapshot = told(believed, serial=read.revision, read_at=self._clock.now())
+        self.leader_at = self._clock.now()
+        self.snapshot = told(believed, serial=read.revision, read_at=self.leader_at)
         self.shown(self.snapshot)
 
 
@@ -101,6 +112,9 @@ class WatchedCluster(ClusterView):
 
     async def refresh(self, _client: EtcdClient | None = None) -> Snapshot:
         return await super().refresh()
+
+    async def confirm_leader(self, _client: EtcdClient | None = None) -> None:
+        await super().confirm_leader()
 
     async def _replace(self, snapshot: Snapshot) -> None:
         await super()._replace(snapshot)

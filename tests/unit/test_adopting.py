@@ -79,6 +79,13 @@ def test_one_that_is_open_and_whose_commits_wait_may_have_been_overtaken():
     assert by(waits, node(DENVER, row_term=4, timeline=2))[0] == DENVER
 
 
+def test_whoever_does_not_serve_begins_a_timeline_of_its_own_for_others_may_hold_more_of_the_one_that_it_is_on():
+    serves = adoption(ANEW, (serving(), silent(DENVER)), Word())
+    closed = adoption(ANEW, (node(COLUMBUS, timeline=4), silent(DENVER)), Word(node=COLUMBUS, gone=(DENVER,)))
+    assert (serves.sync is not None, serves.sync and serves.sync.opens_above) == (True, None)
+    assert (closed.sync is not None, closed.sync and closed.sync.opens_above) == (True, 4)
+
+
 def test_on_one_timeline_it_is_whoever_wrote_it_or_of_those_that_run_whoever_received_most():
     assert by(node(COLUMBUS, received_lsn=1_001), node(DENVER)) == (COLUMBUS, 103, "")
     assert by(node(COLUMBUS), node(DENVER, received_lsn=1_001)) == (DENVER, 103, "")

@@ -241,7 +241,7 @@ def test_a_leader_that_recovers_for_long_gives_up_when_another_is_in_step():
 def test_a_leader_that_recovers_is_never_killed_when_it_is_alone():
     alone = cluster(sync=entry(sync(COLUMBUS)))
     facts = at_columbus(cluster=alone, pg=primary(state=PgState.STARTING, down_since=50.0, since=50.0))
-    assert rule(facts) == "recovering"
+    assert (rule(facts), effect(facts)) == ("recovering-alone", None)
 
 
 def test_an_agent_that_was_just_restarted_gets_time_to_write_a_canary():

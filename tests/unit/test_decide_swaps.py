@@ -213,7 +213,7 @@ def test_a_lead_that_nobody_can_be_promoted_for_is_given_up_to_whoever_is_comple
     assert rule(promoting(pg=standby(since=95.0))) == "promote"
     assert rule(promoting(etcd_heard_at=90.0)) == "promote"
     alone = replace(promoting().cluster, sync=entry(sync(DENVER, term=3)))
-    assert rule(promoting(cluster=alone)) == "promote"
+    assert rule(promoting(cluster=alone)) == "promotes-in-vain"
 
 
 def test_a_lead_is_not_given_up_while_there_is_something_to_replay_and_it_is_replayed():

@@ -72,7 +72,6 @@ class Word:
     def __init__(self) -> None:
         self.record = HERE.record(held_for=None, unanswered=0)
         self.urgent = False
-        self.answered = asyncio.Event()
 
 
 @asynccontextmanager
@@ -83,7 +82,6 @@ async def registered() -> AsyncIterator[tuple[MemoryEtcd, Word, Registration]]:
         key="/d/columbus-1",
         describe=lambda: word.record,
         urgent=lambda: word.urgent,
-        answered=word.answered.set,
         clock=SystemClock(),
     )
     await registration.start()
@@ -153,11 +151,3 @@ async def test_a_stop_withdraws_the_record():
         await until_told(etcd, word.record)
         await registration.stop()
         assert await in_etcd(etcd) is None
-
-
-async def test_each_renewal_tells_that_etcd_answers(monkeypatch):
-    monkeypatch.setattr(registration_module, "RENEW_EVERY_S", 0.05)
-    async with registered() as (_, word, _):
-        for _ in range(3):
-            await asyncio.wait_for(word.answered.wait(), 5)
-            word.answered.clear()

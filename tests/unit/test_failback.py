@@ -23,7 +23,18 @@ from sitecontrol.records import Desired, HistoryEntry, Maintenance, Phase, Plann
 from sitecontrol.settings import FailoverSettings
 from sitecontrol.view import Entry
 from tests.unit.health_swap_scenes import PLACES, SETTINGS, Scene
-from tests.unit.leadership_facts import COLUMBUS, DENVER, WALL, at_columbus, entry, leader, member, swap, sync
+from tests.unit.leadership_facts import (
+    COLUMBUS,
+    DENVER,
+    WALL,
+    at_columbus,
+    at_denver,
+    entry,
+    leader,
+    member,
+    swap,
+    sync,
+)
 from tests.unit.test_sitectl_tables import shown
 
 AFTER = SETTINGS.model_copy(update={"failback": "after", "failback_after": 60.0})
@@ -140,6 +151,15 @@ def test_an_operators_word_goes_first(wanted: Desired, why: str):
     assert failback.waits_for(scene.facts)[0] == why
     told = AgentState(prefix="/", facts=scene.facts, version="1").cluster()
     assert f"back to the preferred site: {why}" in " ".join(shown(status_lines(told)))
+
+
+def test_the_agent_at_home_tells_what_it_waits_for_too_and_asks_for_nothing():
+    """`sitectl status` asks the preferred site's agents first."""
+    scene = Scene(lambda **change: at_denver(home="denver", **change), AFTER)
+    scene.passes(30)
+    (told,) = AgentState(prefix="/", facts=scene.facts, version="1").cluster()["health"]["failback"]
+    assert told == "denver has been in step and seen fit for 30 s of 60 s"
+    assert scene.passes(60).effect is None
 
 
 def test_it_counts_for_the_limits_and_keeps_to_them():

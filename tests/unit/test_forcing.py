@@ -1,6 +1,7 @@
 """A person gives the lead to a node that may lack acknowledged messages: when that is refused, and what is told."""
 
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def left(**change: Any) -> Facts:
     }  # fmt: skip
     return at_denver(
         cluster=cluster(**(values | change)),
-        pg=standby(upstream=False, canary_at=40.0),
+        pg=standby(upstream=False, canary_at=40.0, canary_written=WALL - timedelta(seconds=90)),
         leader_absent_since=50.0,
     )
 
@@ -100,12 +101,13 @@ def test_what_is_known_of_the_loss_is_told():
     said = "\n".join(comes_of_force(left()))
     assert "denver-a (timeline 1, 0/3E8) counts as the only one that holds every acknowledged message" in said
     assert "says that columbus-a held everything: what they acknowledged, and denver-a lacks, is lost" in said
-    assert "has is of 2025-12-31 23:59:00+00:00: what was acknowledged since is lost" in said, (
-        "60 seconds ago"
-    )
+    assert (
+        "has was written at 2025-12-31 23:58:30+00:00, by the clock of its writer: what was acknowledged"
+        in said
+    ), "and not when it was seen, 60 seconds ago"
     assert "columbus-a is not heard: acknowledged messages that it alone has are lost" in said
     assert "nothing proves that PostgreSQL of columbus-a is stopped: see to it, and say so (--stopped" in said
-    never = replace(left(), pg=standby(upstream=False, canary_at=None))
+    never = replace(left(), pg=standby(upstream=False, canary_at=40.0))
     assert "when denver-a last heard of whoever led is not known" in "\n".join(comes_of_force(never))
 
 

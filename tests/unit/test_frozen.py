@@ -24,6 +24,26 @@ def test_what_was_reckoned_from_the_fields_is_reckoned_anew():
     assert not frozen.replace(before, lease=LeaseFacts(id=THEIR_LEASE, ends_at=1e9)).lead
 
 
+def test_what_is_reckoned_is_reckoned_once_and_only_when_it_is_asked_for():
+    asked = []
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Line:
+        length: int
+
+        @frozen.reckoned
+        def twice(self) -> int:
+            """Its length, twice."""
+            asked.append(self.length)
+            return 2 * self.length
+
+    line = Line(length=3)
+    assert not asked
+    assert (line.twice, line.twice, asked) == (6, 6, [3])
+    assert (frozen.replace(line, length=4).twice, asked) == (8, [3, 4])
+    assert Line.twice.__doc__ == "Its length, twice."
+
+
 def test_a_field_that_there_is_not_is_refused():
     with pytest.raises(TypeError, match="PgFacts has no field lsn"):
         frozen.replace(PgFacts(state=PgState.MUTE), lsn=7)  # type: ignore[call-arg] # that it is refused is the fact

@@ -66,7 +66,7 @@ async def test_a_leader_of_whom_etcd_says_nothing_any_more_needs_a_fresh_canary(
         monkeypatch.setattr(module, "ETCD_SILENT_S", 0.05)
         await eventually(lambda: sites.leadership.state.rule == "unproved")
         monkeypatch.setattr(module, "ETCD_SILENT_S", 60.0)
-        sites.leadership.etcd_answered()
+        await sites.view.confirm_leader()
         await eventually(lambda: sites.leadership.state.open)
 
 

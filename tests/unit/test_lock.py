@@ -10,10 +10,17 @@ from packaging.utils import canonicalize_name
 
 PROJECT = Path(__file__).parents[2]
 LOCK = (PROJECT / "requirements.lock").read_text()
-SETTINGS = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+SETTINGS, CLIENT = (
+    tomllib.loads((PROJECT / folder / "pyproject.toml").read_text())["project"]
+    for folder in ("", "clients/python")
+)
 DIRECT = [
     Requirement(text)
-    for texts in (SETTINGS["dependencies"], *SETTINGS["optional-dependencies"].values())
+    for texts in (
+        SETTINGS["dependencies"],
+        *SETTINGS["optional-dependencies"].values(),
+        CLIENT["dependencies"],
+    )
     for text in texts
 ]
 ENTRY = re.compile(

@@ -23,8 +23,9 @@ pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="there is n
 
 def setup(folder: Path, *, ensurepip: int) -> "subprocess.CompletedProcess[str]":
     """`make setup` in a folder with our Makefile, by a Python that lacks ensurepip, or fails while it makes .venv."""
-    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
-        shutil.copy(PROJECT / name, folder)
+    for name in ("Makefile", "pyproject.toml", "requirements.lock", "clients/python/pyproject.toml"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(PROJECT / name, folder / name)
     python = folder / "python"
     python.write_text(PYTHON.format(folder=folder, ensurepip=ensurepip))
     python.chmod(0o755)

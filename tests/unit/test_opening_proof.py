@@ -54,6 +54,7 @@ class Postgres:
                 "opened_for": opened_for,
                 "remote_in_step": (),
                 "canary_seq": 1,
+                "canary_written_at": None,
                 "names": "",
                 "lsn": 1,
                 "inserted": 1,

@@ -89,21 +89,28 @@ def test_one_that_is_gone_or_says_nothing_is_waited_for_only_a_moment(
 
 @contextmanager
 def slow() -> Iterator[int]:
-    """The port of one that says another byte of its answer, and another, and never all of it."""
-    over = threading.Event()
+    """The port of one that says another byte of its answer, and another, and never all of it. Past any bound that a
+    test has it hangs up, so that whoever waits on for it fails and does not hang.
+    """
+    over, hangs_up = threading.Event(), time.monotonic() + 10
 
     def dribble(server: socket.socket) -> None:
-        connection, _ = server.accept()
-        with connection, contextlib.suppress(OSError):
-            while not over.wait(0.05):
-                connection.sendall(b"H")
+        with contextlib.suppress(OSError):
+            connection, _ = server.accept()
+            with connection:
+                while time.monotonic() < hangs_up and not over.wait(0.05):
+                    connection.sendall(b"H")
 
     with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=dribble, args=(server,))
+        server.settimeout(10)
+        thread = threading.Thread(target=dribble, args=(server,), daemon=True)
         thread.start()
-        yield server.getsockname()[1]
-        over.set()
-        thread.join()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            over.set()
+            thread.join(5)
+        assert not thread.is_alive()
 
 
 def test_one_that_never_comes_to_an_end_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -14,7 +14,16 @@ from sitecontrol.leadership.trusting import comes_of_trust, in_the_way_of_trust
 from sitecontrol.leadership.why import document
 from sitecontrol.records import Deed, HistoryEntry, Role
 from sitecontrol.snapshot import Bad, Snapshot
-from tests.unit.leadership_facts import COLUMBUS, DENVER, WALL, entry, leader, member, standby, sync
+from tests.unit.leadership_facts import (
+    COLUMBUS,
+    DENVER,
+    WALL,
+    entry,
+    leader,
+    member,
+    standby,
+    sync,
+)
 from tests.unit.test_mending import bad, nobody_leads, with_bad
 from tests.unit.test_nodes import Bench, in_cluster
 

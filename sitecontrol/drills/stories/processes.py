@@ -14,8 +14,8 @@ async def postgres_crash(stage: Stage, site: str) -> None:
 
 
 async def postgres_broken(stage: Stage, site: str) -> None:
-    """The leader's PostgreSQL dies and cannot start again, for its WAL is gone: its agent tries for a second and gives
-    the lead up; the other site takes over, and the broken disk is exchanged for a copy. Nothing is mended.
+    """The leader's PostgreSQL dies and cannot start again, for its WAL is gone: its agent tries once and gives the
+    lead up; the other site takes over, and the broken disk is exchanged for a copy. Nothing is mended.
     """
     away, clones = other_site(site), stage.clones(site)
     await stage.strike("postgres-broken", site)
@@ -68,7 +68,7 @@ DRILLS = (
         summary="the leader's PostgreSQL killed, and unable to start again",
         story=postgres_broken,
         strikes="live",
-        pause_limit=4.0,
+        pause_limit=2.0,
         live=Expect.MOVES,
         term=Expect.MOVES,
         takes="35 s",

@@ -1,0 +1,57 @@
+"""What an operator asks for. Who has a node lead on without those who hold everything loses only what he was told of; a
+swap that is planned begins at its time, once, or is dropped.
+"""
+
+import random
+from collections.abc import Callable
+
+import pytest
+
+from tests.simulation import scenarios
+from tests.simulation.faults import Fault
+from tests.simulation.run import Outcome, run
+from tests.simulation.several import aimed, run_several
+
+Scenario = Callable[[random.Random], tuple[Fault, ...]]
+SEEDS = range(40)
+
+
+def lines(outcome: Outcome, what: str) -> list[str]:
+    return [line for line in outcome.log if line.split()[1] == what]
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [scenarios.forced_lead, scenarios.forced_older_copy, scenarios.forced_in_any_storm],
+    ids=lambda scenario: scenario.__name__.replace("_", "-"),
+)
+def test_a_node_that_leads_on_by_an_operators_word_loses_only_what_he_was_told_of(scenario: Scenario):
+    outcomes = [run(seed, scenario(random.Random(seed))) for seed in SEEDS]
+    for outcome in outcomes:
+        assert outcome.violation is None, "\n".join(outcome.log[-60:])
+    assert any(
+        " 0 messages are lost" not in line for outcome in outcomes for line in lines(outcome, "FORCED")
+    )
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [scenarios.planned_swap, scenarios.planned_while_clocks_jump],
+    ids=lambda scenario: scenario.__name__.replace("_", "-"),
+)
+def test_a_planned_swap_begins_at_its_time_and_once_or_is_dropped(scenario: Scenario):
+    begun = 0
+    for seed in SEEDS:
+        outcome = run(seed, scenario(random.Random(seed)))
+        assert outcome.violation is None, "\n".join(outcome.log[-60:])
+        begun += len(lines(outcome, "BEGINS"))
+    assert begun > len(SEEDS) // 4
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("scenario", [scenarios.forced_lead, scenarios.planned_swap])
+def test_likewise_with_two_nodes_in_each_site(scenario: Scenario):
+    for seed in SEEDS:
+        rng = random.Random(seed)
+        outcome = run_several(seed, aimed(rng, scenario(rng)))
+        assert outcome.violation is None, "\n".join(outcome.log[-60:])

@@ -1,0 +1,94 @@
+"""A leader whose PostgreSQL cannot be started, or does not come out of recovery: whether it gives the lead up, and when
+nobody else may lead, what is told of the way out, and that this way is open.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from sitecontrol.agent.state import AgentState
+from sitecontrol.leadership.alone import CURE
+from sitecontrol.leadership.decide import decide
+from sitecontrol.leadership.effects import GiveUp, Promote, StartPrimary
+from sitecontrol.leadership.facts import Facts, LeaseFacts, PgFacts, PgState
+from sitecontrol.leadership.table import Lane
+from sitecontrol.leadership.trusting import in_the_way_of_force
+from sitecontrol.records import Role, Term
+from tests.unit.decided import effect, rule
+from tests.unit.leadership_facts import (
+    COLUMBUS,
+    DENVER,
+    at_columbus,
+    at_denver,
+    cluster,
+    entry,
+    member,
+    primary,
+    standby,
+    sync,
+)
+
+ALONE = cluster(sync=entry(sync(COLUMBUS)))
+STUCK = standby(since=85.0, upstream=False, incarnation=primary().incarnation)
+
+
+def down(**change: Any) -> PgFacts:
+    return primary(state=PgState.STOPPED, open_term=None, down_since=99.8, **change)
+
+
+def test_a_leader_whose_postgresql_ended_as_soon_as_it_was_started_gives_up_at_once():
+    assert isinstance(effect(at_columbus(pg=down())), StartPrimary)
+    failed = at_columbus(pg=down(failed_starts=1, start_failed_at=99.9), lead_since=50.0)
+    assert effect(failed) == GiveUp(reason="PostgreSQL cannot be started")
+
+
+def test_what_failed_before_it_led_does_not_keep_it_from_trying():
+    """As when automatic swaps are paused, and it takes up again what it gave up."""
+    failed = down(failed_starts=1, start_failed_at=99.9)
+    assert isinstance(effect(at_columbus(pg=failed, lead_since=99.95)), StartPrimary)
+    assert isinstance(effect(at_columbus(pg=failed, swap_ended_at=99.95)), StartPrimary)
+
+
+@pytest.mark.parametrize(
+    ("pg", "name", "does"),
+    [
+        (primary(state=PgState.STARTING, open_term=None, down_since=50.0), "recovering-alone", None),
+        (down(failed_starts=2, start_failed_at=99.9), "starts-in-vain", StartPrimary()),
+        (STUCK, "promotes-in-vain", Promote()),
+    ],
+)
+def test_alone_it_keeps_the_lead_goes_on_trying_and_names_the_way_out(pg: PgFacts, name: str, does: object):
+    """As after `narrow`: `sync` names nobody but the winner, whose PostgreSQL then does not come up."""
+    facts = at_columbus(cluster=ALONE, pg=pg, lead_since=80.0)
+    assert (rule(facts), effect(facts)) == (name, does)
+    state = AgentState(prefix="/p/", facts=facts, version="1")
+    state.decisions[Lane.POSTGRES] = decide(Lane.POSTGRES, facts)
+    assert any(CURE in reason for reason in state.reasons)
+    assert CURE in state.cluster()["decision"]["sentence"]
+
+
+def test_with_another_in_step_it_gives_the_lead_up_instead():
+    assert effect(at_columbus(pg=STUCK, lead_since=80.0)) == GiveUp(reason="the promotion does not end")
+
+
+def test_whoever_was_complete_before_it_narrowed_sync_may_not_lead_by_itself():
+    """Perhaps the winner had opened."""
+    assert rule(left_behind()) == "barred"
+
+
+def test_when_the_winners_agent_is_stopped_a_person_may_give_the_lead_to_who_was_complete_before():
+    assert any("nothing proves" in why for why in in_the_way_of_force(left_behind(), []))
+    assert in_the_way_of_force(left_behind(), [COLUMBUS]) == ()
+
+
+def left_behind() -> Facts:
+    """At Denver, when the agent of Columbus was stopped, which had taken the lead and narrowed `sync`."""
+    picture = cluster(
+        leader=None,
+        term=entry(Term(term=3)),
+        sync=entry(sync(COLUMBUS)),
+        members={DENVER: entry(member(DENVER, role=Role.STANDBY), 22)},
+    )
+    facts = at_denver(cluster=picture, pg=standby(upstream=False, canary_at=40.0), leader_absent_since=50.0)
+    return replace(facts, lease=LeaseFacts(id=22, ends_at=101.8))
