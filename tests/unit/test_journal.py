@@ -338,5 +338,37 @@ def test_wherever_it_is_cut_off_nothing_that_was_written_counts_as_never_written
     assert unwritten.isdisjoint(key for key, at in sent.items() if at <= length)
 
 
+@settings(max_examples=150)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["write", "answer", "store", "rotate"]), st.integers(1, 5)), max_size=25
+    ),
+    st.sets(st.integers(1, 6)),
+)
+def test_whichever_files_are_gone_and_whatever_the_leader_lost_nothing_that_was_written_counts_as_never_written(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]], gone: set[int]
+) -> None:
+    journal = Journal(tmp_path_factory.mktemp("gone"), IDENTITY)
+    journal.begin()
+    sent: set[Key] = set()
+    for what, number in steps:
+        one = numbered(number)
+        if what == "write":
+            assert journal.about_to_write([one], CARRIER)
+            sent.add(key_of(one))
+        elif what == "answer" and key_of(one) in sent:
+            journal.learned(answer(one))
+        elif what == "store":
+            journal.stored([answer(one)])
+        elif what == "rotate":
+            journal._octets = module.ROTATE_AT + 1
+    for number in gone & journal._files.keys():
+        journal._files[number].unlink()
+    die(journal)
+    for left in remains(journal._folder, "columbus-1"):
+        unwritten = {key_of(r) for r in never_written(left, held(*(numbered(n) for n in range(1, 6))))}
+        assert unwritten.isdisjoint(sent)
+
+
 def test_ids_are_those_of_the_claim() -> None:
     assert key_of(claim(7)) == (1, UUID(int=7), 1, 1)
