@@ -40,6 +40,15 @@ def test_what_was_a_primary_is_started_in_recovery_and_promoted_and_opens_then()
     assert isinstance(effect(replace(narrowed, pg=replace(promoted, names=()))), Open)
 
 
+def test_one_that_cannot_be_started_in_recovery_names_the_way_out_and_never_opens_on_the_old_timeline():
+    failed = primary(
+        state=PgState.STOPPED, open_term=None, down_since=90.0, failed_starts=2, start_failed_at=99.9
+    )
+    facts = trusted(failed)
+    assert (rule(facts), effect(facts)) == ("recovers-in-vain", StartStandby(leader=COLUMBUS))
+    assert effect(replace(facts, etcd_heard_at=50.0)) == StartStandby(leader=COLUMBUS)
+
+
 def test_a_primary_that_runs_is_ended_first_and_lets_nobody_in():
     assert isinstance(effect(trusted(primary(open_term=None))), Fence)
 
