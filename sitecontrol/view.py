@@ -118,10 +118,12 @@ class ClusterView:
         """Read `leader`; when it is not as in the picture, read everything. Raises EtcdError."""
         asked_at = self._clock.now()
         answer = await self._etcd.get(self._prefix + "leader")
-        if leader_revision(self.snapshot) != (answer.one.mod_revision if answer.one else 0):
+        revision = answer.one.mod_revision if answer.one else 0
+        if leader_revision(self.snapshot) != revision:
             log.info("watch_lags", revision=self.snapshot.revision, leader_read_at=answer.revision)
             await self.refresh()
-        self._leader_read_at = asked_at
+        if leader_revision(self.snapshot) == revision:  # else it changed meanwhile, or etcd began anew
+            self._leader_read_at = asked_at
 
     async def changed(self, after: int) -> Snapshot:
         """Wait for a picture with a serial above `after`."""

@@ -125,6 +125,17 @@ async def test_an_etcd_that_does_not_answer_confirms_nothing(monkeypatch: pytest
         assert view.leader_at == known
 
 
+async def test_an_etcd_that_began_anew_confirms_no_picture_of_the_one_before():
+    """Its revisions are lower, so what is read counts as older than the picture, until the watch begins again."""
+    async with pictured() as (etcd, view):
+        known = view.leader_at
+        view.snapshot = replace(view.snapshot, revision=view.snapshot.revision + 1_000)
+        await etcd.lead("denver-a", 2)
+        await view.confirm_leader()
+        assert leader_in(view) == ("columbus-a", 1)
+        assert view.leader_at == known
+
+
 async def test_a_health_daemon_goes_by_its_picture_only_while_etcd_confirms_who_leads(
     monkeypatch: pytest.MonkeyPatch,
 ):
