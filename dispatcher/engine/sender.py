@@ -167,8 +167,8 @@ class Sender:
             idle = min(IDLE_PAUSE_S, idle * 2)
 
     def _wanted(self) -> int:
-        """How many to claim now: nothing while a whole batch still waits to be written."""
-        if not self.may_send:
+        """How many to claim now: nothing while a whole batch still waits to be written, or may not be: others can."""
+        if not self.may_send or self._journal.blocks:
             return 0
         batch = batch_size(self._bound_carriers, self._settings)
         return batch if len(self._backlog) < batch else 0

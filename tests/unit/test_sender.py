@@ -115,6 +115,16 @@ async def test_nothing_is_claimed_while_no_link_is_bound():
         await eventually(lambda: bench.queue.outcome(1) is SubmitOutcome.SUBMITTED)
 
 
+async def test_nothing_is_claimed_while_the_journal_lets_nothing_be_sent(monkeypatch: pytest.MonkeyPatch):
+    """Another dispatcher of the site can send it; here it would wait for the claim's end, again and again."""
+    monkeypatch.setattr(Journal, "blocks", True)
+    async with sending(FakeLink()) as bench:
+        bench.queue.waiting.append(claim(1))
+        await looked_again(bench)
+        await looked_again(bench)
+        assert bench.queue.claims_made == 0
+
+
 async def test_a_text_does_not_wait_behind_a_dead_or_full_link():
     async with sending(FakeLink(bound=False), FakeLink(room=0), FakeLink()) as bench:
         bench.queue.waiting = [claim(n) for n in range(50)]
