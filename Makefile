@@ -8,8 +8,9 @@ STAMP  := $(VENV)/.installed
 CLIENT := clients/python
 SEEDS  ?= 10000
 ROUNDS ?= 20
+SECONDS ?= 3600
 
-.PHONY: help setup demo lab test check sim bench bench-peers failover-report lock clean
+.PHONY: help setup demo lab test check sim fuzz bench bench-peers failover-report lock clean
 
 help:
 	@echo "make demo    both sites on this machine, real traffic, one site killed, nothing lost"
@@ -17,6 +18,7 @@ help:
 	@echo "make test    lint, types and the whole test suite"
 	@echo "make check   lint and types only"
 	@echo "make sim     the failover in simulation, SEEDS=10000 schedules of faults"
+	@echo "make fuzz    octets against the SMPP codec and session, SECONDS=3600"
 	@echo "make bench   how fast it is, as ratios within one run"
 	@echo "make bench-peers    the same traffic through Kannel and Jasmin, where they are installed"
 	@echo "make failover-report    how long failures take, over ROUNDS=20 of drills, beside Patroni (80 minutes)"
@@ -58,6 +60,12 @@ check: setup
 sim: setup
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --nodes-per-site 2
+
+# Coverage leads the search where atheris has a wheel for this Python; else examples are changed at random.
+fuzz: setup
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet 'atheris>=2.3,<4' \
+	  || echo "atheris cannot be installed here: examples are changed at random"
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
 bench: setup
 	$(BIN)/python -m bench

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from dispatcher.migrate import CONNECT_WITHIN_S, KNOWN_WITHIN_S, leader
+from dispatcher.migrate import KNOWN_WITHIN_S, at_leader
 from dispatcher.model import MessageClass, OnDoubt
 from dispatcher.sql import queries
 from dispatcher.store import DispatcherError
@@ -113,8 +113,7 @@ async def add_account_by_settings(
 ) -> NewAccount:
     """The command `account add`: at whichever node leads. The key in `key_file` is used, or put there first."""
     key = key_in(key_file) if key_file is not None else None
-    session = await Session.connect(await leader(settings, secrets), timeout=CONNECT_WITHIN_S)
-    try:
+    async with at_leader(settings, secrets) as session:
         return await add_account(
             session,
             name=name,
@@ -125,8 +124,6 @@ async def add_account_by_settings(
             key=key,
             expires_at=expires_at,
         )
-    finally:
-        await session.aclose()
 
 
 def key_in(path: Path) -> str:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from dispatcher.migrate import CONNECT_WITHIN_S, KNOWN_WITHIN_S, leader
+from dispatcher.migrate import KNOWN_WITHIN_S, at_leader
 from dispatcher.model import State
 from dispatcher.sql import queries
 from dispatcher.store import DispatcherError
@@ -71,19 +71,13 @@ async def list_doubts_by_settings(
     settings: Settings, secrets: Secrets, *, term: int, account: str | None
 ) -> Sequence[KnownDoubt]:
     """The command `doubts list`: at whichever node leads."""
-    session = await Session.connect(await leader(settings, secrets), timeout=CONNECT_WITHIN_S)
-    try:
+    async with at_leader(settings, secrets) as session:
         return await list_doubts(session, term, account)
-    finally:
-        await session.aclose()
 
 
 async def decide_by_settings(
     settings: Settings, secrets: Secrets, *, messages: Sequence[UUID], decision: Decision
 ) -> list[tuple[UUID, int]]:
     """The command `doubts decide`."""
-    session = await Session.connect(await leader(settings, secrets), timeout=CONNECT_WITHIN_S)
-    try:
+    async with at_leader(settings, secrets) as session:
         return await decide(session, messages, decision)
-    finally:
-        await session.aclose()

@@ -1,6 +1,7 @@
 """What Prometheus and `/status` are told of a running dispatcher, read from its parts when they ask."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -17,7 +18,8 @@ from dispatcher.metrics import PREFIX, Metrics
 from dispatcher.observed import Observed
 from dispatcher.smpp.link import Link
 from sitecontrol.clock import Clock
-from sitecontrol.settings import Carrier, Settings
+from sitecontrol.settings import Settings
+from sitecontrol.settings_carriers import Carrier
 from sitecontrol.settings_types import Name
 from sitecontrol.view import Snapshot
 
@@ -55,7 +57,7 @@ class Exposition(Collector):
             site=self._settings.site.name,
             state=self._leadership.state,
             links_bound=self._engine.links_bound,
-            links=len(self._engine.links),
+            links=self._engine.links_that_send,
             in_step=in_step(self._leadership.snapshot, self._settings),
             schema_awaited=self._engine.sender.schema.reason,
             journal_blocks=self._engine.journal.broken if self._engine.journal.blocks else None,
@@ -177,15 +179,20 @@ class Exposition(Collector):
         rtt = GaugeMetricFamily(
             PREFIX + "link_rtt_seconds", "Round trip of the last enquire_link", labels=labels
         )
+        events = CounterMetricFamily(
+            PREFIX + "link_events", "What happened on the link, by kind", labels=[*labels, "what"]
+        )
         for carrier, link in self._engine.links:
             which = [carrier.name, link.name]
+            for what, count in asdict(link.counters).items():
+                events.add_metric([*which, what], count)
             bound.add_metric(which, link.bound)
             flight.add_metric(which, link.in_flight)
             window.add_metric(which, carrier.window)
             rate.add_metric(which, link.rate)
             if link.rtt_s is not None:
                 rtt.add_metric(which, link.rtt_s)
-        yield from (bound, flight, window, rate, rtt)
+        yield from (bound, flight, window, rate, rtt, events)
 
 
 def _link(carrier: Carrier, link: Link) -> dict[str, Any]:
@@ -193,6 +200,7 @@ def _link(carrier: Carrier, link: Link) -> dict[str, Any]:
     return {
         "name": link.name,
         "carrier": carrier.name,
+        "bind": link.mode.name.lower(),
         "state": link.state,
         "bound": link.bound,
         "unanswered": link.in_flight,
@@ -207,7 +215,10 @@ def _link(carrier: Carrier, link: Link) -> dict[str, Any]:
         "late_answers": counters.late_answers,
         "receipts": counters.receipts,
         "replies": counters.replies,
+        "alerts": counters.alerts,
+        "queries": counters.queries,
         "malformed": counters.malformed,
+        "unexpected": counters.unexpected,
         "disconnects": counters.disconnects,
     }
 

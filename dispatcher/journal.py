@@ -10,15 +10,20 @@ Rules:
   process that died in it: its segment was not sent.
 * The files are not flushed: they survive the process, and not the machine. "Never written" is therefore believed only
   in the boot of the machine in which they were made (`Remains.same_boot`); what they do tell is true in any.
-* A life has files of its own and holds a lock on the first of them, which has nothing else in it, for as long as it
+* A life has files of its own and holds a lock on the first of them, which names no segment, for as long as it
   lives: so what can be locked belongs to the dead. A life that cannot write any more removes its files, for a journal
   with holes would lie, and goes on without one; if it cannot do that either, it writes to no carrier.
 * A file that has nothing open any more is removed once all before it are, so that no line outlives a later one about
-  the same segment. So a journal stays as small as what is under way.
+  the same segment. So a journal stays as small as what is under way. What it named was stored; but a leader by a
+  person's word may lack that, and still have the claim. So each file tells the highest claim of those before it, and
+  no claim up to that counts as never written once one of them is gone (`Remains.whole_above`).
+* All files of a life go with the first of them first, and each tells that another follows it: so what is left when
+  that is cut off, or when somebody else removes one, proves nothing.
 """
 
 import fcntl
 import os
+import secrets
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -37,6 +42,7 @@ BOOT = Path("/proc/sys/kernel/random/boot_id")  # of this start of this machine
 ROTATE_AT = 4_000_000  # octets
 SUFFIX = ".journal"
 LOCK_FILE = 1  # the number of the file that has only the lock
+THIS_PROCESS = secrets.token_hex(8)
 
 Key = tuple[int, UUID, int, int]  # claim, message, segment, attempt
 
@@ -46,16 +52,20 @@ class Remains:
     """What the journal of a life that has ended tells."""
 
     identity: str
-    same_boot: bool  # whether what it does not name was never written
+    same_boot: bool  # whether what it does not name was never written, of claims above `whole_above`
     unanswered: tuple[SubmitResult, ...]  # written, and in doubt
     learned: tuple[SubmitResult, ...]  # answers of which it is not known that they were stored
     named: frozenset[Key]  # all that was written or learned
     files: tuple[Path, ...]
+    whole_above: int = 0  # the highest claim that a file which is gone may have named
 
     def forget(self) -> None:
-        """Everything of it is stored. The lock goes with the first file, last."""
-        for path in reversed(self.files):
-            path.unlink(missing_ok=True)
+        """Everything of it is stored. What cannot be removed is told, and read again by the next life."""
+        try:
+            for path in self.files:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            log.error("journal_not_removed", identity=self.identity, error=str(error))  # noqa: TRY400 # it says it
 
 
 def key_of(row: Claim | SubmitResult) -> Key:
@@ -76,6 +86,7 @@ class Journal:
         self._lock: int | None = None
         self._fd: int | None = None
         self._octets = 0
+        self._highest = 0  # of the claims that were named
         self.broken: str | None = None  # why nothing is written any more, a sentence
 
     def begin(self) -> None:
@@ -155,6 +166,7 @@ class Journal:
         if self._fd is None or not rows:
             return False
         octets = b"".join(orjson.dumps(row) + b"\n" for row in rows)
+        highest = max(row[1] for row in rows)
         try:
             if self._octets > ROTATE_AT:
                 self._begin_file()
@@ -163,6 +175,7 @@ class Journal:
             self._give_up(error)
             return False
         self._octets += len(octets)
+        self._highest = max(self._highest, highest)
         return True
 
     def _begin_file(self) -> None:
@@ -172,14 +185,17 @@ class Journal:
         draft = path.with_suffix(".draft")
         fd = os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_APPEND, 0o600)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _write(fd, orjson.dumps(["boot", boot_id()]) + b"\n")
+        _write(fd, orjson.dumps(["boot", boot_id(), self._highest]) + b"\n")
         draft.rename(path)
+        self._files[number] = path
         if self._lock is None:
             self._lock = os.dup(fd)
-        if self._fd is not None:
-            os.close(self._fd)
-        self._fd = fd
-        self._files[number] = path
+        before, self._fd = self._fd, fd
+        if before is not None:
+            try:
+                _write(before, orjson.dumps(["next", number]) + b"\n")
+            finally:
+                os.close(before)
         self._number, self._octets = number, 0
 
     def _remove_finished(self) -> None:
@@ -194,7 +210,7 @@ class Journal:
             os.close(self._fd)
         self._fd = None
         try:
-            for number in sorted(self._files, reverse=True):
+            for number in sorted(self._files):
                 self._files[number].unlink(missing_ok=True)
                 del self._files[number]
         except OSError as still:
@@ -215,7 +231,7 @@ def remains(folder: Path, name: str) -> Iterator[Remains]:
     lives: dict[str, list[Path]] = {}
     for path in sorted(folder.glob(f"{name}.*{SUFFIX}")) if folder.is_dir() else []:
         identity, _, _ = path.name.removesuffix(SUFFIX).rpartition(".")
-        if identity.rpartition(".")[0] == name:
+        if identity.rpartition(".")[0] == name and number_of(path):
             lives.setdefault(identity, []).append(path)
     for identity, paths in lives.items():
         try:
@@ -223,6 +239,12 @@ def remains(folder: Path, name: str) -> Iterator[Remains]:
                 yield _read(identity, paths)
         except OSError as error:
             log.error("journal_unreadable", file=str(paths[0]), error=str(error))  # noqa: TRY400 # it says it
+
+
+def number_of(path: Path) -> int:
+    """Among the files of its life; 0: it is none of them."""
+    number = path.name.removesuffix(SUFFIX).rpartition(".")[2]
+    return int(number) if number.isascii() and number.isdigit() else 0
 
 
 def _has_ended(path: Path) -> bool:
@@ -241,12 +263,22 @@ def _read(identity: str, paths: Sequence[Path]) -> Remains:
     learned: dict[Key, SubmitResult] = {}
     named: set[Key] = set()
     boots: set[str] = set()
-    # The first file is removed last: without it, something is missing.
-    whole = paths[0].name.endswith(f".{LOCK_FILE:06}{SUFFIX}")
+    numbers = [number_of(path) for path in paths]
+    # After the lock's, they are removed from the first on.
+    whole = numbers[0] == LOCK_FILE and numbers[1:] == [
+        numbers[-1] - n for n in range(len(numbers) - 2, -1, -1)
+    ]
+    before: list[int] = []  # of each file: the highest claim of those before it
+    goes_on = False
     for row in (row for path in paths for row in _rows(path)):
         try:
             if row[0] == "boot":
                 boots.add(row[1])
+                before.append(int(row[2]))
+                goes_on = False
+                continue
+            if row[0] == "next":
+                goes_on = True
                 continue
             key: Key = (row[1], UUID(row[2]), row[3], row[4])
             if row[0] == "w":
@@ -261,8 +293,12 @@ def _read(identity: str, paths: Sequence[Path]) -> Remains:
                 learned[key] = _result(key, row[5], SubmitOutcome(row[6]), *row[7:10])
             elif row[0] == "s":
                 learned.pop(key, None)
-        except (ValueError, TypeError, IndexError):
+            else:
+                whole = False  # of a later version
+        except (ValueError, TypeError, LookupError, AttributeError):
             whole = False
+    whole = whole and not goes_on and len(before) == len(paths)
+    gone = whole and len(numbers) > 1 and numbers[1] > LOCK_FILE + 1
     return Remains(
         identity=identity,
         same_boot=whole and boots == {boot_id()},
@@ -270,6 +306,7 @@ def _read(identity: str, paths: Sequence[Path]) -> Remains:
         learned=tuple(learned.values()),
         named=frozenset(named),
         files=tuple(paths),
+        whole_above=before[1] if gone else 0,
     )
 
 
@@ -308,5 +345,7 @@ def _result(
 
 
 def boot_id() -> str:
-    """Of this start of this machine; of each process another where the machine does not tell."""
-    return BOOT.read_text().strip() if BOOT.exists() else f"unknown {os.getpid()}"
+    """Of this start of this machine; of each process another where the machine does not tell. Not by the process's
+    number: in a container that is the same each time.
+    """
+    return BOOT.read_text().strip() if BOOT.exists() else f"unknown {THIS_PROCESS}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from dispatcher.accounts import SHOWN, key_hash
-from dispatcher.migrate import CONNECT_WITHIN_S, KNOWN_WITHIN_S, leader
+from dispatcher.migrate import KNOWN_WITHIN_S, at_leader
 from dispatcher.sql import queries
 from dispatcher.store import DispatcherError
 from replication.session import Session
@@ -102,17 +102,11 @@ async def list_keys_by_settings(
     settings: Settings, secrets: Secrets, *, account: str | None
 ) -> Sequence[KnownKey]:
     """The command `account list`: at whichever node leads."""
-    session = await Session.connect(await leader(settings, secrets), timeout=CONNECT_WITHIN_S)
-    try:
+    async with at_leader(settings, secrets) as session:
         return await list_keys(session, account)
-    finally:
-        await session.aclose()
 
 
 async def revoke_key_by_settings(settings: Settings, secrets: Secrets, *, named: str) -> KnownKey:
     """The command `account revoke`."""
-    session = await Session.connect(await leader(settings, secrets), timeout=CONNECT_WITHIN_S)
-    try:
+    async with at_leader(settings, secrets) as session:
         return await revoke_key(session, named)
-    finally:
-        await session.aclose()

@@ -37,6 +37,7 @@ class Metrics:
         self.by_outcome: Tally[SubmitOutcome] = Tally()  # results known to be stored
         self.receipts = 0  # stored, repeats included
         self.replies = 0
+        self.reply_parts = 0
         self.given_up = 0  # segments that became in doubt because nobody settled their claim
         self.dropped_results = 0  # that the database would never take
         self.unknown_commits = 0  # each was run again
@@ -54,6 +55,7 @@ class Metrics:
             "returned": self.by_outcome[SubmitOutcome.QUEUED],
             "receipts": self.receipts,
             "replies": self.replies,
+            "reply_parts": self.reply_parts,
             "unknown_commits": self.unknown_commits,
             "dropped_results": self.dropped_results,
         }

@@ -11,7 +11,8 @@ applied is refused. The run ends with a commit that is known (failover rule 6), 
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from importlib import resources
@@ -140,6 +141,16 @@ async def leader(settings: Settings, secrets: Secrets) -> Target:
             return target
         tried.append(f"{node.name}: not the leader")
     raise MigrationError("no leader to migrate: " + "; ".join(tried))
+
+
+@asynccontextmanager
+async def at_leader(settings: Settings, secrets: Secrets) -> AsyncIterator[Session]:
+    """A session, as `hotsite_migrate`, at whichever node leads. Raises MigrationError that names what was tried."""
+    session = await Session.connect(await leader(settings, secrets), timeout=CONNECT_WITHIN_S)
+    try:
+        yield session
+    finally:
+        await session.aclose()
 
 
 async def apply(target: Target, *, post: bool = False, known: Sequence[Migration] | None = None) -> Report:

@@ -190,6 +190,22 @@ class Reply:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReplyPart:
+    """One part of a longer text from a customer, as it came."""
+
+    carrier: str
+    source: str
+    destination: str
+    reference: int  # the same in all parts of the text
+    total: int
+    number: int  # from 1
+    coding: int  # data_coding
+    octets: bytes  # without a header
+    received_at: datetime
+    fingerprint: bytes  # recognises a repeat inside a window
+
+
+@dataclass(frozen=True, kw_only=True)
 class Event:
     """One line of a message's story."""
 

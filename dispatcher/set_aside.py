@@ -56,6 +56,7 @@ TABLES = (  # in the order of what is worth most, should there be no room for al
     Table(name="event", identity=("message_id", "at", "state", "detail")),
     Table(name="parked_receipt", identity=("written", "carrier", "state")),
     Table(name="reply", identity=("fingerprint",)),
+    Table(name="reply_part", identity=("fingerprint",)),
 )
 
 

@@ -39,6 +39,7 @@ class What(StrEnum):
     RECEIPT = "receipt"
     RECEIPT_LATE = "receipt_late"
     RECEIPT_FITS = "receipt_fits"
+    RECEIPT_UNNAMED = "receipt_unnamed"
     RESENT = "resent"
     RESENT_BY_OPERATOR = "resent_by_operator"
     LET_GO = "let_go"
@@ -189,6 +190,12 @@ TABLE: Final = (
         _of(_S.IN_DOUBT, _S.QUEUED),
         TOLD_BY_RECEIPTS,
         "A receipt settled the doubt: numbers, time and text fit this segment and no other.",
+    ),
+    _row(
+        What.RECEIPT_UNNAMED,
+        _of(_S.SUBMITTED),
+        TOLD_BY_RECEIPTS,
+        "The carrier had told no id, and a receipt was matched: numbers, time and text fit this segment and no other.",
     ),
     _row(
         What.RESENT,

@@ -11,7 +11,7 @@ tests/conformance runs one suite on both.
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 from dispatcher.campaigns.store import CampaignStore
@@ -29,9 +29,13 @@ from dispatcher.model import (
     QueueCounts,
     Receipt,
     Reply,
+    ReplyPart,
     State,
     SubmitResult,
 )
+
+MAX_PARTS: Final = 20_000  # of replies, that wait for others
+JOINED_AT_ONCE: Final = 200  # texts
 
 
 class DispatcherError(Exception):
@@ -123,6 +127,17 @@ class ReceiptStore(Protocol):
         ...
 
     async def replies(self, rows: Sequence[Reply]) -> None: ...
+
+    async def reply_parts(self, rows: Sequence[ReplyPart]) -> None:
+        """Needs no term. A text that is whole now is stored as a reply."""
+        ...
+
+    async def finish_received(self, wait_s: float, limit: int) -> int:
+        """Texts whose missing parts were waited for long enough are stored as what came of them; returns how many.
+
+        Needs no term. More than MAX_PARTS parts do not wait: then the oldest texts go first.
+        """
+        ...
 
 
 class ClockworkStore(Protocol):

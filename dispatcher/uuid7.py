@@ -19,7 +19,7 @@ _RANDOM: Final = (1 << 62) - 1
 
 def stamp(at: datetime) -> int:
     """Milliseconds since 1970 in the upper bits, the fraction of a millisecond in the lower 12."""
-    micros = int(at.timestamp() * 1_000_000)
+    micros = _micros(at.timestamp())
     return (micros // 1_000) << 12 | (micros % 1_000) * 4_096 // 1_000
 
 
@@ -31,7 +31,12 @@ def compose(stamped: int, randomness: int) -> UUID:
 
 def least(at: float) -> UUID:
     """The first in order of those made at this time (seconds since 1970; before, it is the first of all)."""
-    return compose(int(max(0.0, at) * 1_000) << 12, 0)
+    return compose(_micros(max(0.0, at)) // 1_000 << 12, 0)
+
+
+def _micros(seconds: float) -> int:
+    """Rounded: a time in whole microseconds is seldom one as seconds, and lies below it as often as above."""
+    return round(seconds * 1_000_000)
 
 
 def made_at(uuid: UUID) -> float:

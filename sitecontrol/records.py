@@ -116,6 +116,10 @@ class Sync(Record):
     # By a person's word, and the timeline that the leader was on: others may hold more of it.
     opens_above: Timeline | None = None
 
+    def opens_above_with(self, incarnation: str | None) -> int | None:
+        """Of this data directory."""
+        return self.opens_above if self.leader_incarnation == incarnation else None
+
 
 class Position(Record):
     """How far a node's WAL was flushed."""

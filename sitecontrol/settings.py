@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     StringConstraints,
     ValidationError,
@@ -24,12 +22,11 @@ from pydantic import (
 )
 
 from sitecontrol.profiles import DEFAULTS, Profile
+from sitecontrol.settings_carriers import Carrier
 from sitecontrol.settings_errors import Misfit, explain
 from sitecontrol.settings_forms import Form
 from sitecontrol.settings_types import (
     Address,
-    Amount,
-    Currency,
     DomainName,
     Hours,
     Name,
@@ -37,6 +34,7 @@ from sitecontrol.settings_types import (
     Network,
     NumericAddress,
     Seconds,
+    Section,
     Socket,
     Url,
 )
@@ -44,10 +42,6 @@ from sitecontrol.settings_types import (
 
 class SettingsError(Exception):
     """The settings cannot be used; the message names file, line, rule and a value that would do."""
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 S = TypeVar("S", bound=Section)
@@ -198,6 +192,7 @@ class DispatcherSettings(Section):
     hold_max: Annotated[int, Field(ge=1)] = 20_000  # requests held at once
     claim_for: Seconds = 5.0  # how long a claim lasts, from before its BEGIN
     claim_max: Annotated[int, Field(ge=1, le=10_000)] = 500
+    reply_wait: Seconds = 120.0  # for the missing parts of a reply; then what came is stored
     doubt_grace: Seconds = 60.0  # before a text in doubt whose program says so is sent again
     # Room for 2,000 segments however JSON writes them: a text that is far too long is told so as a text (422).
     max_body_bytes: Annotated[int, Field(ge=1_000)] = 1_000_000
@@ -205,37 +200,6 @@ class DispatcherSettings(Section):
     max_connections: Annotated[int, Field(ge=1)] | None = None  # else 4,000, or as many as open files allow
     max_connections_per_source: Annotated[int, Field(ge=1)] = 1_000  # an IPv6 /64 is one source
     uncapped_sources: tuple[Network, ...] = ()  # load balancers: only max_connections bounds them
-
-
-class Price(Section):
-    """What a carrier takes for a segment. Shown to every account that previews a text."""
-
-    per_segment: Amount
-    currency: Currency
-
-
-class Carrier(Section):
-    """One SMPP account at a carrier. The password is the secret `carrier-<name>`."""
-
-    name: Name
-    address: Address
-    system_id: Annotated[str, StringConstraints(min_length=1, max_length=15)]
-    system_type: Annotated[str, StringConstraints(max_length=12)] = ""
-    tls: bool = False
-    binds: Annotated[int, Field(ge=1, le=32)] = 1  # links per dispatcher
-    window: Annotated[int, Field(ge=1, le=1_000)] = 50
-    rate: Annotated[float, Field(gt=0)] = 10_000.0  # segments per second and link
-    enquire_every: Seconds = 10.0
-    response_timeout: Seconds = 10.0
-    reconnect_min: Seconds = 0.5
-    reconnect_max: Seconds = 30.0
-    long_text: Literal["udh", "payload"] = "udh"
-    price: Price | None = None
-
-    @property
-    def silent_for(self) -> float:
-        """Seconds after which a link that answers nothing is cut; until then the first copy of a text may arrive."""
-        return 2 * self.response_timeout
 
 
 class HealthSettings(Section):

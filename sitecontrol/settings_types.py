@@ -3,10 +3,16 @@
 from ipaddress import ip_address, ip_network
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from sitecontrol.settings_errors import Misfit
 from sitecontrol.settings_forms import Form
+
+
+class Section(BaseModel):
+    """A section of a file: what it does not know it refuses."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def _existing_port(address: str) -> str:
@@ -98,5 +104,11 @@ Currency = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Z]{3}$"),
     Form(words="a currency's three letters (ISO 4217) in quotes", example="USD"),
+]
+Rate = Annotated[float, Field(gt=0)]  # segments per second
+ShortCode = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9 ._-]{1,20}$"),
+    Form(words="a short code (or a number without +) in quotes", example="12345"),
 ]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]

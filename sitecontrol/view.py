@@ -4,7 +4,8 @@ Seeing is not proof: the picture may be old (`read_at` tells when etcd last spok
 decided by a transaction in etcd, or by the database, which knows its leader.
 
 A watch that hangs, or a member that lags behind, shows an old leader for as long as nobody notices, while all other
-calls are answered. Who tells others which site is live has `leader` read as soon as the watch is quiet (`confirm`).
+calls are answered. Who tells others which site is live has `leader` read as soon as the watch is quiet, and now and
+then while it speaks, for a member that lags behind tells old news without a pause (`confirm`).
 """
 
 import asyncio
@@ -46,6 +47,7 @@ __all__ = [
 log = structlog.get_logger()
 
 QUIET = 0.5  # seconds without news after which `leader` is read; agents write once a second
+READ_EVERY = 1.0  # seconds between two reads of `leader`, whatever the watch says
 LOOK_EVERY = 0.1
 
 
@@ -99,12 +101,14 @@ class ClusterView:
         return self.snapshot
 
     async def confirm(self) -> None:
-        """Ask who leads whenever the watch is quiet. Ends only by cancellation."""
+        """Ask who leads whenever the watch is quiet, and every READ_EVERY. Ends only by cancellation."""
+        read_at = self._clock.now()
         while True:
             await self._clock.sleep(LOOK_EVERY)
-            known = self.leader_at
-            if known is None or self._clock.now() - known < QUIET:
+            known, now = self.leader_at, self._clock.now()
+            if known is None or (now - known < QUIET and now - read_at < READ_EVERY):
                 continue
+            read_at = now
             try:
                 await self.confirm_leader()
             except EtcdError as error:
@@ -114,10 +118,12 @@ class ClusterView:
         """Read `leader`; when it is not as in the picture, read everything. Raises EtcdError."""
         asked_at = self._clock.now()
         answer = await self._etcd.get(self._prefix + "leader")
-        if leader_revision(self.snapshot) != (answer.one.mod_revision if answer.one else 0):
+        revision = answer.one.mod_revision if answer.one else 0
+        if leader_revision(self.snapshot) != revision:
             log.info("watch_lags", revision=self.snapshot.revision, leader_read_at=answer.revision)
             await self.refresh()
-        self._leader_read_at = asked_at
+        if leader_revision(self.snapshot) == revision:  # else it changed meanwhile, or etcd began anew
+            self._leader_read_at = asked_at
 
     async def changed(self, after: int) -> Snapshot:
         """Wait for a picture with a serial above `after`."""

@@ -41,6 +41,7 @@ class Stage:
     pass_time: Callable[[timedelta], Awaitable[None]]
     now: Callable[[], datetime]
     lead: Callable[[int], Awaitable[None]] | None = None  # have the store's server lead another term
+    replies: Callable[[], Awaitable[list[tuple[str, str]]]] | None = None  # stored: from whom, and the text
 
     async def accept(self, *rows: NewMessage) -> None:
         await self.store.accept(self.term, rows)

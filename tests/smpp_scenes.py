@@ -21,7 +21,7 @@ from dispatcher.smpp.pdu import (
 from dispatcher.smpp.reader import Received
 from dispatcher.smpp.session import Role
 from sitecontrol.clock import SystemClock
-from sitecontrol.settings import Carrier
+from sitecontrol.settings_carriers import Carrier
 
 WITHIN_S = 5.0
 PASSWORD = "secret12"

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from sitecontrol.leadership.proof import Finding, prove
 from sitecontrol.leadership.timing import DEFAULT_CALL_TIMEOUT, RELATIONS, Weight, seconds_of
 from sitecontrol.profiles import DURATIONS, Profile
-from sitecontrol.settings import Carrier, DispatcherSettings, FailoverSettings
+from sitecontrol.settings import DispatcherSettings, FailoverSettings
+from sitecontrol.settings_carriers import Carrier
 
 HEAD = """# Timings
 

@@ -6,8 +6,9 @@ margin. Whatever leaves here by `withdraw` was provably never written.
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from heapq import merge
 from math import inf
 
 from dispatcher.model import Claim, MessageClass
@@ -41,15 +42,23 @@ class Backlog:
 
     def put_back(self, claimed: Sequence[Claimed]) -> None:
         """What was taken and not written returns to its place in front."""
-        for item in reversed(claimed):
-            self._queues[item.claim.message_class].appendleft(item)
+        for cls, queue in self._queues.items():
+            back = [item for item in claimed if item.claim.message_class is cls]
+            if back and queue and queue[0].deadline < back[-1].deadline:  # others had been passed over
+                self._queues[cls] = deque(merge(back, queue, key=lambda item: item.deadline))
+            else:
+                queue.extendleft(reversed(back))
         self._note()
 
-    def take(self, most: int) -> list[Claimed]:
+    def take(self, most: int, may: Callable[[Claimed], bool] | None = None) -> list[Claimed]:
+        """The first ones, or the first of those that `may` go now; the others keep their places."""
         taken: list[Claimed] = []
         for queue in self._queues.values():
+            passed: list[Claimed] = []
             while queue and len(taken) < most:
-                taken.append(queue.popleft())
+                item = queue.popleft()
+                (taken if may is None or may(item) else passed).append(item)
+            queue.extendleft(reversed(passed))
         self._note()
         return taken
 

@@ -12,6 +12,7 @@ import structlog
 
 from dispatcher.engine.doubt import Doubt
 from dispatcher.engine.predecessors import Predecessors
+from dispatcher.engine.queries import Queries
 from dispatcher.engine.receipts import Receipts
 from dispatcher.engine.results import Results
 from dispatcher.engine.sender import Sender
@@ -20,11 +21,19 @@ from dispatcher.leadership import Leadership
 from dispatcher.metrics import Metrics
 from dispatcher.owned import Tasks, together
 from dispatcher.smpp.link import Link
+from dispatcher.smpp.pdu import BindMode
 from sitecontrol.clock import Clock
-from sitecontrol.settings import Carrier, Settings
+from sitecontrol.settings import Settings
+from sitecontrol.settings_carriers import Binding, Carrier
 from sitecontrol.settings_types import Name
 
 log = structlog.get_logger()
+
+# What the links of one bind are called after its number, and how each is bound.
+MODES = {
+    Binding.TRANSCEIVER: (("", BindMode.TRANSCEIVER),),
+    Binding.PAIR: (("-tx", BindMode.TRANSMITTER), ("-rx", BindMode.RECEIVER)),
+}
 
 DRAIN_S = 0.7  # at a stop: for the answers to what was written
 UNBIND_S = 0.2
@@ -48,7 +57,13 @@ class Engine:
         self._folder = settings.site.state_dir / "journal"
         self.journal = Journal(self._folder, self.identity)
         self.results = Results(leadership=leadership, journal=self.journal, clock=clock, metrics=metrics)
-        self.receipts = Receipts(leadership=leadership, clock=clock, metrics=metrics)
+        self.receipts = Receipts(
+            leadership=leadership,
+            clock=clock,
+            metrics=metrics,
+            reply_wait_s=settings.dispatcher.reply_wait,
+        )
+        self.queries = Queries(store=self.receipts.take, clock=clock)
         self.sender = Sender(
             leadership=leadership,
             results=self.results,
@@ -71,9 +86,13 @@ class Engine:
             left=lambda: remains(self._folder, name), leadership=leadership, results=self.results, clock=clock
         )
         self.links = [
-            (carrier, self._link(carrier, number, password_of(carrier), clock))
+            (
+                carrier,
+                self._link(carrier, f"{carrier.name}-{number}{suffix}", mode, password_of(carrier), clock),
+            )
             for carrier in settings.carrier
             for number in range(1, carrier.binds + 1)
+            for suffix, mode in MODES[carrier.bind_as]
         ]
 
         self._links_end = Tasks("links")  # each waits for a link that ends by a defect
@@ -85,13 +104,19 @@ class Engine:
             self.receipts.tasks,
             self.sender.tasks,
             self.doubt.tasks,
+            self.queries.tasks,
             self.predecessors.tasks,
             self._links_end,
         )
 
     @property
     def links_bound(self) -> int:
-        return sum(link.bound for _, link in self.links)
+        """Those over which texts could go: receivers do not count."""
+        return sum(link.bound for _, link in self.links if link.sends)
+
+    @property
+    def links_that_send(self) -> int:
+        return sum(link.sends for _, link in self.links)
 
     async def start(self) -> None:
         """Only once nobody else can be this dispatcher: what its earlier lives left open is taken over."""
@@ -102,12 +127,15 @@ class Engine:
         await together(link.start() for _, link in self.links)
         for _, link in self.links:
             self._links_end.spawn(link.ended(), link.name)
-        await self.sender.start(self.links)
+        sending = [(carrier, link) for carrier, link in self.links if link.sends]
+        await self.sender.start(sending)
+        await self.queries.start(sending)
         await self.doubt.start()
 
     async def stop(self) -> None:
         """Claim no more, drain, unbind, store what is known. Takes at most DRAIN_S + UNBIND_S + STORE_S."""
         await self.doubt.stop()
+        await self.queries.stop()
         await self.predecessors.stop()
         await self.sender.stop(drain=DRAIN_S)
         await self._links_end.stop()
@@ -116,12 +144,16 @@ class Engine:
         await self.results.stop(within=STORE_S)
         self.journal.close()
 
-    def _link(self, carrier: Carrier, number: int, password: str, clock: Clock) -> Link:
+    def _link(self, carrier: Carrier, name: str, mode: BindMode, password: str, clock: Clock) -> Link:
         return Link(
             carrier,
             password,
-            on_deliver=self.receipts.take,
+            on_deliver=self.receipts.take if carrier.query_after is None else self.queries.deliver,
             on_late=self.sender.late_answer,
+            on_answer=None
+            if carrier.query_after is None
+            else lambda submission, answer: self.queries.taken(carrier, submission.submit, answer),
             clock=clock,
-            name=f"{carrier.name}-{number}",
+            name=name,
+            mode=mode,
         )

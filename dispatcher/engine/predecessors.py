@@ -38,7 +38,8 @@ def never_written(left: Remains, held: Sequence[Held]) -> list[SubmitResult]:
             carrier="",
         )
         for one in held
-        if (one.claim_id, one.message_id, one.segment, one.attempt) not in left.named
+        if one.claim_id > left.whole_above
+        and (one.claim_id, one.message_id, one.segment, one.attempt) not in left.named
     ]
 
 

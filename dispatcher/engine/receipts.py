@@ -12,11 +12,13 @@ import asyncpg
 import structlog
 
 from dispatcher.engine.results import is_about_data
+from dispatcher.engine.schema import NOT_THERE
 from dispatcher.leadership import Lane, Leadership, Unavailable
 from dispatcher.metrics import Metrics
-from dispatcher.model import Receipt, Reply
+from dispatcher.model import Receipt, Reply, ReplyPart
 from dispatcher.owned import Tasks
 from dispatcher.smpp.link import Deliver
+from dispatcher.store import JOINED_AT_ONCE
 from sitecontrol.clock import Clock
 
 log = structlog.get_logger()
@@ -26,6 +28,7 @@ log = structlog.get_logger()
 COLLECT_S = 0.1
 BATCH_MAX = 1_000
 HOLD_S = 4.0  # carriers wait about 10 s for an answer: say "later" well before that
+FINISH_EVERY_S = 5.0
 WAITING_MAX = 20_000  # what is waiting to be stored; beyond it the carrier is told to come again
 
 
@@ -38,7 +41,10 @@ class Delivery:
 
 
 class Receipts:
-    def __init__(self, *, leadership: Leadership, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self, *, leadership: Leadership, clock: Clock, metrics: Metrics, reply_wait_s: float = 120.0
+    ) -> None:
+        self._reply_wait_s = reply_wait_s
         self._leadership = leadership
         self._clock = clock
         self._metrics = metrics
@@ -50,6 +56,7 @@ class Receipts:
     async def start(self) -> None:
         self._open = True
         self.tasks.spawn(self._store_forever(), "store")
+        self.tasks.spawn(self._finish_forever(), "finish")
 
     async def stop(self) -> None:
         """Refuse everything from now on, also what is not stored yet."""
@@ -96,6 +103,7 @@ class Receipts:
     async def _commit(self, rows: Sequence[Deliver]) -> None:
         receipts = [row for row in rows if isinstance(row, Receipt)]
         replies = [row for row in rows if isinstance(row, Reply)]
+        parts = [row for row in rows if isinstance(row, ReplyPart)]
         if receipts:
             await self._leadership.run(
                 lambda store, _term: store.receipts(receipts), lane=Lane.SETTLE, hold_for=HOLD_S
@@ -107,6 +115,32 @@ class Receipts:
                 lambda store, _term: store.replies(replies), lane=Lane.SETTLE, hold_for=HOLD_S
             )
             self._metrics.replies += len(replies)
+        if parts:
+            await self._leadership.run(
+                lambda store, _term: store.reply_parts(parts), lane=Lane.SETTLE, hold_for=HOLD_S
+            )
+            self._metrics.reply_parts += len(parts)
+
+    async def _finish_forever(self) -> None:
+        """Store what came of replies whose other parts have been waited for long enough."""
+        while True:
+            await self._clock.sleep(FINISH_EVERY_S)
+            if not self._leadership.gate.open:
+                continue
+            try:
+                joined = await self._leadership.run(
+                    lambda store, _term: store.finish_received(self._reply_wait_s, JOINED_AT_ONCE),
+                    lane=Lane.SETTLE,
+                    hold_for=0.0,
+                )
+            except Unavailable:
+                continue
+            except asyncpg.PostgresError as error:
+                if error.sqlstate not in NOT_THERE:
+                    log.error("replies_not_finished", error=str(error))  # noqa: TRY400 # the database's words say it
+                continue
+            if joined:
+                log.warning("replies_with_missing_parts", replies=joined)
 
     @staticmethod
     def _answer(batch: Sequence[Delivery], *, stored: bool) -> None:

@@ -12,12 +12,14 @@ Rules (messaging.md, "Claiming, sending, doubt"):
   anything unwritten: that it is late for good is said by the database, by its own clock.
 * What was provably never written goes back to the queue at once; what was written gets the carrier's answer,
   or is in doubt. Nothing is ever written twice under one claim.
+* A short code with a rate of its own never goes faster than that, over all links together (`short_codes`).
 * Claims whose commit was unknown never reached us: `issued` tells them from those that did.
 * What is about to be written stands in the journal first, so that the next life can tell it from what never was.
 """
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from math import inf
 from typing import Protocol
@@ -29,6 +31,7 @@ from dispatcher.engine import outcome
 from dispatcher.engine.backlog import Backlog, Claimed
 from dispatcher.engine.results import Results
 from dispatcher.engine.schema import SchemaSeen
+from dispatcher.engine.short_codes import ShortCodes
 from dispatcher.journal import Journal
 from dispatcher.leadership import Lane, Leadership, Unavailable
 from dispatcher.metrics import Metrics
@@ -36,11 +39,11 @@ from dispatcher.model import Claim
 from dispatcher.owned import Tasks, nap
 from dispatcher.smpp.compose import compose
 from dispatcher.smpp.link import Answer, Submission
-from dispatcher.smpp.pdu import SubmitSm
-from dispatcher.smpp.submission import unwritten
+from dispatcher.smpp.submission import Submit, unwritten
 from dispatcher.store import Store
 from sitecontrol.clock import Clock
-from sitecontrol.settings import Carrier, DispatcherSettings
+from sitecontrol.settings import DispatcherSettings
+from sitecontrol.settings_carriers import Carrier
 
 log = structlog.get_logger()
 
@@ -51,6 +54,7 @@ IDLE_PAUSE_S = 0.2  # the longest between claims while nothing comes and nobody 
 WRITE_MAX = 100  # segments in one write
 ROOM_WITHIN_S = 0.25  # how long a link is waited for before looking round again
 REFUSED_PAUSE_S = 0.01  # after a write of which a link took nothing
+HELD_PAUSE_S = 0.05  # at most, while every text waits for its short code: one of another may come meanwhile
 TROUBLE_PAUSE_S = 0.5
 FORGET_CLAIMS_AFTER_S = 900.0  # far beyond any claim's length
 
@@ -65,7 +69,7 @@ class SendingLink(Protocol):
 
     async def room(self, most: int, deadline: float) -> int: ...
 
-    def write(self, submits: Sequence[SubmitSm], deadline: float) -> list[Submission]: ...
+    def write(self, submits: Sequence[Submit], deadline: float) -> list[Submission]: ...
 
 
 class Sender:
@@ -89,6 +93,7 @@ class Sender:
         self._metrics = metrics
         self._links: list[tuple[Carrier, SendingLink]] = []
         self._backlog = Backlog()
+        self._short_codes = ShortCodes()
         self._wake = asyncio.Event()
         self._stopping = False
         self.tasks = Tasks("sender")
@@ -107,6 +112,11 @@ class Sender:
     def stopped(self) -> bool:
         """Whether nothing is being claimed and nothing will be written until the gate opens again."""
         return not self.may_send and not self.claiming.locked() and not len(self._backlog)
+
+    @property
+    def _bound_carriers(self) -> list[Carrier]:
+        """That of each bound link."""
+        return [carrier for carrier, link in self._links if link.bound]
 
     @property
     def unwritten(self) -> int:
@@ -157,11 +167,10 @@ class Sender:
             idle = min(IDLE_PAUSE_S, idle * 2)
 
     def _wanted(self) -> int:
-        """How many to claim now: nothing while a whole batch still waits to be written."""
-        if not self.may_send:
+        """How many to claim now: nothing while a whole batch still waits to be written, or may not be: others can."""
+        if not self.may_send or self._journal.blocks:
             return 0
-        bound = [carrier for carrier, link in self._links if link.bound]
-        batch = batch_size(bound, self._settings)
+        batch = batch_size(self._bound_carriers, self._settings)
         return batch if len(self._backlog) < batch else 0
 
     async def _claim(self, limit: int) -> int:
@@ -186,13 +195,24 @@ class Sender:
             now = self._clock.now()
             self.issued.update((claim.claim_id, now) for claim in claims)
         deadline = before + self._settings.claim_for * (1.0 - MARGIN)
-        self._backlog.add(
-            Claimed(claim, deadline, inf if claim.expires_in_s is None else before + claim.expires_in_s)
-            for claim in claims
+        self._admit(
+            [
+                Claimed(claim, deadline, inf if claim.expires_in_s is None else before + claim.expires_in_s)
+                for claim in claims
+            ]
         )
         if claims:
             self._metrics.group("claim", len(claims))
         return len(claims)
+
+    def _admit(self, items: Sequence[Claimed]) -> None:
+        """Keep what can be written in time, and give back what its short code's rate leaves for later."""
+        kept, away = self._short_codes.admit(
+            items, self._bound_carriers, self._settings.claim_for / 2, self._clock.now()
+        )
+        self._backlog.add(kept)
+        for item, seconds in away:
+            self._results.put(replace(outcome.never_written(item.claim), retry_after_s=seconds))
 
     def forget_old_claims(self) -> None:
         limit = self._clock.now() - FORGET_CLAIMS_AFTER_S
@@ -215,27 +235,32 @@ class Sender:
                 await link.wait_bound(soon)
                 continue
             room = await link.room(min(WRITE_MAX, len(self._backlog)), soon)
-            if room and not self._write(carrier, link, room):
-                await self._clock.sleep(REFUSED_PAUSE_S)
+            if room and (pause := self._write(carrier, link, room)):
+                await self._clock.sleep(pause)
             self._wake.set()
 
-    def _write(self, carrier: Carrier, link: SendingLink, room: int) -> int:
-        """Write up to `room` segments; returns how many were.
+    def _write(self, carrier: Carrier, link: SendingLink, room: int) -> float:
+        """Write up to `room` segments; returns for how many seconds to pause: 0 when there may be more to write.
 
         Nothing here waits: what was checked is still so when it is written.
         """
         self._withdraw()
-        made = self._compose(carrier, self._unexpired(self._backlog.take(room)))
-        if not made:
-            return 0
+        turn = self._short_codes.turn(carrier, self._clock.now())
+        taken = self._backlog.take(room, turn.may if turn else None)
+        made = self._compose(carrier, self._unexpired(taken))
         unwritten = []
-        for item, submission in self._hand_over(carrier, link, made):
+        for item, submission in self._hand_over(carrier, link, made) if made else ():
             if submission.written:
                 self._written(carrier, item, submission)
+                if turn:
+                    turn.written(item)
             else:
                 unwritten.append(item)
         self._backlog.put_back(unwritten)
-        return len(made) - len(unwritten)
+        if len(made) > len(unwritten):
+            return 0.0
+        held = turn.wait_s if turn and not taken else 0.0
+        return max(REFUSED_PAUSE_S, min(held, HELD_PAUSE_S))
 
     def _unexpired(self, items: Sequence[Claimed]) -> list[Claimed]:
         """Those that may still be sent; the others are given back."""
@@ -246,7 +271,7 @@ class Sender:
         return [item for item in items if item.expires > now]
 
     def _hand_over(
-        self, carrier: Carrier, link: SendingLink, made: Sequence[tuple[Claimed, SubmitSm]]
+        self, carrier: Carrier, link: SendingLink, made: Sequence[tuple[Claimed, Submit]]
     ) -> list[tuple[Claimed, Submission]]:
         """Write these in one piece, or one by one when an odd one among them cannot be encoded."""
         deadline = min(item.deadline for item, _ in made)
@@ -270,13 +295,13 @@ class Sender:
         if claims:
             self._journal.not_written(claims)
 
-    def _compose(self, carrier: Carrier, items: Sequence[Claimed]) -> list[tuple[Claimed, SubmitSm]]:
+    def _compose(self, carrier: Carrier, items: Sequence[Claimed]) -> list[tuple[Claimed, Submit]]:
         made = []
         now = self._clock.now()
         for item in items:
             left = None if item.expires == inf else item.expires - now
             try:
-                made.append((item, compose(item.claim, carrier.long_text, expires_in_s=left)))
+                made.append((item, compose(item.claim, carrier, expires_in_s=left)))
             except ValueError as error:
                 self._cannot_be_made(item, error)
         return made

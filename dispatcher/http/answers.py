@@ -24,7 +24,8 @@ from dispatcher.intake import Acknowledgement
 from dispatcher.leadership import Unavailable
 from dispatcher.model import DoubtPage, MessageView, NewMessage, SegmentView, StoredDurability, Verdict
 from dispatcher.smpp.status import describe
-from sitecontrol.settings import Carrier, Durability
+from sitecontrol.settings import Durability
+from sitecontrol.settings_carriers import Carrier
 
 JSON_HEADERS: Final[Mapping[str, str]] = {"Content-Type": "application/json"}
 OFFENDING_SHOWN: Final = 100

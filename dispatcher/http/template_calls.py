@@ -21,7 +21,7 @@ from dispatcher.http.submission import body_fault
 from dispatcher.intake import LeadershipLike
 from dispatcher.leadership import Lane
 from dispatcher.store import Store
-from sitecontrol.settings import Carrier
+from sitecontrol.settings_carriers import Carrier
 
 LONGEST_NAME = 100
 

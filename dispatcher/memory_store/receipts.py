@@ -6,8 +6,9 @@ from datetime import timedelta
 from dispatcher.carrier_ids import carrier_id
 from dispatcher.doubt import pair
 from dispatcher.memory_store.rows import Parked, Submission, candidates, named_by
-from dispatcher.memory_store.tables import Tables
-from dispatcher.model import Receipt, Reply, State
+from dispatcher.memory_store.tables import PartsKey, Tables
+from dispatcher.model import Receipt, Reply, ReplyPart, State
+from dispatcher.replies import join
 from dispatcher.states import What
 
 REPLY_WINDOW = timedelta(minutes=5)
@@ -52,10 +53,11 @@ class Receipts(Tables):
             receipt = parked[found.parked_id].receipt
             if segment.state is State.QUEUED and receipt.state is not State.DELIVERED:
                 continue
+            what = What.RECEIPT_UNNAMED if segment.unnamed else What.RECEIPT_FITS
             segment.carrier, segment.carrier_message_id = receipt.carrier, receipt.carrier_message_id
             segment.error = receipt.error
             segment.doubts.clear()
-            self._move(segment, receipt.state, What.RECEIPT_FITS)
+            self._move(segment, receipt.state, what)
             self._submissions.append(
                 Submission(
                     segment=segment,
@@ -74,3 +76,32 @@ class Receipts(Tables):
             recent = {r.fingerprint for at, r in self._replies if at > now - REPLY_WINDOW}
             if row.fingerprint not in recent:
                 self._replies.append((now, row))
+
+    async def reply_parts(self, rows: Sequence[ReplyPart]) -> None:
+        self._check_open()
+        now = self._clock.wall()
+        self._seen_parts = {f: at for f, at in self._seen_parts.items() if at > now - REPLY_WINDOW}
+        for row in rows:
+            if row.fingerprint in self._seen_parts:
+                continue
+            self._seen_parts[row.fingerprint] = now
+            key = (row.carrier, row.source, row.destination, row.reference, row.total)
+            parts = self._parts.get(key, [])
+            if any(part.number == row.number for part in parts):  # the next text under this reference
+                self._join(key)
+            self._parts.setdefault(key, []).append(row)
+            self._parts_at[key] = now
+            if len(self._parts[key]) == row.total:
+                self._join(key)
+
+    async def finish_received(self, wait_s: float, limit: int) -> int:
+        self._check_open()
+        before = self._clock.wall() - timedelta(seconds=wait_s)
+        due = [key for key, at in self._parts_at.items() if at <= before][:limit]
+        for key in due:
+            self._join(key)
+        return len(due)
+
+    def _join(self, key: PartsKey) -> None:
+        del self._parts_at[key]
+        self._replies.append((self._clock.wall(), join(self._parts.pop(key))))

@@ -30,6 +30,11 @@ class Segment:
     doubts: dict[int, datetime] = field(default_factory=dict)  # attempt → since
 
     @property
+    def unnamed(self) -> bool:
+        """Whether its carrier took it without telling an id: no receipt can name it."""
+        return self.state is State.SUBMITTED and not self.carrier_message_id
+
+    @property
     def age(self) -> tuple[int, UUID, int]:
         """The order of claiming."""
         return self.message.message_class, self.message.id, self.number
@@ -114,7 +119,7 @@ def candidates(
     programs: Mapping[int, Program],
 ) -> Iterator[Candidate]:
     """Parked receipts beside the open segments whose numbers end alike, for `dispatcher.doubt` to judge."""
-    open_segments = [s for s in segments if s.doubts or s.state is State.SUBMITTING]
+    open_segments = [s for s in segments if s.doubts or s.unnamed or s.state is State.SUBMITTING]
     for one in parked:
         receipt, customer = one.receipt, digits(one.receipt.source)
         for segment in open_segments:
@@ -122,6 +127,7 @@ def candidates(
             claimed = claims.get(segment.claim_id or 0)
             if (
                 message.to[-SHORTEST_NUMBER:] == customer[-SHORTEST_NUMBER:]
+                and not (segment.unnamed and segment.carrier != receipt.carrier)
                 and claimed is not None
                 and claimed.claimed_at <= one.at
             ):

@@ -5,11 +5,13 @@ from itertools import count
 from uuid import UUID
 
 from dispatcher.memory_store.rows import Doubted, OpenedClaim, Parked, Segment, Submission
-from dispatcher.model import ApiKey, Event, NewMessage, Program, Reply, State, StoredDurability
+from dispatcher.model import ApiKey, Event, NewMessage, Program, Reply, ReplyPart, State, StoredDurability
 from dispatcher.states import BY_NAME, What
 from dispatcher.store import NotLeader
 from dispatcher.story import stored_detail
 from sitecontrol.clock import Clock, SystemClock
+
+PartsKey = tuple[str, str, str, int, int]  # carrier, source, destination, reference, total
 
 
 class Tables:
@@ -31,6 +33,9 @@ class Tables:
         self._parked: list[Parked] = []
         self._events: dict[UUID, list[Event]] = {}
         self._replies: list[tuple[datetime, Reply]] = []
+        self._parts: dict[PartsKey, list[ReplyPart]] = {}  # of replies that are not whole yet
+        self._parts_at: dict[PartsKey, datetime] = {}  # when the last of each came
+        self._seen_parts: dict[bytes, datetime] = {}  # by fingerprint
         self.durability = StoredDurability.TWO_SITE
         self.canary_at = self._clock.wall()
 

@@ -34,7 +34,7 @@ class Sending(Receipts):
             return
         results = sorted(results, key=lambda r: (r.message_id, r.segment))
         ids = [carrier_id(r.carrier_message_id or "") for r in results]
-        [[may_settle]] = await self._commit(
+        [[may_settle, tails]] = await self._commit(
             "settle",
             [r.claim_id for r in results],
             [r.message_id for r in results],
@@ -49,8 +49,7 @@ class Sending(Receipts):
             [r.command_status for r in results],
             [r.retry_after_s for r in results],
         )
-        if may_settle:
-            await self._settle_doubts()
+        await self._settle_by_fit(tails, may_settle=may_settle)
 
     async def open_claims(self, term: int) -> Sequence[OpenClaim]:
         return [OpenClaim(**dict(row)) for row in await self._read("open_claims", term)]

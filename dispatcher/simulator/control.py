@@ -7,8 +7,10 @@
 | `GET /metrics` | Prometheus |
 | `POST /faults` | change behaviour: any fields of `faults.Faults`; `"disconnect": "all"` (or a system_id) cuts links |
 | `DELETE /faults` | be healthy again, as started |
-| `POST /inbound` | `{"from","to","text","system_id"?}`: a customer's reply to a short code |
+| `POST /inbound` | `{"from","to","text","system_id"?,"parts_as"?,"only"?}`: a customer's reply |
+| `POST /alert` | `{"from","to"}`: an alert_notification to every receiver |
 
+The parts of a long reply are told by `parts_as`, `udh` or `sar`; with `only`, parts of other numbers never arrive.
 A mistake is answered 400 with `{"error": sentence}`.
 """
 
@@ -22,7 +24,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from dispatcher.simulator.faults import PartsAs
 from dispatcher.simulator.smsc import Smsc
+from dispatcher.smpp.pdu import AlertNotification
 
 
 class Inbound(BaseModel):
@@ -31,6 +35,8 @@ class Inbound(BaseModel):
     source: str = Field(alias="from", min_length=1, max_length=20)
     destination: str = Field(alias="to", min_length=1, max_length=20)
     text: str = Field(max_length=10_000)
+    parts_as: PartsAs = PartsAs.UDH
+    only: list[int] | None = None
     system_id: str | None = None
 
 
@@ -65,11 +71,21 @@ def create_app(smsc: Smsc) -> web.Application:
         reply = Inbound.model_validate(await _object(request))
         try:
             parts = smsc.reply(
-                source=reply.source, destination=reply.destination, text=reply.text, system_id=reply.system_id
+                source=reply.source,
+                destination=reply.destination,
+                text=reply.text,
+                system_id=reply.system_id,
+                parts_as=reply.parts_as,
+                only=reply.only,
             )
         except KeyError as error:
             raise ValueError(f"no such system_id: {reply.system_id}") from error
         return _json({"parts": parts})
+
+    async def alert(request: web.Request) -> web.Response:
+        told = Inbound.model_validate({"text": "", **await _object(request)})
+        receivers = smsc.alert(AlertNotification(source=told.source, esme=told.destination))
+        return _json({"receivers": receivers})
 
     app = web.Application(middlewares=[_explain_mistakes])
     app.add_routes([
@@ -80,6 +96,7 @@ def create_app(smsc: Smsc) -> web.Application:
         web.post("/faults", change),
         web.delete("/faults", heal),
         web.post("/inbound", inbound),
+        web.post("/alert", alert),
     ])  # fmt: skip
     return app
 

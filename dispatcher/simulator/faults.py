@@ -24,6 +24,28 @@ class Stat(StrEnum):
     REJECTD = "REJECTD"
 
 
+class Form(StrEnum):
+    """How a receipt tells what it tells."""
+
+    BOTH = "both"
+    TEXT = "text"  # of appendix B
+    TLV = "tlv"  # receipted_message_id and message_state
+
+
+class Brought(StrEnum):
+    """By which request receipts and replies are brought."""
+
+    DELIVER_SM = "deliver_sm"
+    DATA_SM = "data_sm"
+
+
+class PartsAs(StrEnum):
+    """How the parts of a reply are told to be parts."""
+
+    UDH = "udh"
+    SAR = "sar"
+
+
 class Faults(BaseModel):
     """All of it; the defaults are a healthy carrier. Patterns are regular expressions for the whole number."""
 
@@ -42,6 +64,10 @@ class Faults(BaseModel):
     disconnect_after: Annotated[int, Field(ge=1)] | None = None  # cut the link on the n-th submit from now
     refuse: dict[str, str] = {}  # pattern of the destination → command_status, by name
     receipts: bool = True
+    receipts_twice: bool = False  # each receipt is brought a second time
+    receipt_form: Form = Form.BOTH
+    bring_as: Brought = Brought.DELIVER_SM
+    no_ids: bool = False  # texts are taken without telling an id; receipts name one all the same
     receipt_delay_ms: Milliseconds = 50
     outcome: dict[Stat, Annotated[float, Field(ge=0)]] = {Stat.DELIVRD: 1.0}  # weights
     outcome_for: dict[str, Stat] = {}  # pattern of the destination → outcome

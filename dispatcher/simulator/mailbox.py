@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from dispatcher.smpp.pdu import DeliverSm
+from dispatcher.smpp.pdu import DataSm, DeliverSm
 from dispatcher.smpp.status import CommandStatus
 
 WINDOW: Final = 500
@@ -23,20 +23,20 @@ ANSWER_WITHIN_S: Final = 5.0
 class Receiver(Protocol):
     """A connection that is bound to receive."""
 
-    def deliver(self, pdus: Sequence[DeliverSm]) -> Sequence[int]:
-        """Write deliver_sm requests; their sequence numbers."""
+    def deliver(self, pdus: Sequence[DeliverSm | DataSm]) -> Sequence[int]:
+        """Write these requests; their sequence numbers."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Delivery:
-    pdu: DeliverSm
+    pdu: DeliverSm | DataSm
     preferred: Receiver | None = None
 
 
 @dataclass(kw_only=True, slots=True)
 class MailboxCounters:
-    brought: int = 0  # deliver_sm written, repeats included
+    brought: int = 0  # written, repeats included
     acknowledged: int = 0
     put_off: int = 0  # answered ESME_RX_T_APPN
     unanswered: int = 0  # no answer in time

@@ -11,14 +11,18 @@ import structlog
 from dispatcher.simulator.smsc import Smsc
 from dispatcher.smpp.conversation import Conversation
 from dispatcher.smpp.pdu import (
+    AlertNotification,
     Bind,
     BindMode,
     BindResp,
+    DataSm,
+    DataSmResp,
     DeliverSm,
     DeliverSmResp,
     EnquireLink,
     EnquireLinkResp,
     GenericNack,
+    QuerySm,
     SubmitSm,
     SubmitSmResp,
     Tag,
@@ -28,6 +32,7 @@ from dispatcher.smpp.pdu import (
 from dispatcher.smpp.reader import Received
 from dispatcher.smpp.session import NotInThisStateError, Role
 from dispatcher.smpp.status import CommandStatus
+from dispatcher.smpp.submission import Submit
 from dispatcher.smpp.window import Window
 
 BIND_WITHIN_S: Final = 10.0  # a connection that does not bind is closed
@@ -52,11 +57,18 @@ class Esme(asyncio.Protocol):
 
     # -- what the carrier asks for ---------------------------------------------------------------------
 
-    def deliver(self, pdus: Sequence[DeliverSm]) -> Sequence[int]:
+    def deliver(self, pdus: Sequence[DeliverSm | DataSm]) -> Sequence[int]:
         sequences = [self._sequences.next_sequence() for _ in pdus]
         frames = [self._conversation.frame(p, n) for p, n in zip(pdus, sequences, strict=True)]
         self._write(b"".join(frames))
         return sequences
+
+    def tell(self, pdu: AlertNotification) -> bool:
+        try:
+            self._write(self._conversation.frame(pdu, self._sequences.next_sequence()))
+        except NotInThisStateError:
+            return False
+        return True
 
     def cut(self) -> None:
         if self._transport:
@@ -90,9 +102,9 @@ class Esme(asyncio.Protocol):
             if self._transport is None or self._transport.is_closing():
                 break  # the carrier cut the connection meanwhile: what follows never arrived
             match received.pdu:
-                case SubmitSm() as submit:
+                case SubmitSm() | DataSm() as submit:
                     self._submitted(submit, received.sequence)
-                case DeliverSmResp():
+                case DeliverSmResp() | DataSmResp():
                     self._smsc.acknowledged(self, received.sequence, received.status)
                     acknowledged = True
                 case GenericNack() if self.system_id:
@@ -119,13 +131,16 @@ class Esme(asyncio.Protocol):
                 self._bind(bind, received.sequence)
             case EnquireLink() if not self._smsc.faults.ignore_enquiries:
                 self._conversation.reply(EnquireLinkResp(), received.sequence)
+            case QuerySm() as query:
+                status, answer = self._smsc.query(query)
+                self._answers.append(self._conversation.frame(answer, received.sequence, status))
             case Unbind():
                 self._conversation.reply(UnbindResp(), received.sequence)
                 self._conversation.over = "the ESME ended the session"
             case UnbindResp():
                 self._conversation.over = "we ended the session"
             case _:
-                pass  # data_sm and answers to nothing: a carrier that does not care
+                pass  # answers to nothing: a carrier that does not care
 
     def _bind(self, bind: Bind, sequence: int) -> None:
         status = self._smsc.bind(bind.system_id, bind.password)
@@ -140,11 +155,12 @@ class Esme(asyncio.Protocol):
             self.system_id = bind.system_id
             self._smsc.attach(self, receives=bind.mode is not BindMode.TRANSMITTER)
 
-    def _submitted(self, submit: SubmitSm, sequence: int) -> None:
+    def _submitted(self, submit: Submit, sequence: int) -> None:
         judgement = self._smsc.submit(self, submit, sequence)
         if not judgement.answered:
             return
-        response = SubmitSmResp(message_id=judgement.message_id)
+        kind = SubmitSmResp if isinstance(submit, SubmitSm) else DataSmResp
+        response = kind(message_id=judgement.message_id)
         frame = self._conversation.frame(response, sequence, judgement.status)
         if delay := self._smsc.answer_delay_s():
             asyncio.get_running_loop().call_later(delay, self._write, frame)

@@ -5,35 +5,28 @@ import hmac
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
 from typing import Any, Final, Protocol
 
-from dispatcher.encoding import choose, data_coding, decode, read_header, segment_octets, split
+from dispatcher.encoding import decode
 from dispatcher.model import Encoding
 from dispatcher.simulator.due import Due
-from dispatcher.simulator.faults import Faults, Stat
+from dispatcher.simulator.faults import Brought, Faults, PartsAs, Stat
 from dispatcher.simulator.mailbox import Delivery, Mailbox, MailboxCounters, Receiver
+from dispatcher.simulator.receipts import Taken, as_data_sm, receipt, reply_parts, told_of
 from dispatcher.simulator.submit_log import Line, SubmitLog, text_hash
 from dispatcher.smpp.pace import Pace
-from dispatcher.smpp.pdu import DeliverSm, EsmClass, SubmitSm, Tag
+from dispatcher.smpp.parts import part_of
+from dispatcher.smpp.pdu import AlertNotification, DataSm, DeliverSm, QuerySm, QuerySmResp
 from dispatcher.smpp.status import CommandStatus
+from dispatcher.smpp.submission import Submit
 
-_MESSAGE_STATE: Final = {
-    Stat.DELIVRD: 2,
-    Stat.EXPIRED: 3,
-    Stat.DELETED: 4,
-    Stat.UNDELIV: 5,
-    Stat.ACCEPTD: 6,
-    Stat.UNKNOWN: 7,
-    Stat.REJECTD: 8,
-}
 _UCS2: Final = 8
-_UDHI: Final = int(EsmClass.UDHI)  # as a plain number: this is asked of every submit
-_PRINTABLE: Final = bytes(octet if 32 <= octet < 127 else ord("?") for octet in range(256))
+KNOWN_MAX: Final = 10_000  # texts whose state can be asked for
 
 
 class Link(Receiver, Protocol):
@@ -41,6 +34,10 @@ class Link(Receiver, Protocol):
 
     number: int
     system_id: str
+
+    def tell(self, pdu: AlertNotification) -> bool:
+        """Write what wants no answer; False when the connection is not bound to receive."""
+        ...
 
     def cut(self) -> None:
         """Break the connection at once."""
@@ -60,17 +57,6 @@ class Judgement:
     answered: bool = True
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Taken:
-    """A text that a receipt will be about."""
-
-    link: Link
-    submit: SubmitSm
-    message_id: str
-    text: str
-    at: datetime
-
-
 class Smsc:
     """One carrier with all its connections."""
 
@@ -85,13 +71,14 @@ class Smsc:
         self._submits_left: int | None = None
         self._refuse: list[tuple[re.Pattern[str], CommandStatus]] = []
         self._outcome_for: list[tuple[re.Pattern[str], Stat]] = []
-        self._due: Due[_Taken] = Due(self._bring_receipts)
+        self._due: Due[Taken] = Due(self._bring_receipts)
         self.deliveries = MailboxCounters()
         self._mailboxes = {system_id: Mailbox(self.deliveries) for system_id in passwords}
         self.links: set[Link] = set()  # every connection that is bound
         self._nobody_bound = asyncio.Event()
         self._nobody_bound.set()
         self.answers: Counter[str] = Counter()  # submits by command_status
+        self._known: dict[str, Stat | None] = {}  # by message id; None while it is under way
         self.unanswered = 0
         self.malformed = 0
         self.faults = faults
@@ -147,7 +134,7 @@ class Smsc:
         """There may be room for deliveries again."""
         self._mailboxes[system_id].pump()
 
-    def submit(self, link: Link, submit: SubmitSm, sequence: int) -> Judgement:
+    def submit(self, link: Link, submit: Submit, sequence: int) -> Judgement:
         """Log it, and decide its fate. May cut the link."""
         status = self._refusal(submit)
         message_id = "" if status else f"{self._ids}{self.answers[CommandStatus.ESME_ROK.name]:08x}"
@@ -160,34 +147,58 @@ class Smsc:
         ))  # fmt: skip
         self.answers[status.name] += 1
         self.unanswered += not answered
-        if message_id and submit.registered_delivery & 0x03 and self.faults.receipts:
-            taken = _Taken(link=link, submit=submit, message_id=message_id, text=text, at=datetime.now(UTC))
+        if message_id:
+            self._know(message_id)
+            taken = Taken(
+                link=link,
+                submit=submit,
+                message_id=message_id,
+                text=text,
+                at=datetime.now(UTC),
+                receipt=bool(submit.registered_delivery & 0x03 and self.faults.receipts),
+            )
             self._due.add(self.faults.receipt_delay_ms / 1000, taken)
         if cut:
             link.cut()
-        return Judgement(status=status, message_id=message_id, answered=answered)
+        told = "" if self.faults.no_ids else message_id
+        return Judgement(status=status, message_id=told, answered=answered)
+
+    def query(self, query: QuerySm) -> tuple[CommandStatus, QuerySmResp]:
+        """What became of a text."""
+        if query.message_id not in self._known:
+            return CommandStatus.ESME_RQUERYFAIL, QuerySmResp(message_id=query.message_id)
+        return CommandStatus.ESME_ROK, told_of(query.message_id, self._known[query.message_id])
+
+    def alert(self, pdu: AlertNotification) -> int:
+        """Tell every receiver that a number is reachable; how many there were."""
+        return sum(link.tell(pdu) for link in self.links)
 
     def answer_delay_s(self) -> float:
         faults = self.faults
         return (faults.answer_delay_ms + self._random.uniform(0, faults.answer_jitter_ms)) / 1000
 
-    def reply(self, *, source: str, destination: str, text: str, system_id: str | None = None) -> int:
-        """A customer texts back; returns in how many parts. Raises KeyError for an unknown system_id."""
+    def reply(
+        self,
+        *,
+        source: str,
+        destination: str,
+        text: str,
+        system_id: str | None = None,
+        parts_as: PartsAs = PartsAs.UDH,
+        only: Collection[int] | None = None,
+    ) -> int:
+        """A customer texts back; returns in how many parts. `only` these arrive, if given.
+
+        Raises KeyError for an unknown system_id.
+        """
         mailbox = self._mailboxes[system_id] if system_id else next(iter(self._mailboxes.values()))
-        encoding = choose(text)
-        parts = len(split(text, encoding))
         reference = self._random.randrange(256)
-        mailbox.put([
-            Delivery(pdu=DeliverSm(
-                source=source,
-                destination=destination,
-                esm_class=EsmClass.UDHI if parts > 1 else EsmClass.DEFAULT,
-                data_coding=data_coding(encoding),
-                short_message=segment_octets(text, encoding, number=number, reference=reference),
-            ))
-            for number in range(1, parts + 1)
-        ])  # fmt: skip
-        return parts
+        parts = reply_parts(
+            source=source, destination=destination, text=text, reference=reference, parts_as=parts_as
+        )
+        arriving = [part for number, part in enumerate(parts, 1) if only is None or number in only]
+        mailbox.put([Delivery(pdu=self._as_brought(part)) for part in arriving])
+        return len(parts)
 
     def disconnect(self, system_id: str | None = None) -> int:
         """Cut the bound connections, all or those of one system_id; how many."""
@@ -231,7 +242,7 @@ class Smsc:
             mailbox.close()
         self._log.close()
 
-    def _refusal(self, submit: SubmitSm) -> CommandStatus:
+    def _refusal(self, submit: Submit) -> CommandStatus:
         faults = self.faults
         for pattern, status in self._refuse:
             if pattern.fullmatch(submit.destination):
@@ -246,12 +257,9 @@ class Smsc:
             self._pace.take(1)
         return CommandStatus.ESME_ROK
 
-    def _write_line(self, link: Link, submit: SubmitSm, sequence: int, judgement: Judgement) -> str:
-        user_data = submit.user_data
-        part = None
-        if submit.esm_class & _UDHI:
-            part, user_data = read_header(user_data)
-        text = decode(user_data, Encoding.UCS2 if submit.data_coding == _UCS2 else Encoding.GSM)
+    def _write_line(self, link: Link, submit: Submit, sequence: int, judgement: Judgement) -> str:
+        part, octets = part_of(submit)
+        text = decode(octets, Encoding.UCS2 if submit.data_coding == _UCS2 else Encoding.GSM)
         self._log.append(
             Line(
                 t=time.time(),
@@ -273,14 +281,28 @@ class Smsc:
         )
         return text
 
-    def _bring_receipts(self, taken: Sequence[_Taken]) -> None:
+    def _know(self, message_id: str) -> None:
+        self._known[message_id] = None
+        if len(self._known) > KNOWN_MAX:
+            del self._known[next(iter(self._known))]
+
+    def _as_brought(self, pdu: DeliverSm) -> DeliverSm | DataSm:
+        return as_data_sm(pdu) if self.faults.bring_as is Brought.DATA_SM else pdu
+
+    def _bring_receipts(self, taken: Sequence[Taken]) -> None:
         by_system: dict[str, list[Delivery]] = {}
         now = datetime.now(UTC)
         for one in taken:
-            delivery = Delivery(
-                pdu=_receipt(one, self._outcome(one.submit.destination), now), preferred=one.link
+            stat = self._outcome(one.submit.destination)
+            if one.message_id in self._known:
+                self._known[one.message_id] = stat
+            if not one.receipt:
+                continue
+            pdu = self._as_brought(receipt(one, stat, now, self.faults.receipt_form))
+            times = 2 if self.faults.receipts_twice else 1
+            by_system.setdefault(one.link.system_id, []).extend(
+                Delivery(pdu=pdu, preferred=one.link) for _ in range(times)
             )
-            by_system.setdefault(one.link.system_id, []).append(delivery)
         for system_id, deliveries in by_system.items():
             self._mailboxes[system_id].put(deliveries)
 
@@ -292,28 +314,3 @@ class Smsc:
         if len(weights) == 1:
             return next(iter(weights))
         return self._random.choices(list(weights), list(weights.values()))[0]
-
-
-def _receipt(taken: _Taken, stat: Stat, now: datetime) -> DeliverSm:
-    """A delivery receipt in text form with the optional parameters (appendix B and 5.3.2.12, 5.3.2.35)."""
-    delivered = stat is Stat.DELIVRD
-    beginning = taken.text[:20].encode("ascii", "replace").translate(_PRINTABLE)
-    head = (
-        f"id:{taken.message_id} sub:001 dlvrd:{int(delivered):03} submit date:{taken.at:%y%m%d%H%M} "
-        f"done date:{now:%y%m%d%H%M} stat:{stat} err:{'000' if delivered else '001'} text:"
-    )
-    return DeliverSm(
-        source=taken.submit.destination,
-        source_ton=taken.submit.destination_ton,
-        source_npi=taken.submit.destination_npi,
-        destination=taken.submit.source,
-        destination_ton=taken.submit.source_ton,
-        destination_npi=taken.submit.source_npi,
-        esm_class=EsmClass.RECEIPT,
-        data_coding=1,
-        short_message=head.encode("ascii") + beginning,
-        tlvs=(
-            (Tag.RECEIPTED_MESSAGE_ID, taken.message_id.encode() + b"\0"),
-            (Tag.MESSAGE_STATE, bytes((_MESSAGE_STATE[stat],))),
-        ),
-    )

@@ -25,6 +25,7 @@ from typing import Final, Protocol, cast
 
 from dispatcher.smpp.conversation import Conversation
 from dispatcher.smpp.pdu import (
+    AlertNotification,
     Bind,
     BindResp,
     Command,
@@ -35,8 +36,10 @@ from dispatcher.smpp.pdu import (
     EnquireLink,
     EnquireLinkResp,
     GenericNack,
+    Outbind,
     Pdu,
-    SubmitSm,
+    QuerySm,
+    QuerySmResp,
     SubmitSmResp,
     Unbind,
     UnbindResp,
@@ -44,11 +47,11 @@ from dispatcher.smpp.pdu import (
 from dispatcher.smpp.reader import Received
 from dispatcher.smpp.session import NotInThisStateError, Role
 from dispatcher.smpp.status import CommandStatus
-from dispatcher.smpp.submission import Answer, LinkCounters, Submission, unwritten
+from dispatcher.smpp.submission import Answer, LinkCounters, Submission, Submit, unwritten
 from dispatcher.smpp.timers import Timers
 from dispatcher.smpp.window import Window
 from sitecontrol.clock import Clock
-from sitecontrol.settings import Carrier
+from sitecontrol.settings_carriers import Carrier
 
 CLOSE_WITHIN_S: Final = 1.0
 RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, for 0 s
@@ -64,6 +67,9 @@ class Owner(Protocol):
 
     def late(self, submission: Submission, answer: Answer) -> None:
         """The carrier answered a submit that was in doubt."""
+
+    def taken(self, submission: Submission, answer: Answer) -> None:
+        """The carrier answered a submit, late or not."""
 
     def brought(self, arrived: Sequence[Received], connection: "Connection") -> None:
         """Receipts and replies; `connection.acknowledge` answers them."""
@@ -86,7 +92,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._beneath: asyncio.Transport | None = None  # the TCP transport under TLS
         self._timers = Timers(self._loop)
-        self._control: dict[int, asyncio.Future[Received]] = {}  # bind and unbind
+        self._control: dict[int, asyncio.Future[Received]] = {}  # bind, unbind and queries
         self._enquiries: dict[int, float] = {}  # sequence number → when it was sent
         self._heard_at = self._answer_at = clock.now()
         self.stalled = False
@@ -128,7 +134,12 @@ class Connection(asyncio.Protocol):
         except (ConnectionError, NotInThisStateError):
             return
 
-    def write(self, submits: Sequence[SubmitSm], deadline: float) -> list[Submission]:
+    async def query(self, query: QuerySm) -> Received:
+        """The carrier's answer, which may be a generic_nack. Raises ConnectionError or NotInThisStateError."""
+        self._counters.queries += 1
+        return await self._ask(query)
+
+    def write(self, submits: Sequence[Submit], deadline: float) -> list[Submission]:
         """Hand all of `submits` (at most `room`) to the socket in one piece; none if the deadline has come.
 
         Raises ValueError, with nothing written, when one cannot be encoded.
@@ -247,7 +258,7 @@ class Connection(asyncio.Protocol):
 
     def _handle(self, received: Received) -> None:
         match received.pdu:
-            case SubmitSmResp(message_id=message_id):
+            case SubmitSmResp(message_id=message_id) | DataSmResp(message_id=message_id):
                 self._answered(received.sequence, received.status, message_id)
             case EnquireLink():
                 self._conversation.reply(EnquireLinkResp(), received.sequence)
@@ -257,8 +268,10 @@ class Connection(asyncio.Protocol):
                 self._conversation.reply(UnbindResp(), received.sequence)
                 self._conversation.over = "the carrier ended the session"
             case GenericNack() if received.sequence not in self._control:
-                self._answered(received.sequence, received.status, "")
-            case BindResp() | UnbindResp() | GenericNack():
+                self._answered(received.sequence, received.status or CommandStatus.ESME_RUNKNOWNERR, "")
+            case AlertNotification() | Outbind():
+                self._counters.alerts += 1
+            case BindResp() | UnbindResp() | QuerySmResp() | GenericNack():
                 control = self._control.pop(received.sequence, None)
                 if control and not control.done():
                     control.set_result(received)
@@ -268,7 +281,7 @@ class Connection(asyncio.Protocol):
     def _handle_unreadable(self) -> None:
         """Responses whose body is garbage: the header still says whether the carrier took the text."""
         for error in self._conversation.unreadable:
-            if error.command_id == Command.SUBMIT_SM_RESP:
+            if error.command_id in {Command.SUBMIT_SM_RESP, Command.DATA_SM_RESP}:
                 self._answered(error.sequence, error.status, "")
         self._conversation.unreadable.clear()
 
@@ -283,6 +296,7 @@ class Connection(asyncio.Protocol):
                 doubt=False, command_status=status, message_id=message_id, rtt_s=now - found.written_at
             )
             self._owner.answered(status)
+            self._owner.taken(found, answer)
             if late:
                 self._counters.late_answers += 1
                 self._owner.late(late, answer)
@@ -297,7 +311,7 @@ class Connection(asyncio.Protocol):
         if not submission.answer.done():
             submission.answer.set_result(Answer(doubt=True, reason=reason))
 
-    async def _ask(self, pdu: Bind | Unbind) -> Received:
+    async def _ask(self, pdu: Bind | Unbind | QuerySm) -> Received:
         sequence = self._window.next_sequence()
         frame = self._conversation.frame(pdu, sequence)
         if self._transport is None or self._transport.is_closing():

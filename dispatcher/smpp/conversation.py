@@ -5,8 +5,9 @@ in `replies`, to be written by whoever owns the socket:
 
 - unknown command: generic_nack ESME_RINVCMDID; the connection goes on;
 - impossible length: generic_nack ESME_RINVCMDLEN, then `over`: nobody knows where the next PDU begins;
-- a field that does not fit: the request's own response with the status for that field; after
-  `MAX_MALFORMED` of them the peer is taken for mad and the connection is `over`;
+- a field that does not fit: the request's own response with the status for that field;
+- after `MAX_MALFORMED` of these in a row the peer is taken for mad and the connection is `over`: one that says
+  something odd now and then is only counted, however long the session lasts;
 - a request that the session's state forbids: its response with ESME_RINVBNDSTS (or ESME_RALYBND).
 
 Nothing is ever answered to a response, so two confused ends cannot nack each other for ever.
@@ -24,6 +25,7 @@ from dispatcher.smpp.pdu import (
     EnquireLinkResp,
     GenericNack,
     Pdu,
+    QuerySmResp,
     SubmitSmResp,
     UnbindResp,
 )
@@ -39,6 +41,7 @@ _RESPONSES: Final[dict[int, Pdu]] = {
     Command.SUBMIT_SM: SubmitSmResp(),
     Command.DELIVER_SM: DeliverSmResp(),
     Command.DATA_SM: DataSmResp(),
+    Command.QUERY_SM: QuerySmResp(),
     Command.ENQUIRE_LINK: EnquireLinkResp(),
     Command.UNBIND: UnbindResp(),
 }
@@ -52,6 +55,7 @@ class Conversation:
         self._session = Session(role)
         self.replies: list[bytes] = []  # to be written, then cleared, by the owner of the socket
         self.malformed = 0  # wrong lengths, unknown commands, garbage
+        self._malformed_in_a_row = 0
         self.misplaced = 0  # PDUs that the session's state forbids
         self.over = ""  # why the connection has to be closed once `replies` are written; a sentence
         self.unreadable: list[MalformedError] = []  # responses that could not be read; cleared by the owner
@@ -71,6 +75,7 @@ class Conversation:
             except MalformedError as error:
                 self._refuse_malformed(error)
                 continue
+            self._malformed_in_a_row = 0
             try:
                 self._session.received(received.command, received.status)
             except NotInThisStateError as error:
@@ -107,14 +112,15 @@ class Conversation:
 
     def _refuse_malformed(self, error: MalformedError) -> None:
         self.malformed += 1
+        self._malformed_in_a_row += 1
         if error.is_response:
             self.unreadable.append(error)
         elif error.answer == CommandStatus.ESME_RINVCMDID or error.command_id not in _RESPONSES:
             self._nack(error.sequence, error.answer)
         else:
             self._answer(Command(error.command_id), error.sequence, error.answer)
-        if self.malformed >= MAX_MALFORMED:
-            self.over = f"{self.malformed} malformed PDUs"
+        if self._malformed_in_a_row >= MAX_MALFORMED:
+            self.over = f"{MAX_MALFORMED} malformed PDUs in a row"
 
     def _answer(self, request: Command, sequence: int, status: CommandStatus) -> None:
         if (response := _RESPONSES.get(request)) is not None:

@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from dispatcher.model import Receipt, Reply
+from dispatcher.model import Receipt, Reply, ReplyPart
 from dispatcher.smpp.pdu import DataSm, DeliverSm
 from dispatcher.smpp.reader import Received
 from dispatcher.smpp.receipts import UnusableError, read
@@ -20,7 +20,7 @@ from sitecontrol.clock import Clock
 
 MAX_OPEN: Final = 5_000
 
-Deliver = Receipt | Reply
+Deliver = Receipt | Reply | ReplyPart
 
 OnDeliver = Callable[[Sequence[Deliver]], Awaitable[bool]]
 """Called with what arrived together (one or more), possibly many times at once. True only when all of it is

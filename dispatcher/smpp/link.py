@@ -25,14 +25,15 @@ import structlog
 from dispatcher.smpp.connection import Connection, open_connection
 from dispatcher.smpp.deliveries import Deliver, Deliveries, OnDeliver
 from dispatcher.smpp.pace import Pace
-from dispatcher.smpp.pdu import Bind, BindMode, SubmitSm
+from dispatcher.smpp.pdu import Bind, BindMode, QuerySm, QuerySmResp
 from dispatcher.smpp.reader import Received
 from dispatcher.smpp.reconnect import delay
-from dispatcher.smpp.status import StatusClass, describe
-from dispatcher.smpp.submission import Answer, LinkCounters, Submission, unwritten
+from dispatcher.smpp.session import NotInThisStateError
+from dispatcher.smpp.status import CommandStatus, StatusClass, describe
+from dispatcher.smpp.submission import Answer, LinkCounters, Submission, Submit, unwritten
 from dispatcher.smpp.writer import encode
 from sitecontrol.clock import Clock
-from sitecontrol.settings import Carrier
+from sitecontrol.settings_carriers import Carrier
 
 __all__ = ["Answer", "Deliver", "Link", "LinkCounters", "LinkState", "OnDeliver", "Submission"]
 
@@ -52,6 +53,10 @@ class BindRefusedError(Exception):
     """The carrier answered, and refused to bind us."""
 
 
+class QueryRefusedError(Exception):
+    """The carrier did not tell what became of a text."""
+
+
 class Link:
     """One link to one carrier. Safe for several tasks; the order of texts is kept only for one."""
 
@@ -64,6 +69,7 @@ class Link:
         clock: Clock,
         name: str = "",  # for logs and metrics; the carrier's name if empty
         on_late: Callable[[Submission, Answer], None] | None = None,
+        on_answer: Callable[[Submission, Answer], None] | None = None,  # after each, late or not
         on_change: Callable[[LinkState], None] | None = None,  # after every change of `state`
         mode: BindMode = BindMode.TRANSCEIVER,
         tls: ssl.SSLContext | None = None,  # with `carrier.tls`, the system's certificate authorities if None
@@ -72,6 +78,7 @@ class Link:
         self.name = name or carrier.name
         self.counters = LinkCounters()
         self.last_error = ""  # why the link is not bound, a sentence; empty while it is
+        self.mode = mode
         self._carrier = carrier
         self._clock = clock
         self._bind = Bind(
@@ -80,6 +87,7 @@ class Link:
         encode(self._bind, 1)
         self._tls = (tls or ssl.create_default_context()) if carrier.tls else None
         self._on_late = on_late
+        self._on_answer = on_answer
         self._on_change = on_change
         self._deliveries = Deliveries(carrier.name, on_deliver, clock, self.counters)
         self._pace = Pace(carrier.rate, clock.now())
@@ -95,8 +103,13 @@ class Link:
 
     @property
     def bound(self) -> bool:
-        """Whether it may be written."""
+        """Whether it may be used for what it is bound as."""
         return self._state is LinkState.BOUND
+
+    @property
+    def sends(self) -> bool:
+        """Whether texts go out over it: a receiver only brings."""
+        return self.mode is not BindMode.RECEIVER
 
     @property
     def in_flight(self) -> int:
@@ -176,7 +189,7 @@ class Link:
             await self._changed_within(left if blocked else min(left, self._pace.wait(now)))
         return 0
 
-    def write(self, submits: Sequence[SubmitSm], deadline: float) -> list[Submission]:
+    def write(self, submits: Sequence[Submit], deadline: float) -> list[Submission]:
         """Write, in order and in one piece, as many as there is room for; a Submission for each of `submits`.
 
         `deadline` (clock.now()) is the claim's, already less the caller's margin; nothing is handed over past
@@ -189,13 +202,29 @@ class Link:
             self._pace.take(sum(submission.written for submission in submissions))
         return submissions + [unwritten(submit) for submit in submits[len(submissions) :]]
 
-    async def submit(self, submit: SubmitSm, deadline: float) -> Submission:
+    async def submit(self, submit: Submit, deadline: float) -> Submission:
         """`room` and `write` for a single submit."""
         while await self.room(1, deadline):
             (submission,) = self.write((submit,), deadline)
             if submission.written:
                 return submission
         return unwritten(submit)
+
+    async def query(self, query: QuerySm) -> QuerySmResp:
+        """What the carrier knows of a text; outside window and rate. Raises QueryRefusedError, told why."""
+        if self._connection is None or not self.bound:
+            raise QueryRefusedError("the link is not bound")
+        try:
+            async with asyncio.timeout(self._carrier.response_timeout):
+                received = await self._connection.query(query)
+        except (ConnectionError, NotInThisStateError) as error:
+            raise QueryRefusedError(str(error)) from error
+        except TimeoutError as error:
+            raise QueryRefusedError(f"no answer within {self._carrier.response_timeout:g} s") from error
+        if received.status or not isinstance(received.pdu, QuerySmResp):
+            refusal = describe(received.status or CommandStatus.ESME_RUNKNOWNERR)
+            raise QueryRefusedError(f"query refused with {refusal.name}: {refusal.sentence}")
+        return received.pdu
 
     # -- what the connection tells (see connection.Owner) ------------------------------------------------
 
@@ -210,6 +239,10 @@ class Link:
     def late(self, submission: Submission, answer: Answer) -> None:
         if self._on_late:
             self._on_late(submission, answer)
+
+    def taken(self, submission: Submission, answer: Answer) -> None:
+        if self._on_answer:
+            self._on_answer(submission, answer)
 
     def brought(self, arrived: Sequence[Received], connection: Connection) -> None:
         self._deliveries.take(arrived, connection.acknowledge)

@@ -26,6 +26,8 @@ class Command(IntEnum):
     BIND_RECEIVER_RESP = 0x80000001
     BIND_TRANSMITTER = 0x00000002
     BIND_TRANSMITTER_RESP = 0x80000002
+    QUERY_SM = 0x00000003
+    QUERY_SM_RESP = 0x80000003
     SUBMIT_SM = 0x00000004
     SUBMIT_SM_RESP = 0x80000004
     DELIVER_SM = 0x00000005
@@ -34,8 +36,10 @@ class Command(IntEnum):
     UNBIND_RESP = 0x80000006
     BIND_TRANSCEIVER = 0x00000009
     BIND_TRANSCEIVER_RESP = 0x80000009
+    OUTBIND = 0x0000000B
     ENQUIRE_LINK = 0x00000015
     ENQUIRE_LINK_RESP = 0x80000015
+    ALERT_NOTIFICATION = 0x00000102  # has no response
     DATA_SM = 0x00000103
     DATA_SM_RESP = 0x80000103
 
@@ -80,12 +84,14 @@ class EsmClass(IntFlag):
 class Tag(IntEnum):
     """Optional parameters that we read or write, section 5.3.2."""
 
+    QOS_TIME_TO_LIVE = 0x0017
     SC_INTERFACE_VERSION = 0x0210
     USER_MESSAGE_REFERENCE = 0x0204
     SAR_MSG_REF_NUM = 0x020C
     SAR_TOTAL_SEGMENTS = 0x020E
     SAR_SEGMENT_SEQNUM = 0x020F
     RECEIPTED_MESSAGE_ID = 0x001E
+    MS_AVAILABILITY_STATUS = 0x0422
     NETWORK_ERROR_CODE = 0x0423
     MESSAGE_PAYLOAD = 0x0424
     MESSAGE_STATE = 0x0427
@@ -188,6 +194,47 @@ class DataSmResp:
     tlvs: tuple[Tlv, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QuerySm:
+    """query_sm (table 4-20): what became of a text; `source` as it was in the submit."""
+
+    message_id: str
+    source: str
+    source_ton: int = Ton.UNKNOWN
+    source_npi: int = Npi.UNKNOWN
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QuerySmResp:
+    """The state as in table 5-6; meaningful only with ESME_ROK, and absent on the wire with most errors."""
+
+    message_id: str = ""
+    final_date: str = ""  # empty while the text is under way
+    message_state: int = 0
+    error_code: int = 0  # the network's
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AlertNotification:
+    """A number can be reached again (table 4-24). Nobody asked for it here; it is passed over."""
+
+    source: str
+    esme: str
+    source_ton: int = Ton.UNKNOWN
+    source_npi: int = Npi.UNKNOWN
+    esme_ton: int = Ton.UNKNOWN
+    esme_npi: int = Npi.UNKNOWN
+    tlvs: tuple[Tlv, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outbind:
+    """A carrier asks to be bound to (table 4-4). We bind by ourselves; it is passed over."""
+
+    system_id: str
+    password: str = field(default="", repr=False)
+
+
 @dataclass(frozen=True, slots=True)
 class EnquireLink:
     pass
@@ -222,6 +269,10 @@ Pdu = (
     | DeliverSmResp
     | DataSm
     | DataSmResp
+    | QuerySm
+    | QuerySmResp
+    | AlertNotification
+    | Outbind
     | EnquireLink
     | EnquireLinkResp
     | Unbind

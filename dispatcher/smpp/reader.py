@@ -15,6 +15,7 @@ from typing import Final
 from dispatcher.smpp.pdu import (
     HEADER_SIZE,
     MAX_SHORT_MESSAGE,
+    AlertNotification,
     Bind,
     BindMode,
     BindResp,
@@ -26,7 +27,10 @@ from dispatcher.smpp.pdu import (
     EnquireLink,
     EnquireLinkResp,
     GenericNack,
+    Outbind,
     Pdu,
+    QuerySm,
+    QuerySmResp,
     SubmitSm,
     SubmitSmResp,
     Tlv,
@@ -246,6 +250,48 @@ def _read_data_sm_resp(body: _Body, _command: Command) -> DataSmResp:
     return DataSmResp(message_id=message_id, tlvs=body.tlvs_of_response())
 
 
+def _read_query_sm(body: _Body, _command: Command) -> QuerySm:
+    message_id = body.text(_ID_SIZE, "message_id", CommandStatus.ESME_RINVMSGID)
+    source_ton, source_npi = body.octets(2)
+    source = body.text(21, "source_addr", CommandStatus.ESME_RINVSRCADR)
+    body.tlvs_of_response()
+    return QuerySm(message_id=message_id, source_ton=source_ton, source_npi=source_npi, source=source)
+
+
+def _read_query_sm_resp(body: _Body, _command: Command) -> QuerySmResp:
+    message_id = _message_id(body)
+    if body.is_empty:
+        return QuerySmResp(message_id=message_id)
+    final_date = body.text(17, "final_date", CommandStatus.ESME_RINVCMDLEN)
+    message_state, error_code = body.octets(2)
+    return QuerySmResp(
+        message_id=message_id, final_date=final_date, message_state=message_state, error_code=error_code
+    )
+
+
+def _read_alert_notification(body: _Body, _command: Command) -> AlertNotification:
+    source_ton, source_npi = body.octets(2)
+    source = body.text(65, "source_addr", CommandStatus.ESME_RINVSRCADR)
+    esme_ton, esme_npi = body.octets(2)
+    esme = body.text(65, "esme_addr", CommandStatus.ESME_RINVDSTADR)
+    return AlertNotification(
+        source_ton=source_ton,
+        source_npi=source_npi,
+        source=source,
+        esme_ton=esme_ton,
+        esme_npi=esme_npi,
+        esme=esme,
+        tlvs=body.tlvs_of_response(),
+    )
+
+
+def _read_outbind(body: _Body, _command: Command) -> Outbind:
+    return Outbind(
+        system_id=body.text(16, "system_id", CommandStatus.ESME_RINVSYSID),
+        password=body.text(9, "password", CommandStatus.ESME_RINVPASWD),
+    )
+
+
 def _header_only(pdu: Pdu) -> Callable[[_Body, Command], Pdu]:
     def read(body: _Body, _command: Command) -> Pdu:
         body.nothing_more()
@@ -267,6 +313,10 @@ _READERS: Final[dict[Command, Callable[[_Body, Command], Pdu]]] = {
     Command.DELIVER_SM_RESP: lambda body, _: DeliverSmResp(message_id=_message_id(body)),
     Command.DATA_SM: _read_data_sm,
     Command.DATA_SM_RESP: _read_data_sm_resp,
+    Command.QUERY_SM: _read_query_sm,
+    Command.QUERY_SM_RESP: _read_query_sm_resp,
+    Command.ALERT_NOTIFICATION: _read_alert_notification,
+    Command.OUTBIND: _read_outbind,
     Command.ENQUIRE_LINK: _header_only(EnquireLink()),
     Command.ENQUIRE_LINK_RESP: _header_only(EnquireLinkResp()),
     Command.UNBIND: _header_only(Unbind()),

@@ -4,6 +4,7 @@ The text form is in SMPP v3.4, appendix B: "id:... sub:... dlvrd:... submit date
 err:... text:...". Every SMSC varies it, so each field is looked for by its name, in any case, and may be
 missing; the optional parameters receipted_message_id and message_state win where both are there. Times have
 no zone in the protocol and are read as UTC. A receipt without an id tells nothing and is `UnusableError`.
+A reply that says that it is a part, by a header or by parameters, is one: the store knows what else has come.
 """
 
 import hashlib
@@ -12,8 +13,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
-from dispatcher.encoding import decode, read_header
-from dispatcher.model import Encoding, Receipt, Reply, State
+from dispatcher.alphabets import text_of
+from dispatcher.model import Receipt, Reply, ReplyPart, State
+from dispatcher.smpp.parts import part_of
 from dispatcher.smpp.pdu import DataSm, DeliverSm, EsmClass, Tag, Tlv, tlv
 
 _BY_STAT: Final = {
@@ -40,8 +42,7 @@ _FIELD: Final = re.compile(
     r"\b(?P<name>id|done\s?date|stat|err):\s*(?P<value>[^\s:]+)(?=\s|$)", re.IGNORECASE | re.ASCII
 )
 _TEXT: Final = re.compile(r"\btext:(?P<text>.*)\Z", re.IGNORECASE | re.DOTALL)
-_LATIN: Final = frozenset({1, 3})  # data_coding: IA5, Latin-1
-_UCS2: Final = 8
+LONGEST_PART: Final = 1_000  # octets; what is longer is no part of anything, and stands for itself
 _LONGEST_ID: Final = 65  # SMPP 3.4, 5.3.2.12 receipted_message_id
 
 
@@ -49,7 +50,7 @@ class UnusableError(ValueError):
     """It arrived, and nothing can be learned from it."""
 
 
-def read(carrier: str, pdu: DeliverSm | DataSm, now: datetime) -> Receipt | Reply:
+def read(carrier: str, pdu: DeliverSm | DataSm, now: datetime) -> Receipt | Reply | ReplyPart:
     """What the carrier brought. Raises UnusableError."""
     kind = pdu.esm_class & EsmClass.TYPE_MASK
     if kind in {EsmClass.RECEIPT, EsmClass.INTERMEDIATE} or tlv(pdu.tlvs, Tag.RECEIPTED_MESSAGE_ID):
@@ -58,7 +59,7 @@ def read(carrier: str, pdu: DeliverSm | DataSm, now: datetime) -> Receipt | Repl
 
 
 def _receipt(carrier: str, pdu: DeliverSm | DataSm) -> Receipt:
-    text = _text_of(pdu)[0]
+    text = text_of(part_of(pdu)[1], pdu.data_coding)
     body = _TEXT.search(text)
     head = text[: body.start()] if body else text
     fields = {m["name"].lower().replace(" ", ""): m["value"] for m in _FIELD.finditer(head)}
@@ -78,42 +79,49 @@ def _receipt(carrier: str, pdu: DeliverSm | DataSm) -> Receipt:
         destination=pdu.destination,
         text=body["text"] if body else "",
         error=fields.get("err") or _network_error(pdu.tlvs),
-        done_at=_time(fields.get("donedate", "")),
+        done_at=time_of(fields.get("donedate", "")),
     )
 
 
-def _reply(carrier: str, pdu: DeliverSm | DataSm, now: datetime) -> Reply:
-    text, octets = _text_of(pdu)
+def _reply(carrier: str, pdu: DeliverSm | DataSm, now: datetime) -> Reply | ReplyPart:
+    part, octets = part_of(pdu)
     fingerprint = hashlib.sha256()
-    for part in (carrier, pdu.source, pdu.destination, f"{pdu.esm_class}/{pdu.data_coding}"):
-        fingerprint.update(part.encode() + b"\0")
-    fingerprint.update(octets)
-    return Reply(
+    for told in (carrier, pdu.source, pdu.destination, f"{pdu.esm_class}/{pdu.data_coding}"):
+        fingerprint.update(told.encode() + b"\0")
+    fingerprint.update(pdu.user_data)
+    if part is None or not 1 <= part.number <= part.total or part.total == 1 or len(octets) > LONGEST_PART:
+        return Reply(
+            carrier=carrier,
+            source=pdu.source,
+            destination=pdu.destination,
+            text=text_of(octets, pdu.data_coding),
+            received_at=now,
+            fingerprint=fingerprint.digest(),
+        )
+    if not pdu.esm_class & EsmClass.UDHI:  # else the header is among the octets above
+        fingerprint.update(f"\0{part.reference}/{part.total}/{part.number}".encode())
+    return ReplyPart(
         carrier=carrier,
         source=pdu.source,
         destination=pdu.destination,
-        text=text,
+        reference=part.reference,
+        total=part.total,
+        number=part.number,
+        coding=pdu.data_coding,
+        octets=octets,
         received_at=now,
         fingerprint=fingerprint.digest(),
     )
 
 
-def _text_of(pdu: DeliverSm | DataSm) -> tuple[str, bytes]:
-    """The text without a header, and the whole user data. No NUL: no database could store it as text."""
-    octets = pdu.user_data
-    body = read_header(octets)[1] if pdu.esm_class & EsmClass.UDHI else octets
-    if pdu.data_coding == _UCS2:
-        text = decode(body, Encoding.UCS2)
-    elif pdu.data_coding in _LATIN:
-        text = body.decode("latin-1")
-    else:
-        text = decode(body, Encoding.GSM)
-    return text.replace("\0", "\ufffd"), octets
+def state_of(message_state: int) -> State | None:
+    """What a message_state (table 5-6) makes of a segment; None for one that is not defined."""
+    return _BY_MESSAGE_STATE.get(message_state)
 
 
 def _message_state(tlvs: tuple[Tlv, ...]) -> State | None:
     value = tlv(tlvs, Tag.MESSAGE_STATE)
-    return _BY_MESSAGE_STATE.get(value[0]) if value else None
+    return state_of(value[0]) if value else None
 
 
 def _network_error(tlvs: tuple[Tlv, ...]) -> str:
@@ -125,7 +133,7 @@ def _c_octets(value: bytes | None) -> str:
     return value.split(b"\0", 1)[0].decode("latin-1") if value else ""
 
 
-def _time(text: str) -> datetime | None:
+def time_of(text: str) -> datetime | None:
     """YYMMDDhhmm, with seconds or not, and with the century or not."""
     if len(text) not in {10, 12, 14} or not (text.isascii() and text.isdigit()):
         return None

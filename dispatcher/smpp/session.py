@@ -85,7 +85,9 @@ TABLE: Final = (
         then=State.BOUND_TRX,
         says="The SMSC lets the ESME send, and will bring receipts and replies.",
     ),
+    _row(frozenset({State.OPEN}), _SMSC, Command.OUTBIND, says="The SMSC asks the ESME to bind."),
     _row(_SENDING, _ESME, Command.SUBMIT_SM, Command.DATA_SM, says="The ESME sends a text."),
+    _row(_SENDING, _ESME, Command.QUERY_SM, says="The ESME asks what became of a text."),
     _row(
         _SENDING | _LAST_ANSWERS,
         _SMSC,
@@ -93,7 +95,14 @@ TABLE: Final = (
         Command.DATA_SM_RESP,
         says="The SMSC answers a text.",
     ),
+    _row(
+        _SENDING | _LAST_ANSWERS,
+        _SMSC,
+        Command.QUERY_SM_RESP,
+        says="The SMSC tells what became of a text.",
+    ),
     _row(_RECEIVING, _SMSC, Command.DELIVER_SM, Command.DATA_SM, says="The SMSC brings a receipt or reply."),
+    _row(_RECEIVING, _SMSC, Command.ALERT_NOTIFICATION, says="The SMSC tells that a number is reachable."),
     _row(
         _RECEIVING | _LAST_ANSWERS,
         _ESME,

@@ -3,7 +3,10 @@
 import asyncio
 from dataclasses import dataclass
 
-from dispatcher.smpp.pdu import SubmitSm
+from dispatcher.smpp.pdu import DataSm, SubmitSm
+
+Submit = SubmitSm | DataSm
+"""What carries a text to a carrier; which of the two is the carrier's setting."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,14 +24,14 @@ class Answer:
 class Submission:
     """One submit handed to `Link.write`."""
 
-    submit: SubmitSm
+    submit: Submit
     written: bool  # False: provably not one octet left this process; `answer` is cancelled
     answer: asyncio.Future[Answer]  # never raises; done exactly once
     tag: object = None  # the caller's own: it comes back with a late answer
     written_at: float = 0.0  # clock.now()
 
 
-def unwritten(submit: SubmitSm) -> Submission:
+def unwritten(submit: Submit) -> Submission:
     """A submit of which provably nothing left this process."""
     answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
     answer.cancel()
@@ -47,6 +50,8 @@ class LinkCounters:
     receipts: int = 0
     replies: int = 0
     deliveries_refused: int = 0  # answered ESME_RX_T_APPN: the carrier brings them again
+    alerts: int = 0  # alert_notification and outbind: nobody asked for them, and they are passed over
+    queries: int = 0  # query_sm asked
     malformed: int = 0  # wrong lengths, unknown commands, garbage, receipts that tell nothing
     unexpected: int = 0  # answers to nothing that we asked, requests out of place
     binds: int = 0

@@ -10,6 +10,7 @@ from typing import Any, Final
 from dispatcher.smpp.pdu import (
     HEADER_SIZE,
     MAX_SHORT_MESSAGE,
+    AlertNotification,
     Bind,
     BindResp,
     Command,
@@ -20,7 +21,10 @@ from dispatcher.smpp.pdu import (
     EnquireLink,
     EnquireLinkResp,
     GenericNack,
+    Outbind,
     Pdu,
+    QuerySm,
+    QuerySmResp,
     ShortMessage,
     SubmitSm,
     SubmitSmResp,
@@ -128,6 +132,36 @@ def _write_data_sm_resp(pdu: DataSmResp) -> bytes:
     return _text(pdu.message_id, 65, "message_id") + _tlvs(pdu.tlvs)
 
 
+def _write_query_sm(pdu: QuerySm) -> bytes:
+    return b"".join((
+        _text(pdu.message_id, 65, "message_id"),
+        bytes((pdu.source_ton, pdu.source_npi)),
+        _text(pdu.source, 21, "source_addr"),
+    ))  # fmt: skip
+
+
+def _write_query_sm_resp(pdu: QuerySmResp) -> bytes:
+    return b"".join((
+        _text(pdu.message_id, 65, "message_id"),
+        _text(pdu.final_date, 17, "final_date"),
+        bytes((pdu.message_state, pdu.error_code)),
+    ))  # fmt: skip
+
+
+def _write_alert_notification(pdu: AlertNotification) -> bytes:
+    return b"".join((
+        bytes((pdu.source_ton, pdu.source_npi)),
+        _text(pdu.source, 65, "source_addr"),
+        bytes((pdu.esme_ton, pdu.esme_npi)),
+        _text(pdu.esme, 65, "esme_addr"),
+        _tlvs(pdu.tlvs),
+    ))  # fmt: skip
+
+
+def _write_outbind(pdu: Outbind) -> bytes:
+    return _text(pdu.system_id, 16, "system_id") + _text(pdu.password, 9, "password")
+
+
 # The command is None where the bind's mode decides it. Any: a writer takes the type it is listed under.
 _WRITERS: Final[dict[type[Pdu], tuple[Command | None, Callable[[Any], bytes] | None]]] = {
     Bind: (None, _write_bind),
@@ -138,6 +172,10 @@ _WRITERS: Final[dict[type[Pdu], tuple[Command | None, Callable[[Any], bytes] | N
     DeliverSmResp: (Command.DELIVER_SM_RESP, _write_message_id),
     DataSm: (Command.DATA_SM, _write_data_sm),
     DataSmResp: (Command.DATA_SM_RESP, _write_data_sm_resp),
+    QuerySm: (Command.QUERY_SM, _write_query_sm),
+    QuerySmResp: (Command.QUERY_SM_RESP, _write_query_sm_resp),
+    AlertNotification: (Command.ALERT_NOTIFICATION, _write_alert_notification),
+    Outbind: (Command.OUTBIND, _write_outbind),
     EnquireLink: (Command.ENQUIRE_LINK, None),
     EnquireLinkResp: (Command.ENQUIRE_LINK_RESP, None),
     Unbind: (Command.UNBIND, None),

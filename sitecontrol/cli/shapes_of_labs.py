@@ -173,6 +173,8 @@ class DrillRun(Shape):
     duplicates_at_carrier: int
     duplicates_declared: int
     not_delivered: int
+    by_state: dict[str, int]
+    at_carriers: int | None
     two_site_again_s: float | None
     fencing_ms: dict[str, float]
     live_before: str | None

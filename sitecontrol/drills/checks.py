@@ -26,6 +26,8 @@ class Evidence:
     lost: Sequence[str]  # references that were acknowledged and are nowhere
     fates: Sequence[Fate]  # of what was acknowledged
     unanswered: Sequence[Unanswered]  # what became of the texts for which nobody had a 2xx
+    acknowledged: int
+    strangers: Sequence[str]  # texts at the carriers that nobody asked for
     delivers: bool  # the carriers are simulators, which deliver all that they take
     broken: Sequence[Broken]  # requests without an answer, from dispatchers that the story did not kill
     fencing: Mapping[str, float]  # at the site that was struck: milliseconds until each step
@@ -109,6 +111,13 @@ def check(evidence: Evidence) -> tuple[dict[str, bool], list[str]]:
 
 def _check_ends(evidence: Evidence, expect: Callable[[str, bool, str], None]) -> None:
     """What must have become of every text, whether its client had an answer or not."""
+    missing = evidence.acknowledged - len(evidence.fates)
+    expect(
+        "accounts-balance",
+        not missing and not evidence.strangers,
+        f"{missing} acknowledged messages have no state; texts at the carriers that nobody asked for: "
+        f"{', '.join(evidence.strangers[:SHOWN]) or 'none'}",
+    )
     open_still = [fate for fate in evidence.fates if not fate.final]
     expect(
         "all-settled",

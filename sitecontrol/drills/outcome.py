@@ -42,6 +42,8 @@ class Outcome:
     duplicates_at_carrier: int
     duplicates_declared: int
     not_delivered: int  # acknowledged, and settled in another way than `delivered`
+    by_state: dict[str, int]  # what the system says of those acknowledged; their sum is `accepted`
+    at_carriers: int | None  # different texts in the carriers' own logs; None: they are not simulators
     two_site_again_s: float | None  # from the healing on; from the fault where nothing is healed
     fencing_ms: dict[
         str, float

@@ -32,6 +32,13 @@ def outcome_table(outcome: Outcome) -> Table:
     return table
 
 
+def equation(outcome: Outcome) -> str:
+    """What was accepted, to the unit: by what the system says of it, and by what the carriers' logs have."""
+    terms = " + ".join(f"{state.replace('_', ' ')} {count:,}" for state, count in outcome.by_state.items())
+    carriers = "" if outcome.at_carriers is None else f"; carriers' own logs: {outcome.at_carriers:,} texts"
+    return f"accepted {outcome.accepted:,} = {terms or '0'}{carriers}"
+
+
 def rows_of(outcome: Outcome) -> list[tuple[str, str]]:
     fencing = (
         [("fencing, from the last proof on", in_words(outcome.fencing_ms))] if outcome.fencing_ms else []
@@ -51,6 +58,7 @@ def rows_of(outcome: Outcome) -> list[tuple[str, str]]:
         ),
         ("texts without a 2xx from either site", str(outcome.unanswered)),
         ("acknowledged and lost", str(outcome.acknowledged_lost)),
+        ("accounted for", equation(outcome)),
         ("settled otherwise than delivered", str(outcome.not_delivered)),
         ("listed as in doubt", str(outcome.in_doubt)),
         ("texts received twice", f"{outcome.duplicates_at_carrier} ({outcome.duplicates_declared} declared)"),

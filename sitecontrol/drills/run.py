@@ -4,6 +4,7 @@ import asyncio
 import random
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from sitecontrol.drills.drill import Drill
 from sitecontrol.drills.ledger import Ack, Ledger, now
 from sitecontrol.drills.outcome import Moment, Outcome
 from sitecontrol.drills.stage import DrillFailedError, Stage
-from sitecontrol.drills.traffic import Traffic, access_to
+from sitecontrol.drills.traffic import BEGINS, Traffic, access_to
 from sitecontrol.drills.watch import Watch
 from sitecontrol.lab.control import Json, LabControl
 from sitecontrol.lab.errors import LabError, LabRefusedError
@@ -224,6 +225,10 @@ def _outcome(
     doubles = measure.duplicates(carriers.copies(received or []), ledger.texts, doubtful)
     unanswered = unanswered_texts(ledger, found, received)
     pause = measure.longest_gap(ledger.acks, traffic.clients, end=ended if unanswered else None)
+    ours = [
+        one for one in received or () if one.text.startswith(BEGINS)
+    ]  # somebody else may use the lab, too
+    strangers = {one.text for one in ours} - {text.body for text in ledger.texts.values()}
     broken = measure.unexpected(ledger.broken, killed=stage.killed_doors, since=fault_at)
     held, notes = checks.check(
         checks.Evidence(
@@ -234,6 +239,8 @@ def _outcome(
             lost=lost,
             fates=list(fates.values()),
             unanswered=unanswered,
+            acknowledged=len(acknowledged),
+            strangers=sorted(strangers),
             delivers=delivers,
             broken=broken,
             fencing=stage.watch.fencing.get(site, {}),
@@ -278,6 +285,8 @@ def _outcome(
         acknowledged_lost=len(lost),
         not_final=sum(not fate.final for fate in fates.values()),
         not_delivered=sum(fate.final and fate.state != checks.DELIVERED for fate in fates.values()),
+        by_state=dict(Counter(fate.state for fate in fates.values()).most_common()),
+        at_carriers=None if received is None else len({(one.to, one.text) for one in ours}),
         in_doubt=len(doubtful),
         duplicates_at_carrier=doubles.copies,
         duplicates_declared=doubles.declared,

@@ -13,6 +13,7 @@ from sitecontrol.lab.plan import Plan
 from sitecontrol.lab.ports import SITES
 from sitecontrol.lab.status import accounts_of
 
+BEGINS = "Drill "  # each text of a drill
 SEND_WITHIN = 40.0  # seconds for which a client tries to have a text accepted
 
 
@@ -104,5 +105,5 @@ class Traffic:
         return Text(
             reference=reference,
             to=fictional_number(self._rng.randrange(10**6)),
-            body=f"Drill {reference}: power will be back at 18:30.",
+            body=f"{BEGINS}{reference}: power will be back at 18:30.",
         )

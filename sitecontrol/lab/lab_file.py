@@ -21,8 +21,8 @@ from sitecontrol.lab.ports import (
 )
 from sitecontrol.leadership.proof import complaints, prove
 from sitecontrol.leadership.timing import DEFAULT_CALL_TIMEOUT, seconds_of
-from sitecontrol.settings import DispatcherSettings, FailoverSettings, Section, SettingsError, read
-from sitecontrol.settings_types import Address, Name
+from sitecontrol.settings import DispatcherSettings, FailoverSettings, SettingsError, read
+from sitecontrol.settings_types import Address, Name, Section
 
 FIXED_IN_A_LAB = ("instances", "consent")  # settings of [dispatcher] that the lab decides itself
 

@@ -29,8 +29,8 @@ from sitecontrol.lab.ports import (
     PortPlan,
 )
 from sitecontrol.lab.wan_routes import Route, of_place
-from sitecontrol.settings import Section
 from sitecontrol.settings_forms import Form
+from sitecontrol.settings_types import Section
 
 LOOPBACK = "127.0.0.1"
 SYSTEM_ID = "hotsite"

@@ -7,8 +7,9 @@ node is ever counted as complete again by itself. It goes on trying, and tells t
 
 from collections.abc import Sequence
 
+from sitecontrol.leadership.anew import on_old_timeline
 from sitecontrol.leadership.conditions import START_TRIES, promotion_stuck
-from sitecontrol.leadership.effects import Promote, StartPrimary
+from sitecontrol.leadership.effects import Promote, StartPrimary, StartStandby
 from sitecontrol.leadership.facts import Facts, PgState
 from sitecontrol.leadership.table import Row
 
@@ -28,6 +29,17 @@ ROWS: Sequence[Row] = (
         "recovering-alone",
         f"PostgreSQL of the leader recovers: wait until it takes connections. {CURE}",
         lambda f: _alone(f) and f.pg.state is PgState.STARTING,
+    ),
+    Row(
+        "recovers-in-vain",
+        f"PostgreSQL of the leader ends as soon as it is started in recovery, to be promoted: start it again. {CURE}",
+        lambda f: (
+            _alone(f)
+            and f.pg.state is PgState.STOPPED
+            and (not f.pg.was_primary or on_old_timeline(f))
+            and f.pg.failed_starts >= START_TRIES
+        ),
+        lambda f: StartStandby(leader=f.node),
     ),
     Row(
         "starts-in-vain",

@@ -9,6 +9,7 @@ timeline before finds that its history has left the leader's, and is rewound or 
 
 from collections.abc import Sequence
 
+from sitecontrol.leadership.conditions import START_TRIES
 from sitecontrol.leadership.effects import Fence, StartStandby
 from sitecontrol.leadership.facts import Facts, PgState
 from sitecontrol.leadership.table import Row
@@ -41,7 +42,12 @@ ROWS: Sequence[Row] = (
     Row(
         "begin-anew",
         f"{SENTENCE} Start in recovery; a promotion begins a new one.",
-        lambda f: on_old_timeline(f) and f.pg.state is PgState.STOPPED and f.pg.was_primary,
+        lambda f: (
+            on_old_timeline(f)
+            and f.pg.state is PgState.STOPPED
+            and f.pg.was_primary
+            and (f.pg.failed_starts < START_TRIES or f.other_in_step)  # else `recovers-in-vain` does the same
+        ),
         lambda f: StartStandby(leader=f.node),
     ),
 )

@@ -23,7 +23,6 @@ from replication.errors import NodeError
 from sitecontrol.leadership.steps import SILENT_AFTER
 from sitecontrol.leadership.turns import TURN
 from sitecontrol.settings import (
-    Carrier,
     DispatcherSettings,
     EtcdSettings,
     FailoverSettings,
@@ -31,6 +30,7 @@ from sitecontrol.settings import (
     Settings,
     SettingsError,
 )
+from sitecontrol.settings_carriers import Carrier
 
 CLOCK_DRIFT = 0.01  # how much longer than by our own clock a while may last by etcd's
 LOOK_EVERY = 0.1  # seconds between two decisions

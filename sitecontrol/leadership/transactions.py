@@ -216,14 +216,8 @@ class Writer:
     def rewrite_sync(self, standbys: tuple[InStep, ...]) -> Transaction:
         """`sync` with these standbys, as a new write even when it says so already."""
         serial = self.cluster.sync.record.serial + 1 if self.cluster.sync else 0
-        sync = Sync(
-            term=self.term,
-            leader=self.node,
-            leader_incarnation=self.incarnation,
-            standbys=standbys,
-            serial=serial,
-        )
-        return self._transaction(self._put("sync", sync))
+        changes = {"standbys": standbys, "serial": serial, "opens_above": self._opens_above()}
+        return self._transaction(self._put("sync", self._alone(self.term).model_copy(update=changes)))
 
     def reached(self, nodes: tuple[Position, ...], system_id: str) -> Transaction:
         """How far these have come, if we still lead. No other transaction compares it: it is in nobody's way."""
@@ -483,10 +477,9 @@ class Writer:
     def _known_in_step(self, waited_for: Collection[str]) -> Sync:
         """What is believed, of this term and of standbys that are waited for. Fewer are always true."""
         known = self.cluster.sync.record if self.cluster.sync else None
-        alone = self._alone(self.term)
+        alone = self._alone(self.term).model_copy(update={"opens_above": self._opens_above()})
         if known is None or (known.term, known.leader) != (alone.term, alone.leader):
-            ours = known is not None and known.leader_incarnation == self.incarnation
-            return alone.model_copy(update={"opens_above": known.opens_above if known and ours else None})
+            return alone
         staying = tuple(standby for standby in known.standbys if standby.node in waited_for)
         return alone.model_copy(update={"standbys": staying, "serial": known.serial + 1})
 
@@ -494,6 +487,10 @@ class Writer:
 
     def _leader(self, term: int) -> Leader:
         return Leader(node=self.node, incarnation=self.incarnation, site=self.site, term=term)
+
+    def _opens_above(self) -> int | None:
+        """A person's word about this data stands until `sync` is narrowed, which is on a timeline of its own."""
+        return self.cluster.sync.record.opens_above_with(self.incarnation) if self.cluster.sync else None
 
     def _alone(self, term: int) -> Sync:
         return Sync(term=term, leader=self.node, leader_incarnation=self.incarnation)

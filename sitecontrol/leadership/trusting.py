@@ -120,6 +120,8 @@ def _not_alone(f: Facts) -> Iterator[str]:
         yield f"{f.node} does not reach etcd: who leads is not known for sure"
     if f.leader is not None:
         yield f"{f.leader.record.node} leads, and writes `sync` itself: there is nothing to be said"
+    if f.leader is None and f.open:
+        yield f"{f.node} serves, and takes its term up again by itself: to begin a timeline, it would have to stop"
     if bad is not None and f.of_later_version(bad):
         yield f"a later version of this program wrote `sync`: upgrade {f.node} first"
     if f.leader is None and f.pg.state is PgState.STANDBY and f.pg.upstream and f.canary_fresh:

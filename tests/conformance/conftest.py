@@ -28,6 +28,10 @@ TIMES = (
     ("claim", "claimed_at"),
     ("parked_receipt", "parked_at"),
     ("reply", "stored_at"),
+    ("reply_part", "stored_at"),
+    ("reply_part", "joined_at"),
+    ("unnamed", "claimed_at"),
+    ("unnamed", "submitted_at"),
     ("campaign_batch", "fed_at"),
     ("campaign_batch", "counted_at"),
 )
@@ -74,9 +78,13 @@ async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
     async def lead(term: int) -> None:
         await superuser.execute("update control.leadership set term = $1", term)
 
+    async def replies() -> list[tuple[str, str]]:
+        rows = await superuser.fetch("select source, text from hotsite.reply order by reply_id")
+        return [(row["source"], row["text"]) for row in rows]
+
     store = PostgresStore(await Session.connect(as_role(database, "hotsite_dispatch"), timeout=5))
     mine, other = [p for p in await store.programs(TERM) if p.id in {a.program_id for a in programs}]
-    yield Stage(store, TERM, mine, other, pass_time, lambda: datetime.now(UTC), lead)
+    yield Stage(store, TERM, mine, other, pass_time, lambda: datetime.now(UTC), lead, replies)
     await check_books(superuser)
     await superuser.close()
     await store.aclose()
@@ -116,7 +124,10 @@ def in_memory() -> Stage:
     async def lead(term: int) -> None:
         store.lead(term)
 
-    return Stage(store, TERM, mine, other, pass_time, clock.wall, lead)
+    async def replies() -> list[tuple[str, str]]:
+        return [(reply.source, reply.text) for reply in store.stored_replies]
+
+    return Stage(store, TERM, mine, other, pass_time, clock.wall, lead, replies)
 
 
 async def check_books(superuser: "asyncpg.Connection[asyncpg.Record]") -> None:

@@ -98,6 +98,68 @@ async def test_a_receipt_that_overtakes_its_answer_is_kept_for_it(stage: Stage) 
     assert await stage.state(claim.message_id) is State.DELIVERED
 
 
+# -- texts that a carrier took without telling an id
+
+
+@pytest.mark.parametrize("written", ["", None], ids=["empty", "none"])
+async def test_a_text_without_an_id_is_submitted_and_settled_by_the_receipt_that_fits(
+    stage: Stage, written: str | None
+) -> None:
+    claim = await stage.sent()
+    await stage.store.settle([submitted(claim, written)])  # type: ignore[arg-type] # as `outcome` has it
+    assert await stage.state(claim.message_id) is State.SUBMITTED
+    for _ in range(2):
+        await stage.store.receipts([receipt("c-1", text=BODY[:20])])
+    view = await stage.view(claim.message_id)
+    assert (view.state, view.segments[0].carrier_message_id) == (State.DELIVERED, "c-1")
+    assert any("told no id" in event.detail for event in view.events)
+
+
+async def test_a_receipt_that_overtakes_an_answer_without_an_id_is_kept_for_it(stage: Stage) -> None:
+    claim = await stage.sent()
+    await stage.store.receipts([receipt("c-1", State.UNDELIVERED, error="042")])
+    assert await stage.state(claim.message_id) is State.SUBMITTING
+    await stage.store.settle([submitted(claim, "")])
+    [segment] = (await stage.view(claim.message_id)).segments
+    assert (segment.state, segment.error) == (State.UNDELIVERED, "042")
+
+
+async def test_of_two_texts_without_an_id_a_receipt_settles_only_the_one_that_it_fits(stage: Stage) -> None:
+    await stage.accept(stage.message(body="Power is back."), stage.message(body="Power is out."))
+    claims = await stage.claim()
+    await stage.store.settle([submitted(claim, "") for claim in claims])
+    await stage.store.receipts([receipt("c-1", text="Power is")])
+    assert {await stage.state(claim.message_id) for claim in claims} == {State.SUBMITTED}
+    await stage.store.receipts([receipt("c-2", text="Power is out")])
+    assert {claim.body: await stage.state(claim.message_id) for claim in claims} == {
+        "Power is back.": State.SUBMITTED,
+        "Power is out.": State.DELIVERED,
+    }
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"carrier": "carrier-b"}, {"source": "+12025559999"}, {"destination": "99999"}, {"text": "other"}],
+    ids=["carrier", "number", "short code", "text"],
+)
+async def test_a_receipt_that_does_not_fit_a_text_without_an_id_is_not_believed(
+    stage: Stage, changed: dict[str, str]
+) -> None:
+    claim = await stage.sent()
+    await stage.store.settle([submitted(claim, "")])
+    await stage.store.receipts([receipt("c-1", **changed)])
+    assert await stage.state(claim.message_id) is State.SUBMITTED
+
+
+async def test_a_text_without_an_id_is_unknown_when_no_receipt_came_in_72_hours(stage: Stage) -> None:
+    claim = await stage.sent()
+    await stage.store.settle([submitted(claim, "")])
+    await stage.pass_time(3 * DAY + MINUTE)
+    await stage.store.release_due(TERM, 10)
+    await stage.store.finish_received(120.0, 10)
+    assert await stage.state(claim.message_id) is State.UNKNOWN
+
+
 # -- doubt
 
 

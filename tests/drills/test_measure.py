@@ -136,6 +136,8 @@ def evidence(name: str = "site-loss", **more) -> Evidence:
         lost=[],
         fates=[],
         unanswered=[],
+        acknowledged=0,
+        strangers=[],
         delivers=True,
         broken=[],
         fencing={"decided": 12.0, "connections_ended": 20.5, "postgres_ended": 25.0, "locked_out": 80.0},
@@ -152,13 +154,22 @@ def evidence(name: str = "site-loss", **more) -> Evidence:
         term_after=2,
         missed=[],
     )
-    return replace(given, **more)
+    return replace(given, **{"acknowledged": len(more.get("fates", ())), **more})
 
 
 def test_a_drill_in_which_everything_holds_has_no_notes() -> None:
     held, notes = check(evidence())
     assert all(held.values())
     assert notes == []
+
+
+def test_what_was_accepted_has_a_state_to_the_unit_and_the_carriers_have_nothing_else() -> None:
+    fate = fate_of("id", "ref", {"state": "delivered", "attempts": 1, "events": []})
+    assert check(evidence(acknowledged=1, fates=[fate]))[0]["accounts-balance"]
+    held, notes = check(evidence(acknowledged=2, fates=[fate]))
+    assert not held["accounts-balance"]
+    assert "1 acknowledged messages have no state" in notes[0]
+    assert not check(evidence(strangers=["Drill x"]))[0]["accounts-balance"]
 
 
 REFUSAL = Refusal(client="columbus", reference="r", t=1, site="columbus", status=503, title="")

@@ -52,6 +52,8 @@ def outcome(pause: float | None = 1.0, *, drill: str = "site-loss", **change) ->
         duplicates_at_carrier=0,
         duplicates_declared=0,
         not_delivered=0,
+        by_state={"delivered": 2_000},
+        at_carriers=2_000,
         two_site_again_s=6.0,
         fencing_ms={},
         live_before="columbus",

@@ -19,7 +19,7 @@ from dispatcher.engine.outcome import of_answer
 from dispatcher.journal import Journal
 from dispatcher.postgres_store import PostgresStore
 from dispatcher.process import Dispatcher, instance
-from dispatcher.simulator.faults import Faults
+from dispatcher.simulator.faults import Brought, Faults, PartsAs, Stat
 from dispatcher.simulator.server import Esme
 from dispatcher.simulator.smsc import Smsc
 from dispatcher.simulator.submit_log import SubmitLog
@@ -37,7 +37,14 @@ from tests.waiting import eventually
 NAME = "columbus-1"
 
 
-def settings(database: Target, carrier_port: int, folder: Path, here: str = "columbus") -> Settings:
+def settings(
+    database: Target,
+    carrier_port: int,
+    folder: Path,
+    here: str = "columbus",
+    carrier: dict[str, Any] | None = None,
+    dispatcher: dict[str, Any] | None = None,
+) -> Settings:
     def place(name: str, port: int) -> dict[str, object]:
         node = {"name": f"{name}-a", "postgres": f"127.0.0.1:{port}", "agent": "http://127.0.0.1:9"}
         return {"name": name, "nodes": [node]}
@@ -57,7 +64,8 @@ def settings(database: Target, carrier_port: int, folder: Path, here: str = "col
                 "consent": "assumed",
                 "hold_for": 2.0,
                 "claim_for": 2.0,
-            },
+            }
+            | (dispatcher or {}),
             "carrier": [
                 {
                     "name": "acme",
@@ -66,6 +74,7 @@ def settings(database: Target, carrier_port: int, folder: Path, here: str = "col
                     "reconnect_min": 0.05,
                     "response_timeout": 1.0,
                 }
+                | (carrier or {})
             ],
         }
     )
@@ -121,7 +130,13 @@ class Scene:
 
 @asynccontextmanager
 async def scene(
-    database: Target, folder: Path, *, here: str = "columbus", faults: Faults | None = None
+    database: Target,
+    folder: Path,
+    *,
+    here: str = "columbus",
+    faults: Faults | None = None,
+    carrier: dict[str, Any] | None = None,
+    dispatcher: dict[str, Any] | None = None,
 ) -> AsyncIterator[Scene]:
     session = await Session.connect(as_role(database, "hotsite_migrate"), timeout=5)
     account = await add_account(session, name="utility", program="outage", source="72345")
@@ -131,14 +146,14 @@ async def scene(
         passwords={"hotsite": "secret"}, log=SubmitLog(log), faults=faults or Faults(receipt_delay_ms=5)
     )
     server = await asyncio.get_running_loop().create_server(lambda: Esme(smsc), "127.0.0.1", 0)
-    chosen = settings(database, server.sockets[0].getsockname()[1], folder, here)
+    chosen = settings(database, server.sockets[0].getsockname()[1], folder, here, carrier, dispatcher)
     secrets = Secrets(
         folder, {"HOTSITE_SECRET_POSTGRES_DISPATCH": "", "HOTSITE_SECRET_CARRIER_ACME": "secret"}
     )
     etcd = MemoryEtcd(EtcdData(SystemClock()))
-    dispatcher = Dispatcher(chosen, secrets, NAME, etcd, SystemClock(), database=database.database)
+    started = Dispatcher(chosen, secrets, NAME, etcd, SystemClock(), database=database.database)
     stop = asyncio.Event()
-    running = asyncio.create_task(dispatcher.run(stop))
+    running = asyncio.create_task(started.run(stop))
     url = f"http://{instance(chosen, NAME).listen}"
     headers = {"Authorization": f"Bearer {account.key}"}
     try:
@@ -149,7 +164,7 @@ async def scene(
                 etcd=etcd,
                 smsc=smsc,
                 log=log,
-                dispatcher=dispatcher,
+                dispatcher=started,
                 http=http,
                 url=url,
                 key=account.key,
@@ -184,6 +199,83 @@ async def test_a_text_goes_from_the_request_to_the_receipt(store_database: Targe
         )
 
 
+@pytest.mark.parametrize("long_text", ["udh", "sar"])
+@pytest.mark.parametrize("request_by", ["submit_sm", "data_sm"])
+async def test_a_long_text_goes_over_pairs_of_links_however_the_carrier_wants_it(
+    store_database: Target, tmp_path: Path, long_text: str, request_by: str
+):
+    wanted = {"bind_as": "pair", "binds": 2, "long_text": long_text, "request": request_by}
+    faults = Faults(receipt_delay_ms=5, bring_as=Brought.DATA_SM)
+    async with scene(store_database, tmp_path, carrier=wanted, faults=faults) as at:
+        await at.name_leader()
+        await eventually(lambda: len(at.smsc.links) == 4)
+        body = {"program": "outage", "to": "+16145550123", "body": "Power is out. " * 30, "reference": "r1"}
+        assert (await at.http.post("/v1/messages", json=body)).status == 202
+
+        async def delivered() -> bool:
+            return await at.states() == {"delivered": 1}
+
+        await eventually(delivered)
+        await eventually(lambda: len(at.submits()) == 3)
+        assert (
+            "".join(line["text"] for line in sorted(at.submits(), key=lambda line: line["part"]))
+            == body["body"]
+        )
+        assert {(line["part"], line["parts"]) for line in at.submits()} == {(1, 3), (2, 3), (3, 3)}
+        links = (await (await at.http.get("/status")).json())["links"]
+        assert [(link["name"], link["bind"]) for link in links] == [
+            ("acme-1-tx", "transmitter"),
+            ("acme-1-rx", "receiver"),
+            ("acme-2-tx", "transmitter"),
+            ("acme-2-rx", "receiver"),
+        ]
+        assert all(not link["submits"] for link in links if link["bind"] == "receiver")
+
+
+async def test_a_text_whose_receipt_never_comes_is_asked_for_where_that_is_wanted(
+    store_database: Target, tmp_path: Path
+):
+    faults = Faults(receipts=False, outcome={Stat.UNDELIV: 1})
+    async with scene(store_database, tmp_path, carrier={"query_after": 0.3}, faults=faults) as at:
+        await at.name_leader()
+        assert (await at.send("r1")).status == 202
+
+        async def undelivered() -> bool:
+            return await at.states() == {"undelivered": 1}
+
+        await eventually(undelivered)
+
+
+@pytest.mark.parametrize("parts_as", PartsAs)
+async def test_a_customers_long_reply_is_stored_as_one_and_what_came_of_another_as_that(
+    store_database: Target, tmp_path: Path, parts_as: PartsAs, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("dispatcher.engine.receipts.FINISH_EVERY_S", 0.1)
+    text = "".join(f"<{n:>5}>" for n in range(70))  # four parts
+    async with scene(store_database, tmp_path, dispatcher={"reply_wait": 0.5}) as at:
+        await at.name_leader()
+        connection = await admin(store_database)
+
+        async def stored() -> list[str]:
+            rows = await connection.fetch(
+                "select text from hotsite.reply where source = '15550001111' order by 1"
+            )
+            return [row["text"] for row in rows]
+
+        def reply(text: str, only: list[int] | None = None) -> None:
+            told = {"source": "15550001111", "destination": "72345", "text": text}
+            at.smsc.reply(**told, parts_as=parts_as, only=only)  # type: ignore[arg-type]
+
+        async def both() -> bool:
+            came = f"{text[:306]} […] {text[459:]}".replace("<", "(")
+            return sorted(await stored()) == sorted([text, came])
+
+        reply(text)
+        reply(text.replace("<", "("), only=[1, 2, 4])
+        await eventually(both)
+        await connection.close()
+
+
 async def test_many_texts_are_each_sent_once_and_all_delivered(store_database: Target, tmp_path: Path):
     async with scene(store_database, tmp_path) as at:
         await at.name_leader()
@@ -201,6 +293,8 @@ async def test_many_texts_are_each_sent_once_and_all_delivered(store_database: T
         assert status["counters"]["receipts"] == 200
         metrics = await (await at.http.get("/metrics")).text()
         assert 'hotsite_dispatcher_link_bound{carrier="acme",link="acme-1"} 1.0' in metrics
+        counted = 'hotsite_dispatcher_link_events_total{carrier="acme",link="acme-1",what="submits"} 200.0'
+        assert counted in metrics
 
 
 async def test_a_request_is_held_while_no_leader_is_known_and_refused_when_that_lasts(

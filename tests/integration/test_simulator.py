@@ -21,54 +21,23 @@ from click.testing import CliRunner
 
 from dispatcher.encoding import choose, segment_octets
 from dispatcher.model import Receipt, Reply, State
+from dispatcher.replies import join
 from dispatcher.simulator.__main__ import main
 from dispatcher.simulator.control import create_app
-from dispatcher.simulator.faults import Faults
-from dispatcher.simulator.server import Esme
-from dispatcher.simulator.smsc import Smsc
-from dispatcher.simulator.submit_log import SubmitLog, read_log, text_hash
-from dispatcher.smpp.link import Answer, Link, LinkState
+from dispatcher.simulator.faults import Faults, PartsAs
+from dispatcher.simulator.submit_log import read_log, text_hash
+from dispatcher.smpp.link import LinkState
 from dispatcher.smpp.pdu import BindMode, EsmClass
 from dispatcher.smpp.status import CommandStatus
 from tests.ports import free_port
 from tests.smpp_scenes import PASSWORD, SUBMIT, Told, carrier, linked, soon, within
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scene:
-    smsc: Smsc
-    port: int
-    log: Path
-
-
-@asynccontextmanager
-async def simulator(path: Path, **behaviour: Any) -> AsyncIterator[Scene]:
-    behaviour = {"receipt_delay_ms": 1, "retry_ms": 10} | behaviour
-    smsc = Smsc(passwords={"hotsite": PASSWORD}, log=SubmitLog(path), faults=Faults(**behaviour))
-    server = await asyncio.get_running_loop().create_server(lambda: Esme(smsc), "127.0.0.1", 0)
-    try:
-        yield Scene(smsc=smsc, port=server.sockets[0].getsockname()[1], log=path)
-    finally:
-        server.close()
-        smsc.disconnect()
-        smsc.close()
+from tests.smsc_scenes import Scene, bound, send, simulator
 
 
 @pytest.fixture
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     async with simulator(tmp_path / "carrier.jsonl") as scene:
         yield scene
-
-
-async def bound(link: Link) -> Link:
-    assert await link.wait_bound(soon()), link.last_error
-    return link
-
-
-async def send(link: Link, **changed: Any) -> Answer:
-    submission = await link.submit(replace(SUBMIT, **changed), soon())
-    assert submission.written
-    return await within(submission.answer)
 
 
 # -- a healthy carrier
@@ -355,16 +324,47 @@ async def test_status_and_metrics_count(scene, control):
         assert "smsc_binds 1.0" in metrics
 
 
-@pytest.mark.parametrize("text", ["YES", "да ✓", "long " * 100])
+@pytest.mark.parametrize("text", ["YES", "да ✓"])
 async def test_a_customers_reply_is_brought(scene, control, text):
     told = Told()
     async with linked(carrier(scene.port), told) as link:
         await bound(link)
         answer = await control.post("/inbound", json={"from": "15550001111", "to": "12345", "text": text})
-        parts = (await answer.json())["parts"]
+        assert (await answer.json())["parts"] == 1
+        await told.until(lambda: bool(told.delivered))
+        assert isinstance(told.delivered[0], Reply)
+        assert told.delivered[0].text == text
+
+
+@pytest.mark.parametrize("parts_as", PartsAs)
+@pytest.mark.parametrize("text", ["long " * 100, "да ✓" * 50])
+async def test_a_customers_long_reply_is_brought_in_parts(scene, control, parts_as, text):
+    told = Told()
+    async with linked(carrier(scene.port), told) as link:
+        await bound(link)
+        asked = {"from": "15550001111", "to": "12345", "text": text, "parts_as": parts_as}
+        parts = (await (await control.post("/inbound", json=asked)).json())["parts"]
         await told.until(lambda: len(told.delivered) == parts)
-        assert all(isinstance(one, Reply) for one in told.delivered)
-        assert "".join(one.text for one in told.delivered) == text
+        assert {one.number for one in told.delivered} == set(range(1, parts + 1))
+        assert join(told.delivered).text == text
+        await control.post("/inbound", json=asked | {"only": [2]})
+        await told.until(lambda: len(told.delivered) == parts + 1)
+        assert told.delivered[-1].number == 2
+
+
+async def test_an_alert_is_told_to_who_receives(scene, control):
+    told = Told()
+    async with (
+        linked(carrier(scene.port), told) as link,
+        linked(carrier(scene.port), mode=BindMode.TRANSMITTER) as sender,
+    ):
+        await bound(sender)
+        await bound(link)
+        answer = await control.post("/alert", json={"from": "15550001111", "to": "12345"})
+        assert await answer.json() == {"receivers": 1}
+        await send(link)  # its receipt comes after the alert
+        await told.until(lambda: bool(told.delivered))
+        assert (link.counters.alerts, sender.counters.alerts, link.counters.malformed) == (1, 0, 0)
 
 
 # -- the process

@@ -6,15 +6,22 @@ import struct
 import pytest
 
 from dispatcher.model import Receipt, Reply, State
-from dispatcher.smpp.link import LinkState
+from dispatcher.smpp.link import LinkState, QueryRefusedError
 from dispatcher.smpp.pdu import (
+    BindMode,
     Command,
+    DataSm,
+    DataSmResp,
     DeliverSm,
     DeliverSmResp,
     EnquireLink,
     EsmClass,
     GenericNack,
+    QuerySm,
+    QuerySmResp,
     SubmitSmResp,
+    Tag,
+    Ton,
 )
 from dispatcher.smpp.status import CommandStatus
 from dispatcher.smpp.writer import encode
@@ -42,6 +49,15 @@ async def test_a_generic_nack_answers_the_submit_with_its_number(script):
         assert (answer.doubt, answer.command_status) == (False, CommandStatus.ESME_RINVCMDLEN)
 
 
+async def test_a_generic_nack_that_names_no_error_does_not_say_that_the_text_was_taken(script):
+    async with linked(carrier(script.port)) as link:
+        (submission,) = await write(await bound(link), 1)
+        (received,) = await script.take(1)
+        script.visit.send(GenericNack(), received.sequence)
+        answer = await within(submission.answer)
+        assert (answer.doubt, answer.command_status) == (False, CommandStatus.ESME_RUNKNOWNERR)
+
+
 async def test_an_answer_with_an_unreadable_id_still_says_that_the_text_was_taken(script):
     async with linked(carrier(script.port)) as link:
         (submission,) = await write(await bound(link), 1)
@@ -50,6 +66,97 @@ async def test_an_answer_with_an_unreadable_id_still_says_that_the_text_was_take
         answer = await within(submission.answer)
         assert (answer.doubt, answer.command_status, answer.message_id) == (False, 0, "")
         assert link.counters.malformed == 1
+
+
+async def test_an_answer_without_an_id_still_says_that_the_text_was_taken(script):
+    async with linked(carrier(script.port)) as link:
+        (submission,) = await write(await bound(link), 1)
+        (received,) = await script.take(1)
+        script.visit.raw(struct.pack(">IIII", 16, Command.SUBMIT_SM_RESP, 0, received.sequence))
+        answer = await within(submission.answer)
+        assert (answer.doubt, answer.command_status, answer.message_id) == (False, 0, "")
+        assert link.counters.malformed == 0
+
+
+async def test_a_text_in_data_sm_is_answered_by_data_sm_resp(script):
+    async with linked(carrier(script.port)) as link:
+        data = DataSm(source="12345", destination="15550001111", tlvs=((Tag.MESSAGE_PAYLOAD, b"hi"),))
+        submission = await (await bound(link)).submit(data, soon())
+        (received,) = await script.take(1)
+        assert received.pdu == data
+        script.visit.send(DataSmResp(message_id="d-1"), received.sequence)
+        assert (await within(submission.answer)).message_id == "d-1"
+
+
+async def test_parameters_of_a_vendor_are_passed_over_wherever_they_stand(script):
+    told = Told()
+    vendor = struct.pack(">HH3s", 0x1400, 3, b"xyz")
+    async with linked(carrier(script.port), told) as link:
+        (submission,) = await write(await bound(link), 1)
+        (received,) = await script.take(1)
+        script.visit.raw(
+            struct.pack(">IIII", 16 + 3 + 7, Command.SUBMIT_SM_RESP, 0, received.sequence) + b"77\0" + vendor
+        )
+        assert (await within(submission.answer)).message_id == "77"
+        receipt = DeliverSm(
+            source="15550001111",
+            destination="12345",
+            esm_class=EsmClass.RECEIPT,
+            short_message=b"id:77 stat:DELIVRD",
+            tlvs=((0x1400, b"xyz"), (0x3FFF, b""), (Tag.MESSAGE_STATE, b"\x02"), (0x0010, b"?")),
+        )
+        script.visit.send(receipt, 501)
+        (answer,) = await script.take(1)
+        assert (answer.sequence, answer.status) == (501, 0)
+        assert (told.delivered[0].carrier_message_id, told.delivered[0].state) == ("77", State.DELIVERED)
+        assert link.counters.malformed == 0
+
+
+# -- queries
+
+
+async def test_a_query_is_answered_beside_the_submits(script):
+    async with linked(carrier(script.port, window=1)) as link:
+        (submission,) = await write(await bound(link), 1)
+        query = QuerySm(message_id="77", source="12345", source_ton=Ton.ABBREVIATED)
+        asking = asyncio.create_task(link.query(query))
+        submit, asked = await script.take(2)
+        assert asked.pdu == query
+        found = QuerySmResp(message_id="77", final_date="261127083000000+", message_state=2)
+        script.visit.send(found, asked.sequence)
+        assert await within(asking) == found
+        assert not submission.answer.done()
+        script.visit.send(SubmitSmResp(message_id="78"), submit.sequence)
+        assert (await within(submission.answer)).message_id == "78"
+        assert (link.counters.queries, link.counters.unexpected) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "status", "told"),
+    [
+        (QuerySmResp(), CommandStatus.ESME_RQUERYFAIL, "ESME_RQUERYFAIL"),
+        (GenericNack(), CommandStatus.ESME_RINVCMDID, "ESME_RINVCMDID"),
+    ],
+)
+async def test_a_carrier_that_will_not_answer_a_query_is_told_of(script, refusal, status, told):
+    async with linked(carrier(script.port)) as link:
+        asking = asyncio.create_task((await bound(link)).query(QuerySm(message_id="77", source="12345")))
+        (asked,) = await script.take(1)
+        script.visit.send(refusal, asked.sequence, status)
+        with pytest.raises(QueryRefusedError, match=told):
+            await within(asking)
+
+
+async def test_a_query_without_an_answer_ends(script):
+    async with linked(carrier(script.port, response_timeout=0.2)) as link:
+        with pytest.raises(QueryRefusedError, match=r"no answer within 0\.2 s"):
+            await within((await bound(link)).query(QuerySm(message_id="77", source="12345")))
+
+
+async def test_a_receiver_cannot_ask(script):
+    async with linked(carrier(script.port), mode=BindMode.RECEIVER) as link:
+        with pytest.raises(QueryRefusedError, match="query_sm"):
+            await (await bound(link)).query(QuerySm(message_id="77", source="12345"))
 
 
 @pytest.mark.parametrize(("characters", "kept"), [(64, 64), (65, 65), (66, 0)])

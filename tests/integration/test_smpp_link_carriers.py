@@ -8,9 +8,12 @@ import pytest
 
 from dispatcher.smpp.link import Link, LinkState
 from dispatcher.smpp.pdu import (
+    AlertNotification,
+    BindResp,
     Command,
     DeliverSm,
     EnquireLink,
+    Outbind,
     SubmitSmResp,
     Unbind,
     UnbindResp,
@@ -35,6 +38,28 @@ async def test_garbage_ends_the_connection_and_the_link_comes_back(script, garba
         assert (await within(submission.answer)).doubt
         await told.until(lambda: told.states.count(LinkState.BOUND) == 2)
         assert link.counters.malformed >= 1
+
+
+async def test_a_carrier_that_tells_of_numbers_that_are_reachable_keeps_its_link(script):
+    async with linked(carrier(script.port)) as link:
+        await bound(link)
+        for number in range(60):
+            script.visit.send(AlertNotification(source="15550001111", esme="12345"), number + 1)
+        (submission,) = await write(link, 1)
+        (received,) = await script.take(1)
+        script.visit.send(SubmitSmResp(message_id="x"), received.sequence)
+        assert not (await within(submission.answer)).doubt
+        assert (link.counters.alerts, link.counters.malformed, link.counters.disconnects) == (60, 0, 0)
+
+
+async def test_a_carrier_that_asks_to_be_bound_to_is_bound_to_as_ever(script):
+    script.answers_binds = False
+    async with linked(carrier(script.port)) as link:
+        (bind,) = await script.take(1)
+        script.visit.raw(encode(Outbind(system_id="smsc", password="secret"), 1))
+        script.visit.send(BindResp(mode=bind.pdu.mode), bind.sequence)
+        await bound(link)
+        assert (link.counters.alerts, link.counters.malformed) == (1, 0)
 
 
 async def test_it_comes_back_after_every_cut_and_goes_on(script):

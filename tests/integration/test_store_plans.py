@@ -14,11 +14,11 @@ import pytest
 
 from dispatcher.accounts import add_account
 from dispatcher.campaigns.states import Act
-from dispatcher.model import Claim, OnDoubt, State, SubmitOutcome
+from dispatcher.model import Claim, OnDoubt, ReplyPart, State, SubmitOutcome
 from dispatcher.postgres_store import PostgresStore
 from replication.session import Session, Target
 from tests.campaign_scenes import IDS, act, started, uploaded
-from tests.message_scenes import BODY, Stage, receipt, result, submitted
+from tests.message_scenes import BODY, CARRIER, SHORT_CODE, Stage, receipt, result, submitted
 from tests.message_store import TERM, admin, as_role
 
 MANY, FEW = 3_000, 20
@@ -33,6 +33,8 @@ EMPTIED = (
     "parked_receipt",
     "event",
     "tally",
+    "reply_part",
+    "unnamed",
     "campaign_batch",
 )
 AGED = """
@@ -264,6 +266,47 @@ async def test_a_receipt_for_one_of_many_doubts_beside_many_that_are_parked(scen
     await scene.ready()
     await scene.metered.receipts([receipt("own", source=in_doubt, text=BODY[:20])])
     assert scene.looked_at <= FEW * MOST_PER_ROW
+
+
+async def test_a_receipt_for_one_of_many_texts_without_an_id(scene: Scene) -> None:
+    await scene.store.settle([submitted(claim, "") for claim in await scene.claim(MANY)])
+    number = scene.last_number
+    await scene.store.release_due(TERM, GROUP)  # ends the claims
+    await scene.park(MANY)
+    await scene.ready()
+    await scene.metered.receipts([receipt("own", source=number, text=BODY[:20])])
+    assert scene.looked_at <= FEW * MOST_PER_ROW
+
+
+async def test_answers_without_an_id_beside_many_that_are_parked(scene: Scene) -> None:
+    await scene.park(MANY)
+    claims = await scene.claim(FEW)
+    await scene.ready()
+    await scene.metered.settle([submitted(claim, "") for claim in claims])
+    assert scene.looked_at <= FEW * MOST_PER_ROW
+
+
+async def test_parts_of_a_reply_among_many_that_wait(scene: Scene) -> None:
+    def part(source: int, number: int) -> ReplyPart:
+        return ReplyPart(
+            carrier=CARRIER,
+            source=f"+1303{source:07}",
+            destination=SHORT_CODE,
+            reference=7,
+            total=2,
+            number=number,
+            coding=0,
+            octets=b"STOP",
+            received_at=datetime.now(UTC),
+            fingerprint=f"{source}/{number}".encode(),
+        )
+
+    for some in groups(MANY):
+        await scene.store.reply_parts([part(n, 1) for n in some])
+    await scene.ready()
+    await scene.metered.reply_parts([part(n, 2) for n in range(FEW)])
+    assert scene.looked_at <= FEW * MOST_PER_ROW
+    assert await scene.superuser.fetchval("select count(*) from hotsite.reply") == FEW
 
 
 async def test_sending_again(scene: Scene) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 
 from dispatcher.accounts import add_account
 from dispatcher.carrier_ids import carrier_id
-from dispatcher.model import NewMessage, Reply, State, SubmitResult, Verdict
+from dispatcher.model import NewMessage, Reply, ReplyPart, State, SubmitResult, Verdict
 from dispatcher.postgres_store import QUERIES, PostgresStore
 from replication.session import CommitUnknown, Session, Target
 from tests.message_scenes import BODY, CARRIER, CUSTOMER, SHORT_CODE, Stage, new_id, receipt, submitted
@@ -300,6 +300,34 @@ async def test_the_same_reply_through_two_sites_at_once_is_stored_once(
     await storing
     connection = await admin(store_database)
     assert await connection.fetchval("select count(*) from hotsite.reply") == 1
+    await connection.close()
+
+
+async def test_the_same_part_of_a_reply_through_two_sites_at_once_is_stored_once(
+    stage: Stage, store_database: Target
+) -> None:
+    first, second = (
+        ReplyPart(
+            carrier=CARRIER,
+            source=CUSTOMER,
+            destination=SHORT_CODE,
+            reference=7,
+            total=2,
+            number=number,
+            coding=0,
+            octets=b"STOP",
+            received_at=datetime.now(UTC),
+            fingerprint=bytes((number,)) * 32,
+        )
+        for number in (1, 2)
+    )
+    async with held(store_database) as other:
+        await other.fetch("reply_parts", *([getattr(first, field.name)] for field in fields(first)))
+        storing = asyncio.create_task(stage.store.reply_parts([first, second]))
+        await until_somebody_waits(store_database)
+    await storing
+    connection = await admin(store_database)
+    assert await connection.fetchval("select array_agg(text) from hotsite.reply") == ["STOPSTOP"]
     await connection.close()
 
 

@@ -13,6 +13,7 @@ from dispatcher.model import (
     OpenClaim,
     Receipt,
     Reply,
+    ReplyPart,
     SubmitOutcome,
     SubmitResult,
 )
@@ -55,7 +56,7 @@ class FakeQueue:
         self.held: dict[str, list[Held]] = {}  # by dispatcher
         self.given_up: list[int] = []
         self.returned: list[int] = []
-        self.received: list[Receipt | Reply] = []
+        self.received: list[Receipt | Reply | ReplyPart] = []
         self.errors: list[Exception] = []  # raised, one each, by settle, receipts and replies
         self.unfit: Exception | None = None  # raised by whatever asks for claims
         self.due = 0  # segments whose time has come
@@ -109,6 +110,13 @@ class FakeQueue:
     async def replies(self, rows: Sequence[Reply]) -> None:
         self._fail()
         self.received.extend(rows)
+
+    async def reply_parts(self, rows: Sequence[ReplyPart]) -> None:
+        self._fail()
+        self.received.extend(rows)
+
+    async def finish_received(self, _wait_s: float, _limit: int) -> int:
+        return 0
 
     async def open_claims(self, _term: int) -> Sequence[OpenClaim]:
         if self.unfit is not None:

@@ -1,7 +1,10 @@
 """The journal: what the next life reads in it, whatever the one before died of."""
 
+import importlib.util
 import os
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -201,6 +204,97 @@ def test_a_folder_that_cannot_be_made_is_told_and_the_dispatcher_sends(tmp_path:
     assert journal.about_to_write([claim(1)], CARRIER)
 
 
+def numbered(number: int) -> Claim:
+    return replace(claim(number), claim_id=number)
+
+
+def in_files_of_their_own(journal: Journal, *claims: Claim) -> None:
+    """Each is written as the first of a new file; the first goes beside the lock's."""
+    for one in claims:
+        if one is not claims[0]:
+            journal._octets = module.ROTATE_AT + 1
+        assert journal.about_to_write([one], CARRIER)
+
+
+@pytest.mark.parametrize("gone", [(2,), (3,), (4,), (2, 3, 4)])
+def test_of_a_journal_of_which_somebody_removed_files_nothing_counts_as_never_written(
+    living: Journal, gone: tuple[int, ...]
+) -> None:
+    written = [claim(n) for n in (1, 2, 3)]
+    in_files_of_their_own(living, *written)
+    for number in gone:
+        living._files[number].unlink()
+    assert never_written(left_by(living), held(*written)) == []
+
+
+def test_a_journal_whose_removal_was_cut_off_proves_nothing(
+    living: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = [claim(1), claim(2)]
+    in_files_of_their_own(living, *written)
+    unlink, removed = Path.unlink, []
+
+    def once(path: Path, *, missing_ok: bool = False) -> None:
+        if removed:
+            raise OSError(5, "Input/output error")
+        removed.append(path)
+        unlink(path, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "_write", full)
+        patched.setattr(Path, "unlink", once)
+        assert not living.about_to_write([claim(3)], CARRIER)
+    assert len(removed) == 1
+    assert never_written(left_by(living), held(*written)) == []
+
+
+def test_what_a_removed_file_named_is_not_never_written_to_a_leader_that_lost_the_answer(
+    living: Journal,
+) -> None:
+    """By a person's word a node leads that has the claim, and not what became of it."""
+    lost, asked, answered, untouched = (numbered(n) for n in (1, 2, 3, 4))
+    for one in (lost, answered):
+        in_files_of_their_own(living, one)
+        living.learned(answer(one))
+        living._octets = module.ROTATE_AT + 1 if one is lost else 0
+        living.stored([answer(one)])
+    living.about_to_write([asked], CARRIER)
+    left = left_by(living)
+    assert [module.number_of(path) for path in left.files] == [1, 3]
+    returned = never_written(left, held(lost, asked, answered, untouched))
+    assert [key_of(r) for r in returned] == [key_of(untouched)]
+
+
+def test_a_line_that_a_later_version_wrote_makes_it_prove_nothing(living: Journal) -> None:
+    living.about_to_write([claim(1)], CARRIER)
+    path = living._files[2]
+    path.write_bytes(path.read_bytes() + b'["written_too",1,"00000000-0000-0000-0000-000000000002",1,1]\n')
+    assert not left_by(living).same_boot
+
+
+@pytest.mark.parametrize("line", [b'{"a":1}', b'["w",1,5,1,1]', b"5", b"null"])
+def test_no_line_keeps_the_next_life_from_starting(living: Journal, line: bytes) -> None:
+    living.about_to_write([claim(1)], CARRIER)
+    path = living._files[2]
+    path.write_bytes(path.read_bytes() + line + b"\n")
+    assert not left_by(living).same_boot
+
+
+def test_where_no_machine_tells_of_its_start_each_process_is_one_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also in a container, where each life of a process has the same number."""
+    spec = importlib.util.spec_from_file_location("another_life", module.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    other = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "another_life", other)
+    spec.loader.exec_module(other)
+    for life in (module, other):
+        monkeypatch.setattr(life, "BOOT", tmp_path / "none")
+    assert module.boot_id() == module.boot_id() != other.boot_id()
+
+
 def full(_fd: int, _octets: bytes) -> None:
     raise OSError(28, "No space left on device")
 
@@ -242,6 +336,38 @@ def test_wherever_it_is_cut_off_nothing_that_was_written_counts_as_never_written
     left = left_by(journal)
     unwritten = {key_of(r) for r in never_written(left, held(*(claim(n) for n in range(1, 5))))}
     assert unwritten.isdisjoint(key for key, at in sent.items() if at <= length)
+
+
+@settings(max_examples=150)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["write", "answer", "store", "rotate"]), st.integers(1, 5)), max_size=25
+    ),
+    st.sets(st.integers(1, 6)),
+)
+def test_whichever_files_are_gone_and_whatever_the_leader_lost_nothing_that_was_written_counts_as_never_written(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]], gone: set[int]
+) -> None:
+    journal = Journal(tmp_path_factory.mktemp("gone"), IDENTITY)
+    journal.begin()
+    sent: set[Key] = set()
+    for what, number in steps:
+        one = numbered(number)
+        if what == "write":
+            assert journal.about_to_write([one], CARRIER)
+            sent.add(key_of(one))
+        elif what == "answer" and key_of(one) in sent:
+            journal.learned(answer(one))
+        elif what == "store":
+            journal.stored([answer(one)])
+        elif what == "rotate":
+            journal._octets = module.ROTATE_AT + 1
+    for number in gone & journal._files.keys():
+        journal._files[number].unlink()
+    die(journal)
+    for left in remains(journal._folder, "columbus-1"):
+        unwritten = {key_of(r) for r in never_written(left, held(*(numbered(n) for n in range(1, 6))))}
+        assert unwritten.isdisjoint(sent)
 
 
 def test_ids_are_those_of_the_claim() -> None:

@@ -37,6 +37,8 @@ OUTCOME = Outcome(
     duplicates_at_carrier=1,
     duplicates_declared=1,
     not_delivered=0,
+    by_state={"delivered": 1_000},
+    at_carriers=1_000,
     two_site_again_s=4.0,
     fencing_ms={},
     live_before="columbus",
@@ -54,7 +56,8 @@ DRILL_KEYS = {
     "timeline",
     # added
     "healed_at", "quick", "in_swap", "rate", "pause_limit_s", "pause_from_s", "connections_broken",
-    "connections_broken_unexpectedly", "unanswered", "not_final", "not_delivered", "fencing_ms", "acks_per_tenth",
+    "connections_broken_unexpectedly", "unanswered", "not_final", "not_delivered", "by_state",
+    "at_carriers", "fencing_ms", "acks_per_tenth",
     "notes", "ok",
 }  # fmt: skip
 

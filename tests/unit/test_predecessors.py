@@ -5,6 +5,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
+import pytest
+from structlog.testing import capture_logs
 
 from dispatcher.engine.predecessors import Predecessors
 from dispatcher.engine.results import Results
@@ -12,7 +14,7 @@ from dispatcher.journal import Journal, remains
 from dispatcher.model import SubmitOutcome
 from tests.unit.fake_nodes import FakeSites, two_sites
 from tests.unit.fake_queue import FakeQueue, claim
-from tests.unit.test_journal import CARRIER, IDENTITY, answer, die, held
+from tests.unit.test_journal import CARRIER, IDENTITY, answer, die, held, read_only
 from tests.waiting import eventually
 
 
@@ -86,3 +88,16 @@ async def test_a_schema_of_before_is_waited_for(tmp_path: Path) -> None:
         await eventually(lambda: len(queue.settled) == 2)
         queue.unfit = None
         await eventually(lambda: not files(tmp_path))
+
+
+async def test_what_cannot_be_removed_ends_no_dispatcher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that was made read-only after an error: else the process would end, and each one after it."""
+    dead(tmp_path)
+    monkeypatch.setattr(Path, "unlink", read_only)
+    with capture_logs() as lines:
+        async with next_life(tmp_path, FakeQueue()) as sites:
+            await sites.lead("columbus-a", 1)
+            await eventually(lambda: any(line["event"] == "predecessor_settled" for line in lines))
+    assert "journal_not_removed" in {line["event"] for line in lines}

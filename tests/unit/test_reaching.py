@@ -321,6 +321,20 @@ def test_when_a_person_trusts_a_node_what_was_reached_counts_no_more():
     assert etcd.now("sync", Sync).opens_above == 4
 
 
+def test_a_persons_word_outlives_a_rewrite_of_who_is_in_step():
+    """Its leader takes its own term up again, and stops waiting for a standby before it has begun its own timeline."""
+    etcd = Etcd()
+    etcd.store.revoke(etcd.lease)
+    etcd.look()
+    assert etcd.apply(etcd.writer().trust(Act(what=Deed.TRUSTED, by="anna", at=WALL), 4))
+    assert etcd.apply(etcd.writer().rewrite_sync(()))
+    assert etcd.now("sync", Sync).opens_above == 4
+    assert etcd.apply(etcd.mend("sync"))
+    assert etcd.now("sync", Sync).opens_above == 4
+    assert etcd.apply(etcd.writer().narrow())
+    assert etcd.now("sync", Sync).opens_above is None
+
+
 def test_it_is_remembered_since_when_the_record_is_as_it_is():
     memory = Memory()
     for now, revision in ((1.0, 6), (2.0, 6), (3.0, 7)):

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import asyncpg
@@ -19,7 +19,8 @@ from dispatcher.journal import Journal
 from dispatcher.model import MessageClass, SubmitOutcome
 from dispatcher.smpp.link import Answer
 from sitecontrol.records import Phase
-from sitecontrol.settings import Carrier, DispatcherSettings, Settings
+from sitecontrol.settings import DispatcherSettings, Settings
+from sitecontrol.settings_carriers import Carrier
 from tests.unit.fake_nodes import FakeSites, settings, two_sites
 from tests.unit.fake_queue import FakeLink, FakeQueue, claim
 from tests.waiting import eventually
@@ -40,7 +41,10 @@ class Bench:
 
 @asynccontextmanager
 async def sending(
-    *links: FakeLink, chosen: Settings | None = None, lead: str = "columbus-a"
+    *links: FakeLink,
+    chosen: Settings | None = None,
+    lead: str = "columbus-a",
+    carrier: Carrier = CARRIER,
 ) -> AsyncIterator[Bench]:
     """A sender at columbus over these links, with `lead` leading in term 1."""
     queue = FakeQueue()
@@ -64,7 +68,7 @@ async def sending(
         )
         await sites.lead(lead, 1)
         await results.start()
-        await sender.start([(CARRIER, link) for link in links])
+        await sender.start([(carrier, link) for link in links])
         yield Bench(sites=sites, queue=queue, links=list(links), sender=sender, results=results, doubt=doubt)
         await sender.stop()
         await results.stop(within=1.0)
@@ -109,6 +113,16 @@ async def test_nothing_is_claimed_while_no_link_is_bound():
         assert bench.queue.claims_made == 0
         bench.links[0].bound = True
         await eventually(lambda: bench.queue.outcome(1) is SubmitOutcome.SUBMITTED)
+
+
+async def test_nothing_is_claimed_while_the_journal_lets_nothing_be_sent(monkeypatch: pytest.MonkeyPatch):
+    """Another dispatcher of the site can send it; here it would wait for the claim's end, again and again."""
+    monkeypatch.setattr(Journal, "blocks", True)
+    async with sending(FakeLink()) as bench:
+        bench.queue.waiting.append(claim(1))
+        await looked_again(bench)
+        await looked_again(bench)
+        assert bench.queue.claims_made == 0
 
 
 async def test_a_text_does_not_wait_behind_a_dead_or_full_link():
@@ -347,6 +361,30 @@ def test_a_batch_is_bounded_by_windows_by_rates_and_by_the_setting():
     assert batch_size([small], chosen) == 20
     assert batch_size([slow], chosen) == 10
     assert batch_size([], chosen) == 0
+
+
+async def test_a_slow_short_code_holds_its_rate_over_all_links_and_nobody_else_up():
+    slow = CARRIER.model_copy(update={"short_code_rates": {"10000": 50.0}})
+    one, two = FakeLink(), FakeLink()
+    async with sending(one, two, carrier=slow) as bench:
+        began = bench.sites.clock.now()
+        bench.queue.waiting = [replace(claim(n), source="10000") for n in range(20)]
+        bench.queue.waiting += [claim(n) for n in range(100, 150)]
+        await eventually(lambda: all(bench.queue.outcome(n) for n in range(100, 150)))
+        await eventually(lambda: len(bench.queue.settled) == 70)
+        lasted = bench.sites.clock.now() - began
+        assert {r.outcome for r in bench.queue.settled} == {SubmitOutcome.SUBMITTED}
+        assert lasted >= 19 / 50
+
+
+async def test_what_a_short_codes_rate_leaves_for_later_goes_back_with_its_time():
+    slow = CARRIER.model_copy(update={"short_code_rate": 1.0})
+    async with sending(FakeLink(), chosen=settings(claim_for=4.0), carrier=slow) as bench:
+        bench.queue.waiting = [claim(n) for n in range(5)]
+        await eventually(lambda: len(bench.queue.settled) >= 4)
+        away = [r for r in bench.queue.settled if r.outcome is SubmitOutcome.QUEUED]
+        assert [r.message_id.int for r in away] == [2, 3, 4]
+        assert [round(r.retry_after_s) for r in away] == [3, 4, 5]
 
 
 def test_an_emergency_overtakes_what_was_claimed_before_it():

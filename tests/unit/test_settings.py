@@ -323,13 +323,27 @@ def test_a_source_that_is_neither_address_nor_network_is_refused_with_both_forms
     assert 'for example: "10.1.0.20", or "10.1.0.0/24"' in mistake
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('bind_as = "both"', 'carrier[0].bind_as = "both": must be'),
+        ('request = "data_sm"\nlong_text = "payload"', 'long_text = "payload": says nothing with request'),
+        ('short_code_rates = { "12345" = 0 }', "short_code_rates.12345 = 0: must be a number, more than 0"),
+        ("query_after = 0", "query_after = 0: must be a number"),
+    ],
+)
+def test_a_carrier_that_cannot_be_used_so_is_refused(file: Path, line: str, told: str) -> None:
+    carrier = f'\n[[carrier]]\nname = "northline"\naddress = "127.0.0.1:1"\nsystem_id = "x"\n{line}\n'
+    assert told in "\n".join(mistakes(file, GOOD + carrier))
+
+
 @pytest.mark.parametrize(("section", "name"), SETTINGS)
 def test_every_example_given_is_one_that_the_setting_takes(section: type[BaseModel], name: str) -> None:
     kind = kind_at(section, (name,))
     assert kind is not None
     value = example(kind)
     if value is None:
-        tables = ("parameters", "addresses")  # of names that only the operator knows
+        tables = ("parameters", "addresses", "short_code_rates")  # of names that only the operator knows
         assert is_section(kind) or are_sections(kind) or name in tables
     else:
         TypeAdapter(get_type_hints(section, include_extras=True)[name]).validate_json(value, strict=True)

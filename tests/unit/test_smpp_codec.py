@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dispatcher.smpp.pdu import (
+    AlertNotification,
     Bind,
     BindMode,
     BindResp,
@@ -19,6 +20,9 @@ from dispatcher.smpp.pdu import (
     EnquireLink,
     EnquireLinkResp,
     GenericNack,
+    Outbind,
+    QuerySm,
+    QuerySmResp,
     SubmitSm,
     SubmitSmResp,
     Unbind,
@@ -85,6 +89,19 @@ PDUS = st.one_of(
         tlvs=TLVS,
     ),
     st.builds(DataSmResp, message_id=text(65), tlvs=TLVS),
+    st.builds(QuerySm, message_id=text(65), source=text(21), source_ton=OCTET, source_npi=OCTET),
+    st.builds(QuerySmResp, message_id=text(65), final_date=text(17), message_state=OCTET, error_code=OCTET),
+    st.builds(
+        AlertNotification,
+        source=text(65),
+        source_ton=OCTET,
+        source_npi=OCTET,
+        esme=text(65),
+        esme_ton=OCTET,
+        esme_npi=OCTET,
+        tlvs=TLVS,
+    ),
+    st.builds(Outbind, system_id=text(16), password=text(9)),
     st.sampled_from([EnquireLink(), EnquireLinkResp(), Unbind(), UnbindResp(), GenericNack()]),
 )
 SUBMIT = SubmitSm(source="12345", destination="15550001111", short_message=b"hello", registered_delivery=1)

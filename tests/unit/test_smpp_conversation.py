@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from dispatcher.smpp.conversation import MAX_MALFORMED, Conversation
 from dispatcher.smpp.pdu import (
+    AlertNotification,
     Bind,
     BindMode,
     BindResp,
@@ -17,6 +18,7 @@ from dispatcher.smpp.pdu import (
     GenericNack,
     SubmitSm,
     SubmitSmResp,
+    Tag,
     UnbindResp,
 )
 from dispatcher.smpp.reader import decode
@@ -105,8 +107,30 @@ def test_an_unreadable_response_keeps_what_its_header_said():
 def test_a_peer_that_only_sends_garbage_is_cut_off():
     smsc = bound(Role.SMSC)
     smsc.feed(raw(0x99, 1) * (2 * MAX_MALFORMED))
-    assert smsc.over == f"{MAX_MALFORMED} malformed PDUs"
+    assert smsc.over == f"{MAX_MALFORMED} malformed PDUs in a row"
     assert len(smsc.replies) == MAX_MALFORMED
+
+
+def test_a_peer_that_is_odd_now_and_then_is_not_cut_off():
+    smsc = bound(Role.SMSC)
+    for _ in range(3 * MAX_MALFORMED):
+        smsc.feed(raw(0x99, 1) + encode(EnquireLink(), 2))
+    assert (smsc.malformed, smsc.over) == (3 * MAX_MALFORMED, "")
+
+
+def test_an_alert_notification_belongs_there_and_is_not_answered():
+    esme = bound(Role.ESME)
+    alert = AlertNotification(source="15550001111", esme="12345", tlvs=((Tag.MS_AVAILABILITY_STATUS, b"\0"),))
+    for sequence in range(3 * MAX_MALFORMED):
+        (received,) = esme.feed(encode(alert, sequence))
+        assert received.pdu == alert
+    assert (esme.replies, esme.malformed, esme.misplaced, esme.over) == ([], 0, 0, "")
+
+
+def test_a_query_that_cannot_be_read_is_answered_as_one():
+    smsc = bound(Role.SMSC)
+    smsc.feed(raw(Command.QUERY_SM, 5, b"x" * 80))
+    assert answers(smsc) == [(Command.QUERY_SM_RESP, 5, CommandStatus.ESME_RINVMSGID)]
 
 
 def test_what_does_not_belong_into_the_state_is_not_sent():

@@ -5,9 +5,11 @@ import smpplib.gsm
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.model import Receipt, Reply, State
+from dispatcher.model import Receipt, Reply, ReplyPart, State
+from dispatcher.replies import join
+from dispatcher.smpp.compose import sar
 from dispatcher.smpp.pdu import DataSm, DeliverSm, EsmClass, Tag
-from dispatcher.smpp.receipts import UnusableError, read
+from dispatcher.smpp.receipts import LONGEST_PART, UnusableError, read
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 APPENDIX_B = (
@@ -144,8 +146,50 @@ def test_a_reply_is_read_in_its_coding(octets, coding, text):
     )
 
 
-def test_the_header_of_a_part_is_no_text():
-    assert reply(b"\x05\x00\x03\x07\x02\x01YES", esm_class=EsmClass.UDHI).text == "YES"
+@pytest.mark.parametrize(
+    ("octets", "esm_class", "tlvs"),
+    [
+        (b"\x05\x00\x03\x07\x02\x01YES", EsmClass.UDHI, ()),
+        (b"\x06\x08\x04\x00\x07\x02\x01YES", EsmClass.UDHI, ()),
+        (b"YES", 0, sar(7, 2, 1)),
+        (b"", 0, (*sar(7, 2, 1), (Tag.MESSAGE_PAYLOAD, b"YES"))),
+    ],
+    ids=["header", "header of 16 bits", "parameters", "payload"],
+)
+@pytest.mark.parametrize("kind", [DeliverSm, DataSm])
+def test_a_part_of_a_reply_is_one_however_that_is_told(kind, octets, esm_class, tlvs):
+    text = {"short_message": octets} if kind is DeliverSm else {}
+    if kind is DataSm and octets:
+        tlvs = (*tlvs, (Tag.MESSAGE_PAYLOAD, octets))
+    found = read("aurora", kind(source="1", destination="2", esm_class=esm_class, tlvs=tlvs, **text), NOW)
+    assert isinstance(found, ReplyPart)
+    assert (found.reference, found.total, found.number, found.octets) == (7, 2, 1, b"YES")
+
+
+@pytest.mark.parametrize(
+    ("octets", "esm_class", "tlvs"),
+    [
+        (b"\x05\x00\x03\x07\x01\x01YES", EsmClass.UDHI, ()),  # the only one
+        (b"\x05\x00\x03\x07\x02\x00YES", EsmClass.UDHI, ()),
+        (b"\x05\x00\x03\x07\x02\x03YES", EsmClass.UDHI, ()),
+        (b"YES", 0, sar(7, 2, 1)[:2]),
+        (b"YES", 0, sar(7, 0, 0)),
+    ],
+    ids=["alone", "number 0", "past the last", "half of the parameters", "of none"],
+)
+def test_what_cannot_be_a_part_stands_for_itself_without_its_header(octets, esm_class, tlvs):
+    found = reply(octets, esm_class=esm_class, tlvs=tlvs)
+    assert isinstance(found, Reply)
+    assert found.text == "YES"
+
+
+def test_what_is_too_long_for_a_part_stands_for_itself():
+    payload = (Tag.MESSAGE_PAYLOAD, b"a" * (LONGEST_PART + 1))
+    assert isinstance(reply(b"", tlvs=(*sar(7, 2, 1), payload)), Reply)
+
+
+def test_the_same_words_in_two_parts_have_two_fingerprints():
+    assert len({reply(b"YES", tlvs=sar(7, 3, number)).fingerprint for number in (1, 2, 3)}) == 3
 
 
 def test_the_same_reply_has_the_same_fingerprint_and_another_has_not():
@@ -174,6 +218,8 @@ def test_whatever_a_carrier_brings_is_read_or_unusable_and_can_be_stored(octets,
         found = read("aurora", pdu, NOW)
     except UnusableError:
         return
+    if isinstance(found, ReplyPart):
+        found = join([found])
     found.text.encode()
     assert "\0" not in found.text
     assert not isinstance(found, Receipt) or "\0" not in found.carrier_message_id + found.error

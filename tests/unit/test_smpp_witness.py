@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from dispatcher.encoding import MAX_SEGMENTS, choose, count_segments, data_coding, segment_octets
 from dispatcher.model import Encoding
-from dispatcher.smpp.compose import validity_period
+from dispatcher.smpp.compose import sar, validity_period
 from dispatcher.smpp.pdu import (
+    AlertNotification,
     Bind,
     BindMode,
     BindResp,
@@ -26,6 +27,8 @@ from dispatcher.smpp.pdu import (
     EnquireLink,
     EnquireLinkResp,
     GenericNack,
+    QuerySm,
+    QuerySmResp,
     SubmitSm,
     SubmitSmResp,
     Tag,
@@ -252,6 +255,72 @@ def test_a_data_sm_is_that_of_smpplib(addresses, sequence, payload, values):
 @example(sequence=1, status=0, message_id="")
 def test_an_answer_with_a_message_id_is_that_of_smpplib(kind, name, sequence, status, message_id):
     agree(kind(message_id=message_id), name, sequence=sequence, status=status, message_id=message_id)
+
+
+@given(SEQUENCE, MESSAGE_ID.filter(bool), st.text("0123456789+aZ", max_size=20), OCTET, OCTET)
+def test_a_query_is_that_of_smpplib(sequence, message_id, source, ton, npi):
+    agree(
+        QuerySm(message_id=message_id, source=source, source_ton=ton, source_npi=npi),
+        "query_sm",
+        sequence=sequence,
+        message_id=message_id,
+        source_addr=source,
+        source_addr_ton=ton,
+        source_addr_npi=npi,
+    )
+
+
+@given(
+    SEQUENCE,
+    STATUS,
+    MESSAGE_ID,
+    st.text("0123456789+-R", min_size=16, max_size=16) | st.just(""),
+    OCTET,
+    OCTET,
+)
+def test_an_answer_to_a_query_is_that_of_smpplib(sequence, status, message_id, final_date, state, error):
+    agree(
+        QuerySmResp(message_id=message_id, final_date=final_date, message_state=state, error_code=error),
+        "query_sm_resp",
+        sequence=sequence,
+        status=status,
+        message_id=message_id,
+        final_date=final_date,
+        message_state=state,
+        error_code=error,
+    )
+
+
+# smpplib takes 20 characters of each address, where the specification says 64.
+@given(SEQUENCE, st.text("0123456789", max_size=20), st.text("0123456789", max_size=20), OCTET, OCTET)
+def test_an_alert_is_that_of_smpplib(sequence, source, esme, ton, npi):
+    agree(
+        AlertNotification(
+            source=source, source_ton=ton, source_npi=npi, esme=esme, esme_ton=ton, esme_npi=npi
+        ),
+        "alert_notification",
+        sequence=sequence,
+        source_addr=source,
+        source_addr_ton=ton,
+        source_addr_npi=npi,
+        esme_addr=esme,
+        esme_addr_ton=ton,
+        esme_addr_npi=npi,
+    )
+
+
+@given(ADDRESSES, SEQUENCE, st.binary(min_size=1, max_size=160), st.integers(0, 255), st.integers(2, 255))
+def test_a_part_told_by_parameters_is_that_of_smpplib(addresses, sequence, text, reference, total):
+    agree(
+        SubmitSm(**ours(addresses), short_message=text, tlvs=sar(reference, total, 2)),
+        "submit_sm",
+        sequence=sequence,
+        short_message=text,
+        sar_msg_ref_num=reference,
+        sar_total_segments=total,
+        sar_segment_seqnum=2,
+        **addresses,
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from sitecontrol.agent.state import AgentState
 from sitecontrol.leadership.alone import CURE
 from sitecontrol.leadership.decide import decide
-from sitecontrol.leadership.effects import GiveUp, Promote, StartPrimary
+from sitecontrol.leadership.effects import GiveUp, Promote, StartPrimary, StartStandby
 from sitecontrol.leadership.facts import Facts, LeaseFacts, PgFacts, PgState
 from sitecontrol.leadership.table import Lane
 from sitecontrol.leadership.trusting import in_the_way_of_force
@@ -56,6 +56,13 @@ def test_what_failed_before_it_led_does_not_keep_it_from_trying():
         (primary(state=PgState.STARTING, open_term=None, down_since=50.0), "recovering-alone", None),
         (down(failed_starts=2, start_failed_at=99.9), "starts-in-vain", StartPrimary()),
         (STUCK, "promotes-in-vain", Promote()),
+        (
+            standby(
+                state=PgState.STOPPED, was_primary=False, failed_starts=2, incarnation=primary().incarnation
+            ),
+            "recovers-in-vain",
+            StartStandby(leader=COLUMBUS),
+        ),
     ],
 )
 def test_alone_it_keeps_the_lead_goes_on_trying_and_names_the_way_out(pg: PgFacts, name: str, does: object):

@@ -10,7 +10,7 @@ from dispatcher.model import State
 from dispatcher.states import BY_NAME, FINAL, TABLE, WAITING, IllegalTransition, What
 from tests import states_page
 
-MIGRATION = "0011_transitions.pre.sql"
+MIGRATIONS = ("0011_transitions.pre.sql", "0013_received.pre.sql")
 
 
 def test_each_row_has_a_name_of_its_own_and_each_name_a_row() -> None:
@@ -45,7 +45,8 @@ def test_a_way_that_is_not_in_the_table_is_refused() -> None:
 
 
 def test_the_database_has_the_same_table() -> None:
-    sql = (resources.files("dispatcher.sql") / "migrations" / MIGRATION).read_text()
+    folder = resources.files("dispatcher.sql") / "migrations"
+    sql = "".join((folder / name).read_text() for name in MIGRATIONS)
     rows = re.findall(r"\('(\w+)', '\{(.*?)\}', '\{(.*?)\}', (true|false),\s+'((?:[^']|'')*)'\)", sql)
     stored = {
         what: (

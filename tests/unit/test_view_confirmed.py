@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from itertools import count
 
 import pytest
 
@@ -42,9 +43,11 @@ class HangingWatch(MemoryEtcd):
 
 
 @asynccontextmanager
-async def pictured() -> AsyncIterator[tuple[HangingWatch, ClusterView]]:
-    """A view that has read that Columbus leads in term 1, and whose watch hangs."""
-    etcd = HangingWatch(MemoryStore(SystemClock()))
+async def pictured(
+    made: type[HangingWatch] = HangingWatch,
+) -> AsyncIterator[tuple[HangingWatch, ClusterView]]:
+    """A view that has read that Columbus leads in term 1, and whose watch tells of nothing new."""
+    etcd = made(MemoryStore(SystemClock()))
     await etcd.lead("columbus-a", 1)
     view = ClusterView(etcd, PREFIX, SystemClock())
     following = asyncio.create_task(view.run())
@@ -72,6 +75,35 @@ async def test_a_leader_that_the_watch_does_not_tell_of_is_found_by_a_read(monke
         confirming.cancel()
 
 
+class LaggingWatch(HangingWatch):
+    """Speaks all the time, of what was long ago: as a member does that is far behind."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        super().__init__(store)
+        self.far_behind = asyncio.Event()
+
+    async def watch(self, prefix: str, start_revision: int) -> AsyncGenerator[WatchBatch, None]:
+        await self.far_behind.wait()
+        for revision in count(start_revision):
+            yield WatchBatch(revision=revision)
+            await asyncio.sleep(0.02)
+
+
+async def test_a_watch_that_tells_old_news_without_a_pause_hides_no_leader_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(module, "READ_EVERY", 0.2)
+    async with pictured(LaggingWatch) as (etcd, view):
+        assert isinstance(etcd, LaggingWatch)
+        for _ in range(1_000):  # twenty seconds, at its pace
+            await etcd.put(f"{PREFIX}observations/x", b"old news")
+        await etcd.lead("denver-a", 2)
+        etcd.far_behind.set()
+        confirming = asyncio.create_task(view.confirm())
+        await eventually(lambda: leader_in(view) == ("denver-a", 2), within=5.0)
+        confirming.cancel()
+
+
 async def test_a_leader_that_is_as_in_the_picture_is_confirmed_and_nothing_else_is():
     async with pictured() as (_, view):
         read_at, serial = view.snapshot.read_at, view.snapshot.serial
@@ -90,6 +122,17 @@ async def test_an_etcd_that_does_not_answer_confirms_nothing(monkeypatch: pytest
         etcd.cut()
         with pytest.raises(EtcdUnknown):
             await view.confirm_leader()
+        assert view.leader_at == known
+
+
+async def test_an_etcd_that_began_anew_confirms_no_picture_of_the_one_before():
+    """Its revisions are lower, so what is read counts as older than the picture, until the watch begins again."""
+    async with pictured() as (etcd, view):
+        known = view.leader_at
+        view.snapshot = replace(view.snapshot, revision=view.snapshot.revision + 1_000)
+        await etcd.lead("denver-a", 2)
+        await view.confirm_leader()
+        assert leader_in(view) == ("columbus-a", 1)
         assert view.leader_at == known
 
 

@@ -9,7 +9,7 @@ select coalesce(
 select * from hotsite.claim_unexpired($1, $2, $3, $4);
 
 -- name: settle
-select hotsite.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
+select may_settle, tails from hotsite.settle_noted($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
 
 -- name: open_claims
 select * from hotsite.open_claims($1);
@@ -27,7 +27,7 @@ select given_up, may_settle from hotsite.give_up_claims($1, $2);
 select hotsite.return_claims($1, $2, $3);
 
 -- name: receipts
-select hotsite.receipts($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11);
+select may_settle, tails from hotsite.receipts_noted($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11);
 
 -- name: doubt_candidates
 select * from hotsite.doubt_candidates();
@@ -35,8 +35,32 @@ select * from hotsite.doubt_candidates();
 -- name: settle_doubts
 select hotsite.settle_doubts($1, $2, $3);
 
+-- name: unnamed_candidates
+select * from hotsite.unnamed_candidates($1);
+
+-- name: settle_unnamed
+select hotsite.settle_unnamed($1, $2, $3);
+
 -- name: replies
 select hotsite.replies($1, $2, $3, $4, $5, $6);
+
+-- name: reply_parts
+select hotsite.reply_parts($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
+
+-- name: whole_replies
+select * from hotsite.whole_replies($1, $2, $3, $4, $5);
+
+-- name: parts_to_join
+select * from hotsite.parts_to_join($1, $2, $3);
+
+-- name: join_replies
+select hotsite.join_replies($1, $2, $3, $4, $5, $6, $7, $8);
+
+-- name: received_is_tidy
+select hotsite.received_is_tidy();
+
+-- name: tidy_received
+select hotsite.tidy_received($1);
 
 -- name: resend_doubtful
 select hotsite.resend_doubtful($1, $2, $3);
