@@ -10,7 +10,7 @@ SEEDS  ?= 10000
 ROUNDS ?= 20
 SECONDS ?= 3600
 
-.PHONY: help setup demo lab test check sim fuzz bench failover-report lock clean
+.PHONY: help setup demo lab test check sim fuzz bench bench-peers failover-report lock clean
 
 help:
 	@echo "make demo    both sites on this machine, real traffic, one site killed, nothing lost"
@@ -20,6 +20,7 @@ help:
 	@echo "make sim     the failover in simulation, SEEDS=10000 schedules of faults"
 	@echo "make fuzz    octets against the SMPP codec and session, SECONDS=3600"
 	@echo "make bench   how fast it is, as ratios within one run"
+	@echo "make bench-peers    the same traffic through Kannel and Jasmin, where they are installed"
 	@echo "make failover-report    how long failures take, over ROUNDS=20 of drills, beside Patroni (80 minutes)"
 	@echo "make lock    write requirements.lock anew from pyproject.toml and the client's"
 	@echo "make clean   end the labs of this folder, and remove what was made: .venv, labs, caches"
@@ -68,6 +69,9 @@ fuzz: setup
 
 bench: setup
 	$(BIN)/python -m bench
+
+bench-peers: setup
+	$(BIN)/python -m bench --only peers --seconds 20 --page docs/performance.md
 
 failover-report: setup
 	$(BIN)/python -m bench.failover --repeat $(ROUNDS)

@@ -8,6 +8,7 @@ the CPU time per message say more. Exits 1 when a number that must be reached is
 import os
 import signal
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -19,12 +20,15 @@ from bench import limits, report
 from bench.goals import ANSWER_FAR, ANSWER_HERE, BULK, CAMPAIGN, SINGLES_FAR, SINGLES_HERE, verdicts
 from bench.lab import BenchError, running_lab
 from bench.measure import Bench, Result
+from bench.peers.compare import Comparison, compare
+from bench.peers.table import between_markers, section
 from sitecontrol.lab.errors import LabError
 
 LIMIT_S = 5.0
 WIDTH = 160  # of the report in a file
 ANSWER_RATE = 1_000.0
 KINDS = ("singles", "bulk", "campaign", "answer")
+PEERS = "peers"  # other gateways beside ours, only when asked for
 CAMPAIGN_ROWS = 3_000  # for each second of single requests
 
 
@@ -75,22 +79,40 @@ async def run(kinds: tuple[str, ...], seconds: float) -> tuple[list[Result], rep
 
 @click.command()
 @click.option("--seconds", default=60.0, show_default=True, help="How long single requests are kept up.")
-@click.option("--only", type=click.Choice(KINDS), multiple=True, help="Only these; may be given again.")
+@click.option(
+    "--only", type=click.Choice((*KINDS, PEERS)), multiple=True, help="Only these; may be given again."
+)
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Also write the figures to this file.")
-def main(seconds: float, only: tuple[str, ...], file: Path | None) -> None:
+@click.option(
+    "--page",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Put the table of the peers into this page, between its markers.",
+)
+def main(seconds: float, only: tuple[str, ...], file: Path | None, page: Path | None) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: its labs are taken down
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     console.print(
         f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; two-site durability, everything here"
     )
+    kinds = tuple(kind for kind in only or KINDS if kind != PEERS)
+    results: list[Result] = []
+    most: report.Limits = {}
+    comparison: Comparison | None = None
     try:
-        results, most = uvloop.run(run(only or KINDS, seconds))
+        if kinds:
+            results, most = uvloop.run(run(kinds, seconds))
+        if PEERS in only:
+            comparison = uvloop.run(compare(seconds, say=console.print))
     except (BenchError, LabError) as error:
         console.print(f"[red]{error}[/]")
         sys.exit(1)
-    report.show(console, results, most)
+    if kinds:
+        report.show(console, results, most)
+    if comparison is not None and page is not None:
+        page.write_text(between_markers(page.read_text(), section(comparison)))
     if file is not None:
-        file.write_bytes(orjson.dumps(report.document(results, most), option=orjson.OPT_INDENT_2))
+        told = report.document(results, most) | ({PEERS: asdict(comparison)} if comparison else {})
+        file.write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
     sys.exit(0 if all(held or not goal.must for goal, _, held in verdicts(results)) else 1)
 
 

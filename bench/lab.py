@@ -83,6 +83,10 @@ class CarrierLog:
             self._read(file)
         return sum(since <= at < until for at in self._times)
 
+    def close(self) -> None:
+        for file in self._files:
+            file.close()
+
     def _read(self, file: Any) -> None:
         while True:
             before = file.tell()

@@ -1,7 +1,8 @@
 """A cheap HTTP load generator: keep-alive connections, in a closed loop or on a schedule.
 
 Written on bare asyncio protocols, because it shares the cores with what it measures: a client library would cost
-as much as the server. It speaks just enough HTTP/1.1 for our own dispatcher (Content-Length answers).
+as much as the server. It speaks just enough HTTP/1.1 for our own dispatcher and its peers: one request at a time, and
+answers with Content-Length or in chunks.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from functools import partial
 from typing import cast
 
 HEADER_END = b"\r\n\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
 
 
 @dataclass
@@ -22,10 +24,11 @@ class Tally:
     latencies: list[float] = field(default_factory=list)  # seconds
     broken: int = 0
     seconds: float = 0.0
+    yes: int = 202  # the status that says "accepted"
 
     @property
     def accepted(self) -> int:
-        return self.statuses[202]
+        return self.statuses[self.yes]
 
     @property
     def per_second(self) -> float:
@@ -60,18 +63,17 @@ class Connection(asyncio.Protocol):
         end = self._buffer.find(HEADER_END)
         if end < 0:
             return
-        head = self._buffer[:end].lower()
-        at = head.find(b"content-length:")
-        if at < 0:
+        try:
+            size = answer_size(self._buffer, end)
+        except ValueError:
             self._tally.broken += 1
             self._close()
             return
-        length = int(head[at + 15 :].split(b"\r\n", 1)[0])
-        if len(self._buffer) < end + 4 + length:
+        if size is None or len(self._buffer) < size:
             return
         self._tally.statuses[int(self._buffer[9:12])] += 1
         self._tally.latencies.append(time.perf_counter() - self._due_at)
-        self._buffer = self._buffer[end + 4 + length :]
+        self._buffer = self._buffer[size:]
         self._next()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -101,6 +103,17 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
 
+def answer_size(octets: bytes, head_end: int) -> int | None:
+    """Octets of the answer that begins here; None: not known yet. Raises ValueError when its head does not tell."""
+    head = octets[:head_end].lower()
+    at = head.find(b"content-length:")
+    if at >= 0:
+        return head_end + 4 + int(head[at + 15 :].split(b"\r\n", 1)[0])
+    if b"transfer-encoding: chunked" not in head:
+        raise ValueError("neither Content-Length nor chunks")
+    return len(octets) if octets.endswith(LAST_CHUNK) else None
+
+
 def request(host: str, path: str, key: str, body: bytes, content_type: str = "application/json") -> bytes:
     return (
         f"POST {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\n"
@@ -112,6 +125,20 @@ async def closed_loop(
     addresses: list[tuple[str, int]], clients: int, seconds: float, make_body: Callable[[], bytes], key: str
 ) -> Tally:
     """`clients` connections spread over the addresses, for `seconds`; each body is asked for anew."""
+    return await closed_loop_of(
+        addresses, clients, seconds, lambda host: _request_to(host, key, make_body), yes=202
+    )
+
+
+async def closed_loop_of(
+    addresses: list[tuple[str, int]],
+    clients: int,
+    seconds: float,
+    make_request: Callable[[str], bytes],
+    *,
+    yes: int,
+) -> Tally:
+    """The same with any request: `make_request` is given the host. `yes`: the status that says "accepted"."""
     started = time.perf_counter()
     ends = started + seconds
 
@@ -119,7 +146,7 @@ async def closed_loop(
         now = time.perf_counter()
         return None if now >= ends else now
 
-    return await _drive(addresses, clients, due, make_body, key, started)
+    return await _drive(addresses, clients, due, make_request, started, yes=yes)
 
 
 async def open_loop(
@@ -142,24 +169,27 @@ async def open_loop(
         after = next(numbers) / rate
         return None if after >= seconds else started + after
 
-    return await _drive(addresses, clients, due, make_body, key, started)
+    return await _drive(
+        addresses, clients, due, lambda host: _request_to(host, key, make_body), started, yes=202
+    )
 
 
 async def _drive(
     addresses: list[tuple[str, int]],
     clients: int,
     due: Callable[[], float | None],
-    make_body: Callable[[], bytes],
-    key: str,
+    make_request: Callable[[str], bytes],
     started: float,
+    *,
+    yes: int,
 ) -> Tally:
-    tally = Tally()
+    tally = Tally(yes=yes)
     loop = asyncio.get_running_loop()
     connections: list[Connection] = []
     for number in range(clients):
         host, port = addresses[number % len(addresses)]
 
-        make = partial(_request_to, f"{host}:{port}", key, make_body)
+        make = partial(make_request, f"{host}:{port}")
         _, connection = await loop.create_connection(partial(Connection, make, due, tally), host, port)
         connections.append(connection)
     await asyncio.gather(*(connection.done for connection in connections))
