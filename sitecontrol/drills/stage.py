@@ -110,9 +110,9 @@ class Stage:
         """Ask for a swap away from whoever is live; strike one of the two as soon as it is in a phase, or past it; wait
         until it has ended, whichever way.
         """
+        await self.until("the other site could take over", self._could_take_over, within=60)
         live = str((await self.control.cluster()).get("live_site"))
         away = other_site(live)
-        await self.until(f"{away} could take over", self._could_take_over(away), within=60)
         await self._reach(await self._ask_for_swap(away), away, phase)
         await self.strike(fault, live if party is Party.FROM else away)
         await self.until("the swap has ended", self.no_swap, within=90)
@@ -167,11 +167,10 @@ class Stage:
         if await self.until(fact, reached_or_ended, within=20, every=POLL_PHASE) and ended:
             self.miss(f"ended before: {fact}", f"the swap to {to} ended before it was {phase}")
 
-    def _could_take_over(self, site: str) -> Callable[[], Awaitable[bool]]:
-        async def holds() -> bool:
-            return (await self._post_swap(site, dry_run=True))[0] == HTTPStatus.OK
-
-        return holds
+    async def _could_take_over(self) -> bool:
+        """The site that is not live now: production may move by itself after a blow."""
+        live = (await self.control.cluster()).get("live_site")
+        return live in SITES and (await self._post_swap(other_site(live), dry_run=True))[0] == HTTPStatus.OK
 
     async def _post_swap(self, to: str, *, dry_run: bool) -> tuple[int, str]:
         """Status and text of the answer; 0 when there was none."""
