@@ -14,15 +14,18 @@ import pytest
 
 from dispatcher.accounts import add_account
 from dispatcher.campaigns.states import Act
-from dispatcher.model import Claim, OnDoubt, ReplyPart, State, SubmitOutcome
+from dispatcher.model import Claim, NewMessage, OnDoubt, ReplyPart, State, SubmitOutcome
 from dispatcher.postgres_store import PostgresStore
+from dispatcher.uuid7 import compose, stamp
 from replication.session import Session, Target
 from tests.campaign_scenes import IDS, act, started, uploaded
 from tests.message_scenes import BODY, CARRIER, SHORT_CODE, Stage, receipt, result, submitted
 from tests.message_store import TERM, admin, as_role
+from tests.partitions import one_a_day
 
 MANY, FEW = 3_000, 20
 GROUP = 500
+DAYS = 40
 MOST_PER_ROW = 30  # entries of indexes and rows of tables that one row of a call may cost
 EMPTIED = (
     "queue",
@@ -51,6 +54,13 @@ READ = """
     where c.relnamespace = 'hotsite'::regnamespace and c.relkind in ('r', 'i')
     and c.relname <> 'transition' -- which never grows, and is read by the tests' own guard
 """
+# How often an index of a partition was asked, and how often a partition was read from end to end.
+ASKED = """
+    select
+        coalesce(sum(pg_stat_get_xact_numscans(c.oid)) filter (where c.relkind = 'i'), 0) as indexes,
+        coalesce(sum(pg_stat_get_xact_numscans(c.oid)) filter (where c.relkind = 'r'), 0) as tables
+    from pg_class as c where c.relnamespace = 'hotsite'::regnamespace and c.relispartition and c.relkind in ('r', 'i')
+"""
 
 
 class MeteredSession:
@@ -59,12 +69,19 @@ class MeteredSession:
     def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         self._connection = connection
         self.looked_at = 0
+        self.indexes_asked = 0
+        self.partitions_read = 0  # from end to end
 
     async def commit(self, sql: str, *args: object, timeout: float) -> Any:
         async with self._connection.transaction():
-            before = await self._connection.fetchval(READ)
+            before, asked = await self._connection.fetchval(READ), await self._connection.fetchrow(ASKED)
             rows = await self._connection.fetch(sql, *args, timeout=timeout)
             self.looked_at += await self._connection.fetchval(READ) - before
+            now_asked = await self._connection.fetchrow(ASKED)
+            assert asked is not None
+            assert now_asked is not None
+            self.indexes_asked += now_asked["indexes"] - asked["indexes"]
+            self.partitions_read += now_asked["tables"] - asked["tables"]
         return rows
 
     read = commit
@@ -79,7 +96,9 @@ class Scene:
         session: MeteredSession,
         superuser: "asyncpg.Connection[asyncpg.Record]",
         ready: Callable[[], Awaitable[None]],
+        days: int,
     ) -> None:
+        self.days = days
         self.stage = stage
         self.store = stage.store
         self.superuser = superuser
@@ -90,7 +109,15 @@ class Scene:
 
     @property
     def looked_at(self) -> int:
-        return self._session.looked_at
+        """Rows and entries, and how often an index of a partition was asked."""
+        return self._session.looked_at + self._session.indexes_asked
+
+    def _message(self, **changes: Any) -> NewMessage:
+        """Of one of the last DAYS days, where there is a partition for each."""
+        if self.days:
+            at = datetime.now(UTC) - timedelta(days=next(self._numbers) % self.days)
+            changes["id"] = compose(stamp(at), next(self._numbers))
+        return self.stage.message(**changes)
 
     def _number(self, prefix: str) -> str:
         self.last_number = f"+{prefix}{next(self._numbers)}"
@@ -104,6 +131,7 @@ class Scene:
         await self.queue(FEW)
         await self.stage.accept(self.stage.message(expires_at=datetime.now(UTC) + timedelta(days=1)))
         await self.superuser.execute("delete from hotsite.tally")
+        await self.superuser.execute("delete from hotsite.tally")
         for table in EMPTIED:
             await self.superuser.execute(f"delete from hotsite.{table}")  # noqa: S608 # names from above
             await self.superuser.execute(f"vacuum (analyze, truncate false) hotsite.{table}")
@@ -111,7 +139,7 @@ class Scene:
     async def queue(self, number: int) -> None:
         for some in groups(number):
             await self.stage.accept(
-                *(self.stage.message(to=self._number("1202"), on_doubt=OnDoubt.RESEND) for _ in some)
+                *(self._message(to=self._number("1202"), on_doubt=OnDoubt.RESEND) for _ in some)
             )
 
     async def claim(self, number: int) -> list[Claim]:
@@ -143,7 +171,7 @@ def groups(number: int) -> list[range]:
     return [range(start, min(start + GROUP, number)) for start in range(0, number, GROUP)]
 
 
-@pytest.fixture(params=["believed to be empty", "just analyzed"])
+@pytest.fixture(params=["believed to be empty", "just analyzed", "a partition a day"])
 async def scene(store_database: Target, request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
     session = await Session.connect(as_role(store_database, "hotsite_migrate"), timeout=5)
     await add_account(session, name="utility", program="outages", source="12345")
@@ -153,6 +181,9 @@ async def scene(store_database: Target, request: pytest.FixtureRequest) -> Async
     superuser, metered = await admin(store_database), await admin(store_database)
     await superuser.execute("update control.canary set written_at = clock_timestamp()")
     await metered.execute("set role hotsite_dispatch")
+    days = DAYS if request.param == "a partition a day" else 0
+    if days:
+        await one_a_day(superuser, back=days)
 
     async def pass_time(duration: timedelta) -> None:
         raise NotImplementedError(duration)
@@ -162,9 +193,11 @@ async def scene(store_database: Target, request: pytest.FixtureRequest) -> Async
             await superuser.execute("analyze")
 
     stage = Stage(store, TERM, program, program, pass_time, lambda: datetime.now(UTC))
-    made = Scene(stage, MeteredSession(metered), superuser, ready)
+    session_metered = MeteredSession(metered)
+    made = Scene(stage, session_metered, superuser, ready, days)
     await made.leave_empty_pages()
     yield made
+    assert session_metered.partitions_read == 0
     await store.aclose()
     await metered.close()
     await superuser.close()
