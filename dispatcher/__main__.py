@@ -7,6 +7,7 @@ python -m dispatcher account list --config FILE [--account NAME]
 python -m dispatcher account revoke --config FILE KEY
 python -m dispatcher doubts list --config FILE --term TERM
 python -m dispatcher doubts decide --config FILE --term TERM --resend|--let-go
+python -m dispatcher retention list|run|check
 """
 
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from dispatcher.keys import expiry, list_keys_by_settings, revoke_key_by_setting
 from dispatcher.migrate import migrate as bring_up_to_date
 from dispatcher.model import MessageClass, OnDoubt
 from dispatcher.process import run_dispatcher
+from dispatcher.retention.command import retention
 from sitecontrol.logging import configure
 
 
@@ -159,6 +161,7 @@ def revoke(parent: Path | None, *, config: Path | None, key: str) -> None:
 
 
 main.add_command(doubts)
+main.add_command(retention)
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,6 @@
 """Connections to real nodes: a `PostgresStore` on a `Session` of its own, as the role `hotsite_dispatch`."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import urlsplit
 
 from dispatcher.metrics import Metrics
@@ -54,20 +54,13 @@ class PostgresConnection:
         await self._session.aclose()
 
 
-def dialler(
-    settings: Settings,
-    secrets: Secrets,
-    application_name: str,
-    metrics: Metrics,
-    *,
-    database: str = DATABASE,
-) -> Dial:
-    """A `Dial` for the nodes of the settings. Raises SettingsError when the password is missing."""
+def connector(
+    settings: Settings, secrets: Secrets, application_name: str, *, database: str = DATABASE
+) -> Callable[[Name], Awaitable[Session]]:
+    """What makes a plain session with a node. Raises SettingsError when the password is missing."""
     password = secrets.get("postgres-dispatch")
-    # A line of a bulk request waits for room, and then for its commit, each for as long as a request is held.
-    stored_within_s = 2 * settings.dispatcher.hold_for + CLOCKS_APART_S
 
-    async def dial(name: Name) -> Connection:
+    async def connect(name: Name) -> Session:
         node = settings.node(name)
         if node is None:
             raise SettingsError(f"no node {name!r} in the settings")
@@ -80,7 +73,26 @@ def dialler(
             database=database,
             application_name=application_name,
         )
-        session = await Session.connect(target, timeout=CONNECT_WITHIN_S)
+        return await Session.connect(target, timeout=CONNECT_WITHIN_S)
+
+    return connect
+
+
+def dialler(
+    settings: Settings,
+    secrets: Secrets,
+    application_name: str,
+    metrics: Metrics,
+    *,
+    database: str = DATABASE,
+) -> Dial:
+    """A `Dial` for the nodes of the settings. Raises SettingsError when the password is missing."""
+    connect = connector(settings, secrets, application_name, database=database)
+    # A line of a bulk request waits for room, and then for its commit, each for as long as a request is held.
+    stored_within_s = 2 * settings.dispatcher.hold_for + CLOCKS_APART_S
+
+    async def dial(name: Name) -> Connection:
+        session = await connect(name)
         await PostgresStore(session).warm_up()
         return PostgresConnection(session, metrics, stored_within_s=stored_within_s)
 

@@ -16,6 +16,7 @@ from dispatcher.http.door import Bound, Door
 from dispatcher.leadership import Leadership
 from dispatcher.metrics import PREFIX, Metrics
 from dispatcher.observed import Observed
+from dispatcher.retention.upkeep import Upkeep
 from dispatcher.smpp.link import Link
 from sitecontrol.clock import Clock
 from sitecontrol.settings import Settings
@@ -36,6 +37,7 @@ class Exposition(Collector):
         engine: Engine,
         clocks: Clocks,
         observed: Observed,
+        upkeep: Upkeep,
         door: Door,
         metrics: Metrics,
         clock: Clock,
@@ -46,6 +48,7 @@ class Exposition(Collector):
         self._engine = engine
         self._clocks = clocks
         self._observed = observed
+        self._upkeep = upkeep
         self._door = door
         self._metrics = metrics
         self._clock = clock
@@ -98,6 +101,7 @@ class Exposition(Collector):
             "counters": self._metrics.totals(),
             "rates": self._observed.rates,
             "queue": self._queue(),
+            "retention": self._retention(),
         }
 
     def collect(self) -> Iterator[Metric]:
@@ -125,6 +129,7 @@ class Exposition(Collector):
             "1 when what is under way is not kept on disk any more: should this process die, all of it is in doubt",
             value=self._engine.journal.broken is not None,
         )
+        yield from self._retention_families()
         yield from self._connection_families()
         yield from self._queue_families()
         yield from self._link_families()
@@ -138,6 +143,38 @@ class Exposition(Collector):
             "oldest_queued_s": queue.counts.oldest_queued_s,
             "age_s": round(self._clock.now() - queue.at, 3),
         }
+
+    def _retention(self) -> dict[str, Any] | None:
+        """What this dispatcher's last round of upkeep saw; null at those that do none."""
+        seen = self._upkeep.seen
+        if seen is None:
+            return None
+        return {
+            "at": seen.at.isoformat(timespec="seconds"),
+            "periods": seen.periods,
+            "oldest_until": seen.oldest and seen.oldest.isoformat(timespec="seconds"),
+            "newest_until": seen.newest and seen.newest.isoformat(timespec="seconds"),
+            "waiting": list(seen.round.waiting),
+            "problems": list(seen.round.problems),
+        }
+
+    def _retention_families(self) -> Iterator[Metric]:
+        seen = self._upkeep.seen
+        if seen is None or seen.newest is None:
+            return
+        yield GaugeMetricFamily(
+            PREFIX + "partition_periods", "Periods that the store keeps", value=seen.periods
+        )
+        yield GaugeMetricFamily(
+            PREFIX + "partitions_ahead_seconds",
+            "Until the last partition that was made ahead ends",
+            value=(seen.newest - seen.at).total_seconds(),
+        )
+        yield GaugeMetricFamily(
+            PREFIX + "retention_problems",
+            "Problems of partitions and retention, as /status tells them",
+            value=len(seen.round.problems),
+        )
 
     def _connection_families(self) -> Iterator[Metric]:
         yield GaugeMetricFamily(PREFIX + "connections", "Open HTTP connections", value=self._door.open)

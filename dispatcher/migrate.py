@@ -7,6 +7,9 @@ files of earlier numbers than the last `pre` that it has to apply: those are ove
 Each file is one transaction under one advisory lock, recorded with its checksum in the same transaction, so
 that it is applied once, whole, whoever runs it and however often. A file that was changed after it was
 applied is refused. The run ends with a commit that is known (failover rule 6), and so are those before it.
+
+Who waits for a lock on a table has everybody who comes after wait behind him. So a file waits for one only a moment; if
+it is not to be had, the file is begun anew, whole, a little later.
 """
 
 import hashlib
@@ -20,6 +23,7 @@ from typing import Any
 
 import asyncpg
 import structlog
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random
 
 from dispatcher.store import DispatcherError
 from replication.session import Session, SessionLost, Target
@@ -32,6 +36,10 @@ DATABASE = "hotsite"
 LOCK = 0x686F74  # ours alone in this database; the number says nothing
 CONNECT_WITHIN_S = 3.0
 KNOWN_WITHIN_S = 10.0
+LOCK_TIMEOUT = "500ms"  # longer than calls hold a row while their commit crosses to the other site
+LOCKED_OUT = frozenset({"55P03", "40P01"})  # lock_not_available, deadlock_detected
+TRIES = 60  # of a file whose locks are taken
+AGAIN_AFTER_S = 0.5
 _NAME = re.compile(r"(?P<number>\d{4})_(?P<name>\w+)\.(?P<phase>pre|post)\.sql")
 
 
@@ -162,12 +170,12 @@ async def apply(target: Target, *, post: bool = False, known: Sequence[Migration
         user=target.user,
         password=target.password or "",
         database=target.database,
-        server_settings={"application_name": target.application_name, "lock_timeout": "10s"},
+        server_settings={"application_name": target.application_name, "lock_timeout": LOCK_TIMEOUT},
     )
     try:
         applied: list[str] = []
         while True:
-            step = await _apply_next(connection, known, post=post)
+            step = await _apply_patiently(connection, known, post=post)
             if step is None:
                 break
             log.info("migration_applied", name=step)
@@ -183,10 +191,30 @@ async def apply(target: Target, *, post: bool = False, known: Sequence[Migration
     )
 
 
+async def _apply_patiently(connection: Any, known: Sequence[Migration], *, post: bool) -> str | None:
+    """`_apply_next`, again and again while somebody else has a table that it needs."""
+    async for attempt in AsyncRetrying(
+        retry=retry_if_exception(_is_locked_out),
+        stop=stop_after_attempt(TRIES),
+        wait=wait_random(AGAIN_AFTER_S / 2, AGAIN_AFTER_S),
+        reraise=True,
+    ):
+        with attempt:
+            return await _apply_next(connection, known, post=post)
+    raise AssertionError  # `reraise` leaves no way to here
+
+
+def _is_locked_out(error: BaseException) -> bool:
+    cause = error.__cause__ if isinstance(error, MigrationError) else error
+    return isinstance(cause, asyncpg.PostgresError) and cause.sqlstate in LOCKED_OUT
+
+
 async def _apply_next(connection: Any, known: Sequence[Migration], *, post: bool) -> str | None:
     """Apply the first pending file, if there is one, and return its name."""
     async with connection.transaction():
+        await connection.execute("set local lock_timeout = '10s'")  # another run may take its time
         await connection.execute("select pg_advisory_xact_lock($1)", LOCK)
+        await connection.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
         if not await connection.fetchval("select to_regnamespace('hotsite') is not null"):
             raise MigrationError(
                 f"database {DATABASE} has no schema hotsite: the site agent makes it when it first opens a cluster"

@@ -6,13 +6,14 @@ in and nothing is claimed; answers are awaited, links unbound, results stored; t
 """
 
 import asyncio
+import os
 import signal
 from collections.abc import Sequence
 
 import structlog
 
 from dispatcher.clocks import Clocks
-from dispatcher.dial import DATABASE, dialler
+from dispatcher.dial import DATABASE, connector, dialler
 from dispatcher.engine.engine import Engine
 from dispatcher.exposition import Exposition
 from dispatcher.http.app import FEEDER, INTAKE, create_app
@@ -23,6 +24,8 @@ from dispatcher.metrics import Metrics
 from dispatcher.observed import Observed
 from dispatcher.owned import Tasks, together
 from dispatcher.registration import Registration
+from dispatcher.retention.carry_out import Place
+from dispatcher.retention.upkeep import Upkeep
 from dispatcher.store import DispatcherError
 from sitecontrol.clock import Clock, SystemClock
 from sitecontrol.etcd.api import Etcd
@@ -84,6 +87,14 @@ class Dispatcher:
             clock=clock,
             metrics=metrics,
         )
+        self._upkeep = Upkeep(
+            leadership=self._leadership,
+            connect=connector(settings, secrets, f"{name} upkeep", database=database),
+            settings=settings.retention,
+            place=Place.of(settings, os.environ),
+            clock_agrees=self._clocks.agree,
+            clock=clock,
+        )
         self._observed = Observed(leadership=self._leadership, totals=metrics.totals, clock=clock)
         self._app = create_app(self._leadership, settings, clock)
         self._app[FEEDER].clock_agrees = lambda: self._clocks.agree(self._leadership.gate.node)
@@ -94,6 +105,7 @@ class Dispatcher:
             engine=self._engine,
             clocks=self._clocks,
             observed=self._observed,
+            upkeep=self._upkeep,
             door=self._app[DOOR],
             metrics=metrics,
             clock=clock,
@@ -124,6 +136,7 @@ class Dispatcher:
             *self._engine.tasks,
             self._app[FEEDER].tasks,
             self._observed.tasks,
+            self._upkeep.tasks,
             self._registration.tasks,
         )
 
@@ -144,6 +157,7 @@ class Dispatcher:
         await self._engine.start()
         await self._app[FEEDER].start()
         await self._observed.start()
+        await self._upkeep.start()
         await self._registration.start()
         log.info("dispatcher_started", listen=self._instance.listen, identity=self._engine.identity)
         try:
@@ -151,7 +165,9 @@ class Dispatcher:
         finally:
             await self._app[FEEDER].stop()
             await together([self._engine.stop(), self._app[INTAKE].stop(within_s=CLOSE_WITHIN_S)])
-            await together([runner.cleanup(), self._observed.stop(), self._registration.stop()])
+            await together(
+                [runner.cleanup(), self._observed.stop(), self._upkeep.stop(), self._registration.stop()]
+            )
             await self._clocks.stop()
             await self._leadership.stop()
             await self._following.stop()

@@ -18,7 +18,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -46,6 +46,7 @@ NOT_LEFT = frozenset({State.ACCEPTED, State.HELD, State.SCHEDULED, State.QUEUED}
 class Table:
     name: str
     identity: tuple[str, ...]  # columns, never null; the leader has a row when it has one with the same
+    relation: str = ""  # the partition of ours that was written to, or the table itself
 
 
 TABLES = (  # in the order of what is worth most, should there be no room for all
@@ -127,11 +128,15 @@ async def _term(leader: Session) -> int | None:
 
 
 async def _written_to(own: Session, order: Order) -> list[tuple[Table, Sequence[int]]]:
-    """The tables that were written to since, with the blocks."""
+    """The tables that were written to since, partition by partition, with the blocks."""
     names = [table.name for table in TABLES]
     rows = await own.read(queries()["set_aside_files"], names, timeout=STATEMENT_S)
-    blocks = {row["name"]: order.blocks.get((row["database"], row["file"]), ()) for row in rows}
-    return [(table, blocks[table.name]) for table in TABLES if blocks.get(table.name)]
+    return [
+        (replace(table, relation=row["relation"]), blocks)
+        for table in TABLES
+        for row in rows
+        if row["name"] == table.name and (blocks := order.blocks.get((row["database"], row["file"])))
+    ]
 
 
 async def _one_table(
@@ -239,7 +244,7 @@ def _slices(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 def _rows_of(table: Table) -> str:
     """The rows of some blocks, with the transaction that wrote each."""
     return f"""
-        select t.xmin::text::bigint as tx, to_jsonb(t)::text as doc from hotsite.{table.name} as t
+        select t.xmin::text::bigint as tx, to_jsonb(t)::text as doc from hotsite.{table.relation} as t
         where t.ctid = any (array(
             select format('(%s,%s)', block, item)::tid
             from unnest($1::bigint[]) as block, generate_series(1, {PER_BLOCK}) as item

@@ -25,6 +25,7 @@ from sitecontrol.profiles import DEFAULTS, Profile
 from sitecontrol.settings_carriers import Carrier
 from sitecontrol.settings_errors import Misfit, explain
 from sitecontrol.settings_forms import Form
+from sitecontrol.settings_retention import RetentionSettings
 from sitecontrol.settings_types import (
     Address,
     DomainName,
@@ -312,6 +313,7 @@ class Settings(Section):
     agent: AgentSettings | None = None
     failover: FailoverSettings = FailoverSettings()
     dispatcher: DispatcherSettings = DispatcherSettings()
+    retention: RetentionSettings = RetentionSettings()
     carrier: tuple[Carrier, ...] = ()
     healthcheck: HealthSettings | None = None
     probe: tuple[Probe, ...] = ()

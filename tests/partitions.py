@@ -11,6 +11,7 @@ async def one_a_day(connection: "asyncpg.Connection[asyncpg.Record]", *, back: i
     The tables have to be empty. What is older has the first partition, as it has anywhere.
     """
     async with connection.transaction():
+        await connection.execute("set local role hotsite_migrate")  # as the owner of them all
         for table in TABLES:
             await connection.execute(
                 f"""

@@ -55,7 +55,8 @@ class Messages(Statements):
         [[durability]] = await self._read("durability", stored["lsn"])
         return Group(
             rows=tuple(
-                Accepted(id=id_, verdict=Verdict(verdict), state=State(state))
+                # A reference outlives its message: of the one that was archived nobody here knows any more.
+                Accepted(id=id_, verdict=Verdict(verdict), state=State(state or State.UNKNOWN))
                 for id_, verdict, state in zip(
                     stored["ids"], stored["verdicts"], stored["states"], strict=True
                 )

@@ -69,3 +69,66 @@ begin
     end loop;
 end
 $$;
+
+-- As of 0011, but each message is looked up by its id: an array of ids prunes nothing.
+create or replace function hotsite.describe(p_account integer, p_ids uuid[])
+returns table (
+    message_id uuid, account_id integer, program text, recipient text, body text, reference text, encoding text,
+    class smallint, on_doubt text, accepted_at timestamptz, send_at timestamptz, expires_at timestamptz,
+    state text, segments jsonb, events jsonb
+)
+language sql stable as $$
+    select
+        m.message_id, m.account_id, p.name, m.recipient, m.body, m.reference, m.encoding,
+        m.class, m.on_doubt, m.accepted_at, m.send_at, m.expires_at,
+        d.state::text, d.segments, coalesce(e.events, '[]')
+    from (select distinct u.id from unnest(p_ids) as u (id)) as u
+    cross join lateral (
+        select m.* from hotsite.message as m where m.account_id = p_account and m.message_id = u.id offset 0
+    ) as m
+    join hotsite.program as p on p.program_id = m.program_id
+    cross join lateral (
+        select
+            min(d.state) as state,
+            jsonb_agg(jsonb_build_object(
+                'segment', d.segment, 'state', d.state, 'attempts', d.attempt, 'carrier', d.carrier,
+                'carrier_message_id', d.carrier_message_id, 'command_status', d.command_status, 'error', d.error,
+                'submitted_at', d.submitted_at, 'updated_at', d.updated_at
+            ) order by d.segment) as segments
+        from hotsite.delivery as d where d.message_id = m.message_id
+    ) as d
+    cross join lateral (
+        select jsonb_agg(jsonb_build_object(
+            'at', e.at, 'state', e.state, 'segment', e.segment, 'detail', e.detail,
+            'what', e.what, 'attempt', e.attempt, 'carrier', e.carrier, 'command_status', e.command_status
+        ) order by e.event_id) as events
+        from hotsite.event as e where e.message_id = m.message_id
+    ) as e
+    where d.state is not null -- its deliveries may have left a moment before it
+    order by m.message_id desc
+$$;
+
+-- As of 0011, but each segment is looked up: over many partitions the planner liked to begin with all of them.
+create or replace function hotsite.tell(
+    p_messages uuid[], p_segments smallint[], p_what text[], p_attempts smallint[] default null
+)
+returns void
+language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+as $$
+begin
+    insert into hotsite.event (message_id, segment, state, what, attempt, carrier, command_status, term, detail)
+    select
+        d.message_id, d.segment, d.state, t.what, coalesce(p_attempts[u.ord], d.attempt),
+        case when t.by_carrier then d.carrier end, case when t.by_carrier then d.command_status end, c.term, t.sentence
+    from unnest(p_messages, p_segments, p_what) with ordinality as u (message_id, segment, what, ord)
+    join hotsite.transition as t on t.what = u.what
+    cross join lateral (
+        select d.* from hotsite.delivery as d
+        where d.message_id = u.message_id and d.segment = u.segment offset 0
+    ) as d
+    left join lateral (
+        select c.term from hotsite.claim as c where c.claim_id = d.claim_id offset 0
+    ) as c on true;
+end
+$$;

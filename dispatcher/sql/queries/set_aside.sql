@@ -1,9 +1,12 @@
 -- name: set_aside_files
--- The files of tables, by name. A table that is not there is left out.
-select t.name, pg_relation_filenode(to_regclass('hotsite.' || t.name))::bigint as file,
+-- The files of tables, by name; of one that is partitioned those of its partitions. One that is not there is left out.
+select t.name, c.relname::text as relation, pg_relation_filenode(c.oid)::bigint as file,
        (select oid::bigint from pg_database where datname = current_database()) as database
 from unnest($1::text[]) as t (name)
-where to_regclass('hotsite.' || t.name) is not null
+cross join lateral pg_partition_tree(to_regclass('hotsite.' || t.name)) as p
+join pg_class as c on c.oid = p.relid
+where p.isleaf
+order by c.relname
 
 -- name: set_aside_messages
 -- What makes requests of messages again: who sent them, by what reference, and how far their segments have come.
