@@ -260,7 +260,7 @@ def _known_of(table: Table) -> str:
     return f"""
         select w.ord from jsonb_array_elements($1::jsonb) with ordinality as w (doc, ord)
         cross join lateral jsonb_populate_record(null::hotsite.{table.name}, w.doc) as ours
-        where exists (select from hotsite.{table.name} as theirs where {theirs} = {ours})
+        where exists (select from hotsite.{table.name} as theirs where {theirs} = {ours} offset 0)
     """  # noqa: S608 (names of this file)
 
 

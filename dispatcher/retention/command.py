@@ -58,10 +58,11 @@ async def run_by_settings(settings: Settings, secrets: Secrets, *, most: int) ->
         if abs(picture.now - datetime.now(UTC)) > CLOCKS_APART:
             raise ClocksDisagreeError
         done = await one_round(store, settings.retention, Place.of(settings, os.environ), most=most)
-        forgotten, reached = 0, (0, "")
+        forgotten = 0
+        reached: tuple[int, str] | None = (0, "")
         before = decide.forget_before(picture, settings.retention)
         while reached is not None:
-            some, reached = await store.forget(before, reached, REFERENCES_AT_ONCE)  # type: ignore[assignment] # None ends it
+            some, reached = await store.forget(before, reached, REFERENCES_AT_ONCE)
             forgotten += some
         return replace(done, forgotten=forgotten)
 

@@ -6,7 +6,7 @@ As the dispatchers' role, or as the owner for the command. Every call carries th
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -115,9 +115,9 @@ class RetentionStore:
             await self._clock.sleep(LOCK_AGAIN_S)
         raise AssertionError  # the last try raises or returns
 
-    async def _value(self, query: str, *args: object, timeout: float = TIMEOUT_S) -> list[UUID] | int | bool:
+    async def _value(self, query: str, *args: object, timeout: float = TIMEOUT_S) -> Any:
         [[value]] = await self._read(query, *args, timeout=timeout)
-        return value  # type: ignore[no-any-return] # as the query says
+        return value
 
     async def _commit(self, query: str, *args: object, timeout: float = TIMEOUT_S) -> list[asyncpg.Record]:
         return await _at_leader(self._session.commit(QUERIES[query], self._term, *args, timeout=timeout))

@@ -15,7 +15,7 @@ import pytest
 from dispatcher.accounts import add_account
 from dispatcher.campaigns.states import Act
 from dispatcher.model import Claim, NewMessage, OnDoubt, ReplyPart, State, SubmitOutcome
-from dispatcher.postgres_store import PostgresStore
+from dispatcher.postgres_store import QUERIES, PostgresStore
 from dispatcher.uuid7 import compose, stamp
 from replication.session import Session, Target
 from tests.campaign_scenes import IDS, act, started, uploaded
@@ -72,6 +72,9 @@ class MeteredSession:
         self.indexes_asked = 0
         self.partitions_read = 0  # from end to end
 
+    async def become(self, role: str) -> None:
+        await self._connection.execute(f"set role {role}")
+
     async def commit(self, sql: str, *args: object, timeout: float) -> Any:
         async with self._connection.transaction():
             before, asked = await self._connection.fetchval(READ), await self._connection.fetchrow(ASKED)
@@ -107,12 +110,17 @@ class Scene:
         self._session = session
         self._numbers = itertools.count(2_000_000)
 
+    async def asked(self, query: str, *arguments: object) -> Any:
+        """A named query by the owner of the tables, as the commands ask it; counted."""
+        await self._session.become("hotsite_migrate")
+        return await self._session.read(QUERIES[query], *arguments, timeout=30)
+
     @property
     def looked_at(self) -> int:
         """Rows and entries, and how often an index of a partition was asked."""
         return self._session.looked_at + self._session.indexes_asked
 
-    def _message(self, **changes: Any) -> NewMessage:
+    def message(self, **changes: Any) -> NewMessage:
         """Of one of the last DAYS days, where there is a partition for each."""
         if self.days:
             at = datetime.now(UTC) - timedelta(days=next(self._numbers) % self.days)
@@ -139,7 +147,7 @@ class Scene:
     async def queue(self, number: int) -> None:
         for some in groups(number):
             await self.stage.accept(
-                *(self._message(to=self._number("1202"), on_doubt=OnDoubt.RESEND) for _ in some)
+                *(self.message(to=self._number("1202"), on_doubt=OnDoubt.RESEND) for _ in some)
             )
 
     async def claim(self, number: int) -> list[Claim]:
@@ -411,3 +419,100 @@ async def test_canceling_looks_through_its_own_batches(scene: Scene) -> None:
     await scene.ready()
     await scene.metered.sweep_campaigns(TERM, None, FEW // 2)
     assert scene.looked_at <= FEW * 2 * MOST_PER_ROW
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"state": State.DELIVERED},
+        {"to": "+12029999999"},
+        {"reference": "looked-for"},
+        {"since": timedelta(minutes=5)},
+    ],
+    ids=lambda asked: next(iter(asked), "all"),
+)
+async def test_looking_up(scene: Scene, asked: dict[str, Any]) -> None:
+    await scene.queue(MANY)
+    wanted = scene.stage.message(to="+12029999999", reference="looked-for")
+    await scene.stage.accept(wanted)
+    await scene.ready()
+    if "since" in asked:
+        asked = {"since": datetime.now(UTC) - asked["since"]}
+    page = await scene.metered.find(TERM, scene.stage.program.account_id, limit=FEW, **asked)
+    if "state" in asked:
+        # Every message back to the end of the reach is looked at.
+        assert scene.looked_at <= MANY * 4
+    else:
+        assert page.messages[0].id == wanted.id
+        # The newest are sought in each partition, as far as no time bounds it; then each is looked up.
+        assert scene.looked_at <= FEW * MOST_PER_ROW + 2 * (scene.days + 10)
+
+
+async def test_reading_one(scene: Scene) -> None:
+    await scene.queue(MANY)
+    wanted = scene.stage.message()
+    await scene.stage.accept(wanted)
+    await scene.ready()
+    assert await scene.metered.read(TERM, scene.stage.program.account_id, wanted.id)
+    assert scene.looked_at <= MOST_PER_ROW
+
+
+async def test_canceling_one(scene: Scene) -> None:
+    await scene.queue(MANY)
+    wanted = scene.stage.message()
+    await scene.stage.accept(wanted)
+    await scene.ready()
+    assert await scene.metered.cancel(TERM, scene.stage.program.account_id, wanted.id)
+    assert scene.looked_at <= MOST_PER_ROW
+
+
+async def test_a_page_of_what_came_into_doubt_in_a_term(scene: Scene) -> None:
+    await scene.give_up(await scene.claim(MANY))
+    await scene.ready()
+    page = await scene.metered.doubts(TERM, scene.stage.program.account_id, of_term=TERM, limit=FEW)
+    assert len(page.doubts) == FEW
+    # The first lines of each partition are sought, and the whole page is put together of them.
+    assert scene.looked_at <= FEW * MOST_PER_ROW + 4 * (scene.days + 10)
+
+
+async def test_what_operators_see_of_doubts(scene: Scene) -> None:
+    await scene.settle(await scene.claim(MANY))
+    doubts = await scene.claim(FEW)
+    await scene.give_up(doubts)
+    await scene.ready()
+    rows = await scene.asked("known_doubts", TERM, None)
+    assert len(rows) == FEW
+    assert scene.looked_at <= FEW * MOST_PER_ROW + 4 * (scene.days + 10)
+
+
+async def test_what_an_ended_dispatcher_held(scene: Scene) -> None:
+    await scene.settle(await scene.claim(MANY))
+    await scene.store.release_due(TERM, GROUP)
+    await scene.claim(FEW)
+    await scene.ready()
+    assert len(await scene.metered.claimed_by(TERM, "columbus-1")) == FEW
+    assert scene.looked_at <= FEW * MOST_PER_ROW
+
+
+async def test_the_progress_and_the_rows_of_a_campaign_beside_others(scene: Scene) -> None:
+    await scene.queue(MANY)
+    await started(scene.stage, MANY // 2)
+    for _ in range(FEW):
+        await scene.store.feed_campaign(TERM, IDS.new(), 50, 10_000)
+    account = scene.stage.program.account_id
+    [campaign] = await scene.store.campaigns(TERM, account)
+    await scene.ready()
+    await scene.metered.count_campaign(TERM, account, campaign.id, FEW // 2, since=datetime.now(UTC))
+    assert await scene.metered.campaign_rows(TERM, account, campaign.id, after=0, batches=FEW // 2)
+    # Of each batch its counts are read, and its texts one by one.
+    assert scene.looked_at <= MANY * 2 + FEW * MOST_PER_ROW
+
+
+async def test_references_are_walked_in_their_order(scene: Scene) -> None:
+    for some in groups(MANY):
+        await scene.stage.accept(*(scene.message(reference=f"r-{n}") for n in some))
+    await scene.ready()
+    [row] = await scene.asked("forget_references", TERM, datetime.now(UTC) + timedelta(days=1), 0, "", FEW)
+    assert row["reference"] is not None
+    assert scene.looked_at <= FEW * MOST_PER_ROW

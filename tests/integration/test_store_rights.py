@@ -57,6 +57,18 @@ GRANTED = {
     "whole_replies",
     "sweep_campaigns",
     "templates",
+    "archive_piece",
+    "begin_upkeep",
+    "detach_partition",
+    "detached_rows",
+    "drop_partition",
+    "forget_references",
+    "make_partition",
+    "note_retired",
+    "open_in",
+    "partitions",
+    "reattach_partition",
+    "retired_periods",
 }
 
 

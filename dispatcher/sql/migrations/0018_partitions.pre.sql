@@ -132,3 +132,138 @@ begin
     ) as c on true;
 end
 $$;
+
+-- As of 0009, but the message of a reference is looked up.
+create or replace function hotsite.find_page(
+    p_term bigint, p_account integer, p_reference text, p_state text, p_to text, p_since timestamptz, p_oldest uuid,
+    p_after uuid, p_limit integer
+)
+returns table (
+    reached uuid, message_id uuid, account_id integer, program text, recipient text, body text, reference text,
+    encoding text, class smallint, on_doubt text, accepted_at timestamptz, send_at timestamptz,
+    expires_at timestamptz, state text, segments jsonb, events jsonb
+)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set enable_seqscan = off
+as $$
+declare
+    v_before constant uuid := coalesce(p_after, 'ffffffff-ffff-ffff-ffff-ffffffffffff');
+    v_oldest constant uuid := coalesce(p_oldest, '00000000-0000-0000-0000-000000000000');
+    v_since constant timestamptz := coalesce(p_since, '-infinity');
+    v_reach constant integer := case when p_state is null then p_limit + 1 else 10000 end;
+    v_ids uuid[];
+    v_reached uuid;
+begin
+    perform control.assert_leader(p_term);
+    if p_reference is not null then
+        v_ids := array(
+            select f.message_id
+            from hotsite.reference as f
+            cross join lateral (
+                select m.recipient, m.accepted_at from hotsite.message as m
+                where m.account_id = f.account_id and m.message_id = f.message_id offset 0
+            ) as m
+            where f.account_id = p_account and f.reference = p_reference and f.message_id < v_before
+            and (p_to is null or m.recipient = p_to) and m.accepted_at >= v_since
+        );
+    elsif p_to is not null then
+        -- Compared in pairs, which the index of recipients can do and the primary key cannot: a plan that was made
+        -- while the table was empty must not walk all of an account's messages for those to one number.
+        v_ids := array(
+            select m.message_id from hotsite.message as m
+            where m.account_id = p_account and m.recipient = p_to
+            and (m.recipient, m.message_id) < (p_to, v_before) and (m.recipient, m.message_id) >= (p_to, v_oldest)
+            and m.accepted_at >= v_since
+            order by m.message_id desc limit v_reach
+        );
+    else
+        v_ids := array(
+            select m.message_id from hotsite.message as m
+            where m.account_id = p_account
+            and m.message_id < v_before and m.message_id >= v_oldest and m.accepted_at >= v_since
+            order by m.message_id desc limit v_reach
+        );
+    end if;
+    if p_state is not null then
+        if cardinality(v_ids) = v_reach then
+            v_reached := v_ids[v_reach];
+        end if;
+        v_ids := array(
+            select i.id from unnest(v_ids) as i (id)
+            where (select min(d.state) from hotsite.delivery as d where d.message_id = i.id) = p_state::hotsite.state
+            order by i.id desc limit p_limit + 1
+        );
+    end if;
+    if cardinality(v_ids) > p_limit then
+        v_ids := v_ids[:p_limit];
+        v_reached := v_ids[p_limit];
+    end if;
+    return query
+    select v_reached, d.*
+    from (select) as one left join hotsite.describe(p_account, v_ids) as d on true
+    order by d.message_id desc;
+    perform hotsite.barrier();
+end
+$$;
+
+-- As of 0012, but each segment and each message is looked up.
+create or replace function hotsite.doubts(
+    p_term bigint, p_account integer, p_of_term bigint, p_after bigint, p_limit integer
+)
+returns table (
+    event_id bigint, message_id uuid, reference text, segment smallint, attempt smallint, carrier text, at timestamptz,
+    state text
+)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+as $$
+begin
+    perform control.assert_leader(p_term);
+    return query
+    select e.event_id, e.message_id, m.reference, e.segment, e.attempt, e.carrier, e.at, d.state::text
+    from hotsite.event as e
+    cross join lateral (
+        select d.state, d.account_id from hotsite.delivery as d
+        where d.message_id = e.message_id and d.segment = e.segment offset 0
+    ) as d
+    cross join lateral (
+        select m.reference from hotsite.message as m
+        where m.account_id = d.account_id and m.message_id = e.message_id offset 0
+    ) as m
+    where e.what in ('not_answered', 'given_up') and e.term = p_of_term and e.event_id > p_after
+    and d.account_id = p_account
+    order by e.event_id limit p_limit;
+    perform hotsite.barrier();
+end
+$$;
+
+-- The same for operators: of all accounts, or of one. Not granted to dispatchers.
+create function hotsite.known_doubts(p_of_term bigint, p_account text)
+returns table (
+    account text, message_id uuid, reference text, segment smallint, attempt smallint, carrier text, at timestamptz,
+    term bigint, state text, on_doubt text
+)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+as $$
+begin
+    return query
+    select
+        a.name, e.message_id, m.reference, e.segment, e.attempt, e.carrier, e.at, e.term, d.state::text, m.on_doubt
+    from hotsite.event as e
+    cross join lateral (
+        select d.state, d.account_id from hotsite.delivery as d
+        where d.message_id = e.message_id and d.segment = e.segment offset 0
+    ) as d
+    cross join lateral (
+        select m.reference, m.on_doubt from hotsite.message as m
+        where m.account_id = d.account_id and m.message_id = e.message_id offset 0
+    ) as m
+    join hotsite.account as a on a.account_id = d.account_id
+    where e.what in ('not_answered', 'given_up') and e.term = p_of_term and (p_account is null or a.name = p_account)
+    order by e.event_id;
+end
+$$;

@@ -47,22 +47,7 @@ order by k.api_key_id;
 update hotsite.api_key set revoked_at = coalesce(revoked_at, now()) where api_key_id = $1;
 
 -- name: known_doubts
--- Looked up one by one: each in the partition that its id names, whatever the planner believes.
-select
-    a.name as account, e.message_id, m.reference, e.segment, e.attempt, e.carrier, e.at, e.term, d.state::text as state,
-    m.on_doubt
-from hotsite.event as e
-cross join lateral (
-    select d.state, d.account_id from hotsite.delivery as d
-    where d.message_id = e.message_id and d.segment = e.segment offset 0
-) as d
-cross join lateral (
-    select m.reference, m.on_doubt from hotsite.message as m
-    where m.account_id = d.account_id and m.message_id = e.message_id offset 0
-) as m
-join hotsite.account as a on a.account_id = d.account_id
-where e.what in ('not_answered', 'given_up') and e.term = $1::bigint and ($2::text is null or a.name = $2)
-order by e.event_id;
+select * from hotsite.known_doubts($1, $2);
 
 -- name: decide_doubts
 select message_id, segment from hotsite.decide_doubts($1::uuid[], $2::boolean);

@@ -9,12 +9,18 @@ where p.isleaf
 order by c.relname
 
 -- name: set_aside_messages
--- What makes requests of messages again: who sent them, by what reference, and how far their segments have come.
+-- What makes requests of messages again: who sent them, by what reference, and how far their segments have come. Each is
+-- looked up by its keys, however many partitions and references there are.
 select m.message_id::text as message_id, a.name as account, a.account_id, p.program_id, p.name as program, p.source,
        p.on_doubt as program_on_doubt, p.class as program_class, r.reference, r.fingerprint,
        array(select distinct d.state::text from hotsite.delivery as d where d.message_id = m.message_id) as states
 from unnest($1::integer[], $2::uuid[]) as k (account_id, message_id)
-join hotsite.message as m using (account_id, message_id)
-join hotsite.account as a using (account_id)
+cross join lateral (
+    select m.* from hotsite.message as m where m.account_id = k.account_id and m.message_id = k.message_id offset 0
+) as m
+join hotsite.account as a on a.account_id = m.account_id
 join hotsite.program as p on p.program_id = m.program_id
-left join hotsite.reference as r on r.account_id = m.account_id and r.message_id = m.message_id
+left join lateral (
+    select r.reference, r.fingerprint from hotsite.reference as r
+    where r.account_id = m.account_id and r.reference = m.reference and r.message_id = m.message_id offset 0
+) as r on true
