@@ -16,6 +16,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -142,6 +143,7 @@ async def age(target: Target, *, rows: int, parts: int, awaited: int, seconds: f
                 if batch % 20 == 0:
                     await found.execute("select hotsite.release_due($1, 1000, true)", TERM)
             told.append(await look(found, (part + 1) * count * BATCH))
+            print(told[-1], file=sys.stderr, flush=True)
             if time.monotonic() - began > seconds:
                 break
     return told
@@ -199,6 +201,7 @@ async def partitions(
                 " as quick from bench.took group by call"
             )
             told[count] = {row["call"]: (float(row["first"]), float(row["quick"])) for row in rows}
+            print(count, told[count], file=sys.stderr, flush=True)
     return told
 
 
@@ -232,6 +235,7 @@ def show_partitions(console: Console, told: dict[int, dict[str, tuple[float, flo
 @click.option("--rounds", default=60, show_default=True, help="With --partitions.")
 def main(rows: int, parts: int, awaited: int, seconds: float, counts: tuple[int, ...], rounds: int) -> None:
     """The store at age."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the server is ended, too
     console = Console(width=160)
     with server() as target:
         if counts:
