@@ -69,6 +69,7 @@ from sitecontrol.leadership.facts import Facts, PgState
 from sitecontrol.leadership.steps import unawaited
 from sitecontrol.leadership.table import Decision, Lane, Row
 from sitecontrol.leadership.turns import not_our_turn
+from sitecontrol.leadership.unasked import asked
 
 FOLLOW_PATIENCE = 5.0  # seconds that a standby may run without streaming before it is repaired
 STALL_PATIENCE = (
@@ -484,7 +485,8 @@ TABLE: dict[Lane, Sequence[Row]] = {
 
 def decide(lane: Lane, facts: Facts) -> Decision:
     """The first row of the lane that holds. The last row of each lane always does."""
-    for row in TABLE[lane]:
+    rows = TABLE[lane]
+    for row in asked(rows, facts) if lane is Lane.POSTGRES else rows:
         if row.when(facts):
             if (effect := row.then(facts)) is None:
                 return holds_still(lane, row)
