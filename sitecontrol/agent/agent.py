@@ -212,6 +212,8 @@ class Agent:
                 )
 
     def _tell_of_bad_records(self, facts: Facts) -> None:
+        if facts.cluster.bad is self._bad:
+            return
         for key, bad in newly_bad(self._bad, facts.cluster.bad).items():
             log.warning("bad_record", key=key, why=bad.why, revision=bad.mod_revision)
         self._bad = facts.cluster.bad

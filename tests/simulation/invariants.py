@@ -1,7 +1,7 @@
 """The invariants by their names in docs/failover.md, looked at after every step in which something changed."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -9,6 +9,7 @@ from dispatcher.model import State
 from sitecontrol.leadership import audit
 from sitecontrol.leadership.invariants import Broken
 from sitecontrol.records import HistoryEntry, Phase, Swap
+from sitecontrol.view import Entry
 from tests.simulation.carrier import Inbox
 from tests.simulation.clients import Acknowledged, Ledger
 from tests.simulation.disk import Disk
@@ -67,6 +68,7 @@ class Invariants:
     only_lines: bool = False  # nothing but lines between places fails in this run
     _sync_seen: int = 0  # the revision of `sync` that was looked at
     _term_seen: int = 0  # and of `term`
+    _history_seen: Mapping[str, Entry[HistoryEntry]] | None = None
     _words_seen: int = 0  # entries of the history that tell of a person's word on who leads on
     planned: dict[str, float] = field(default_factory=dict)  # swap -> its time
     _begun: dict[str, datetime] = field(default_factory=dict)  # of these, when it began
@@ -202,6 +204,9 @@ class Invariants:
     def _look_at_words(self) -> None:
         """A person says that a node leads on: what it lacks is lost by that word, which has to tell so."""
         history = self.cluster.snapshot.history
+        if history is self._history_seen:
+            return
+        self._history_seen = history
         words = [key for key, entry in history.items() if entry.record.kind == "forced"]
         if len(words) == self._words_seen:
             return
