@@ -293,8 +293,8 @@ def _calm(
 
 
 def by_health(entry: HistoryEntry) -> bool:
-    """One of its swaps, or a try. The end of one that was handed over and then overtaken tells of no other: the term that
-    it began has an entry, too.
+    """One of its swaps, or a try. The end of one that was handed over and then overtaken tells of no other: the term
+    that it began has an entry, too.
     """
     overtaken = entry.kind == "swap rolled back" and any(t.phase is Phase.HANDED for t in entry.steps)
     return entry.evidence.get("rule") in (HEALTH_SWAP, FAILBACK) and not overtaken

@@ -306,4 +306,7 @@ def test_one_that_receives_from_a_primary_which_is_heard_and_closed_is_in_nobody
     """As after a fence: it was started again, nobody was let in, and the standby came back to it."""
     closed = serving(open_term=None)
     assert by(closed, node(DENVER, upstream=True, follows=COLUMBUS)) == (COLUMBUS, 103, "")
-    assert "denver-a receives from somebody" in by(silent(COLUMBUS), node(DENVER, upstream=True, follows=COLUMBUS))[2]
+    assert (
+        "denver-a receives from somebody"
+        in by(silent(COLUMBUS), node(DENVER, upstream=True, follows=COLUMBUS))[2]
+    )
