@@ -73,8 +73,8 @@ def _replaced(picture: Snapshot, name: str, why: str | None, known: Entry[R] | N
 
 
 def _missed(picture: Snapshot) -> Snapshot:
-    """What stays for ever is named when it is gone while somebody leads, who had it: not all of etcd was lost then. Also by
-    an agent that never saw it, as the leader's own that was just started: nobody else would write it.
+    """What stays for ever is named when it is gone while somebody leads: then not all of etcd was lost. Also by one
+    that never saw it, as the leader's agent that was just started: nobody else would write it.
     """
     if picture.leader is None:
         return picture

@@ -329,7 +329,7 @@ class Invariants:
             yield f"there were {len(before)} within the hour"
 
     def away_from_home(self, live: str) -> str | None:
-        """Where production goes back by itself, it is back, unless it has moved as often as it may, or it is no hour."""
+        """It is back where it goes back by itself, but if it has moved as often as it may, or it is not the hour."""
         if self.returns is None or live == HOME or not self.returns.in_hours:
             return None
         return None if len(self._asked) >= settings_of(HOME).failover.max_swaps_per_hour else NOT_HOME
