@@ -27,6 +27,7 @@ UNDER_WAY = frozenset({State.QUEUED, State.SUBMITTING, State.IN_DOUBT})
 CLOCKS = 0.98  # two clocks of the simulation at their worst
 WORD_LASTS = 10.0  # seconds that a place's word may outlive what it saw: its lease, begun anew by an election of etcd's
 LONGEST_PAUSE = 1.0  # seconds between two acknowledgements
+RESTS = (10, 10.0)  # terms that begin within as many seconds, and in which nobody is opened
 SERVES_ON_WITHIN = 3.0  # seconds after the deadline of a swap that etcd left half way
 
 
@@ -65,6 +66,9 @@ class Invariants:
     returns: Returns | None  # production goes back home by itself
     _open: dict[str, tuple[str, int]] = field(default_factory=dict)  # node -> (boot, term) as last seen
     _leader_seen: tuple[int, str] | None = None
+    _begun_terms: dict[int, float] = field(
+        default_factory=dict
+    )  # term -> when it began, as long as it counts
     only_lines: bool = False  # nothing but lines between places fails in this run
     _sync_seen: int = 0  # the revision of `sync` that was looked at
     _term_seen: int = 0  # and of `term`
@@ -111,9 +115,21 @@ class Invariants:
             return
         self._leader_seen = made
         self.say(f"LEADER     {made[1]} in term {made[0]}")
+        self._look_at_rest(made[0])
         database = self.world.databases[made[1]]
         if database.disk is None or not database.disk.unjudged:
             self.holds_all(database, "only-in-step-leads", f"{made[1]} leads in term {made[0]}")
+
+    def _look_at_rest(self, term: int) -> None:
+        """Nodes that come to nothing do not take the lead from one another again and again."""
+        now, (most, within) = self.scheduler.now, RESTS
+        opened = {number for number, *_ in self.ledger.opened}
+        begun = {**self._begun_terms, term: self._begun_terms.get(term, now)}
+        self._begun_terms = {t: at for t, at in begun.items() if t not in opened and now - at <= within}
+        if len(self._begun_terms) > most:
+            raise Violation(
+                "lead-rests", f"{len(self._begun_terms)} terms within {within:g} s, and nobody opened in any"
+            )
 
     def _look_at_opening(self, database: Database) -> None:
         server = database.server
