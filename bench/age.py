@@ -1,9 +1,10 @@
 """`python -m bench.age`: what the store costs after so many messages, and after so many partitions.
 
 Pushes rows through their whole life (accepted, claimed, submitted, receipted) in bulk, by the same functions that the
-dispatchers call, on a PostgreSQL of its own that does not wait for its disk. In between it tells how long the calls of
-the last part took, how large the work lists are and how many dead rows they hold: none of these may grow with the
-number of messages. Answers are waited for during 72 hours: here as long as the last `--awaited` texts.
+dispatchers call, on a PostgreSQL of its own that does not wait for its disk. In between it tells what the calls of the
+last part took (in milliseconds of processor, so that it does not count what else the machine does), how large the work
+lists are and how many dead rows they hold: none of these may grow with the number of messages. Receipts are waited for
+during 72 hours: here as long as the last `--awaited` texts.
 
 With `--partitions 3 --partitions 60` it asks each call of systems with so many partitions instead, and tells the ratio.
 """
@@ -170,7 +171,9 @@ async def look(found: "asyncpg.Connection[asyncpg.Record]", rows: int) -> Part:
 
 
 def show_age(console: Console, parts: list[Part]) -> None:
-    table = Table(title=f"milliseconds of a call with {BATCH:,} rows; the lists after it: MB and dead rows")
+    table = Table(
+        title=f"processor milliseconds of a call with {BATCH:,} rows; the lists after it: MB and dead rows"
+    )
     for column in ("rows", *CALLS, *LISTS[:5], "stored MB"):
         table.add_column(column, justify="right")
     for part in parts:
@@ -207,7 +210,7 @@ async def partitions(
 
 def show_partitions(console: Console, told: dict[int, dict[str, tuple[float, float]]]) -> None:
     table = Table(
-        title="milliseconds of a call with 100 rows: the first with its plans / the quick quarter (ratio)"
+        title="processor milliseconds of a call with 100 rows: the first with its plans / the quick quarter (ratio)"
     )
     table.add_column("partitions", justify="right")
     for call in CALLS:

@@ -37,6 +37,9 @@ LOCK = 0x686F74  # ours alone in this database; the number says nothing
 CONNECT_WITHIN_S = 3.0
 KNOWN_WITHIN_S = 10.0
 LOCK_TIMEOUT = "500ms"  # longer than calls hold a row while their commit crosses to the other site
+# An autovacuum gives way only to somebody who has waited for longer than deadlock_timeout, a second: now and then one
+# waits for so long.
+LONG_LOCK_TIMEOUT, LONG_EVERY = "1500ms", 10  # tries
 LOCKED_OUT = frozenset({"55P03", "40P01"})  # lock_not_available, deadlock_detected
 TRIES = 60  # of a file whose locks are taken
 AGAIN_AFTER_S = 0.5
@@ -170,7 +173,7 @@ async def apply(target: Target, *, post: bool = False, known: Sequence[Migration
         user=target.user,
         password=target.password or "",
         database=target.database,
-        server_settings={"application_name": target.application_name, "lock_timeout": LOCK_TIMEOUT},
+        server_settings={"application_name": target.application_name},
     )
     try:
         applied: list[str] = []
@@ -200,7 +203,9 @@ async def _apply_patiently(connection: Any, known: Sequence[Migration], *, post:
         reraise=True,
     ):
         with attempt:
-            return await _apply_next(connection, known, post=post)
+            long = attempt.retry_state.attempt_number % LONG_EVERY == 0
+            lock_timeout = LONG_LOCK_TIMEOUT if long else LOCK_TIMEOUT
+            return await _apply_next(connection, known, post=post, lock_timeout=lock_timeout)
     raise AssertionError  # `reraise` leaves no way to here
 
 
@@ -209,12 +214,14 @@ def _is_locked_out(error: BaseException) -> bool:
     return isinstance(cause, asyncpg.PostgresError) and cause.sqlstate in LOCKED_OUT
 
 
-async def _apply_next(connection: Any, known: Sequence[Migration], *, post: bool) -> str | None:
+async def _apply_next(
+    connection: Any, known: Sequence[Migration], *, post: bool, lock_timeout: str
+) -> str | None:
     """Apply the first pending file, if there is one, and return its name."""
     async with connection.transaction():
         await connection.execute("set local lock_timeout = '10s'")  # another run may take its time
         await connection.execute("select pg_advisory_xact_lock($1)", LOCK)
-        await connection.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
+        await connection.execute(f"set local lock_timeout = '{lock_timeout}'")
         if not await connection.fetchval("select to_regnamespace('hotsite') is not null"):
             raise MigrationError(
                 f"database {DATABASE} has no schema hotsite: the site agent makes it when it first opens a cluster"

@@ -52,9 +52,7 @@ class Console:
 
     async def __call__(self, *words: str, answer: str = "") -> Result:
         given = [words[0], "--config", str(self._config), *words[1:]]
-        return await asyncio.to_thread(
-            lambda: CliRunner().invoke(command.retention, given, input=answer)
-        )
+        return await asyncio.to_thread(lambda: CliRunner().invoke(command.retention, given, input=answer))
 
     async def json(self, *words: str) -> dict[str, Any]:
         told = await self(*words, "--json")

@@ -1,10 +1,9 @@
 """The tables of messages become partitioned while the version before accepts, claims and settles."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
@@ -14,8 +13,9 @@ from dispatcher.migrate import MigrationError, Phase
 from dispatcher.model import State
 from dispatcher.postgres_store import PostgresStore
 from replication.session import Session, Target
-from tests.message_scenes import Stage, receipt, submitted
+from tests.message_scenes import Stage
 from tests.message_store import TERM, admin, as_role
+from tests.message_traffic import Traffic, first_of
 
 BEFORE = [m for m in migrate.migrations() if m.number < 17]
 UP_TO_PARTITIONS = [m for m in migrate.migrations() if m.number <= 18]
@@ -38,43 +38,6 @@ async def stage_of(database: Target) -> AsyncIterator[Stage]:
 
 async def before(database: Target) -> None:
     await migrate.apply(as_role(database, "hotsite_migrate"), known=BEFORE, post=True)
-
-
-class Traffic:
-    """A message at a time, from the request to the receipt, on one session whose plans were made long ago."""
-
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
-        self.messages: list[Any] = []
-        self.went_on = asyncio.Event()
-        self.enough = False
-
-    async def run(self) -> None:
-        while not self.enough:
-            claim = await self.stage.sent(reference=f"r-{len(self.messages)}")
-            await self.stage.store.settle([submitted(claim, f"id-{claim.message_id}")])
-            await self.stage.store.receipts([receipt(f"id-{claim.message_id}")])
-            await self.stage.store.open_claims(TERM)
-            await self.stage.store.release_due(TERM, 100)
-            self.messages.append(claim.message_id)
-            self.went_on.set()
-
-    async def more(self, number: int) -> None:
-        """Wait until so many more have gone all the way."""
-        goal = len(self.messages) + number
-        while len(self.messages) < goal:
-            self.went_on.clear()
-            await self.went_on.wait()
-
-
-async def first_of(work: Coroutine[Any, Any, None], running: "asyncio.Task[None]") -> None:
-    """Do this work; raises what ends the other meanwhile."""
-    task = asyncio.create_task(work)
-    await asyncio.wait([task, running], return_when=asyncio.FIRST_COMPLETED)
-    if running.done():
-        task.cancel()
-        await running
-    await task
 
 
 async def test_traffic_goes_on_while_the_tables_become_partitioned(bare_database: Target) -> None:

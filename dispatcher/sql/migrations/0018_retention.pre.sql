@@ -387,6 +387,19 @@ grant execute on function
     hotsite.forget_references(bigint, timestamptz, integer, text, integer)
 to hotsite_dispatch;
 
+-- What comes and goes with every text, and must stay as small as what is under way: cleared long before a fifth of it is
+-- dead, and without giving pages back, which would need a lock that stops everything.
+alter table hotsite.submission set (
+    autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0
+);
+alter table hotsite.agenda set (autovacuum_vacuum_cost_delay = 0);
+alter table hotsite.doubt set (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, vacuum_truncate = off
+);
+alter table hotsite.parked_receipt set (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, vacuum_truncate = off
+);
+
 -- Partitions for the time until the first upkeep by a new version. A week each: what a look-up costs, and each plan, grows
 -- with their number (docs/adr/0018-partitions.md).
 do $$
