@@ -73,6 +73,7 @@ def server() -> Iterator[Target]:
         "port": port,
         "unix_socket_directories": folder,
         "fsync": "off",
+        "jit": "off",  # as everywhere here
         "cluster_name": "bench/b1",
         "autovacuum_naptime": "5s",  # the bench lives faster than a system does
         "max_wal_size": "2GB",

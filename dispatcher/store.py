@@ -39,7 +39,10 @@ JOINED_AT_ONCE: Final = 200  # texts
 
 
 class DispatcherError(Exception):
-    """Root of what the dispatcher raises on purpose."""
+    """Root of what the dispatcher raises on purpose. The docstring is the message when none is given."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").partition("\n")[0])
 
 
 class NotLeader(DispatcherError):
