@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from heapq import merge
 from math import inf
+from typing import Final, NamedTuple
 
 from dispatcher.engine.routing import Lane, Quota
 from dispatcher.model import Claim, MessageClass
@@ -26,6 +27,12 @@ class Claimed:
     lane: Lane | None = None  # None: there is nothing to choose
 
 
+class Waiting(NamedTuple):
+    texts: int
+    deadline: float  # of the one that has waited longest
+
+
+NOTHING: Final = Waiting(0, inf)
 Quotas = Callable[[Lane | None, MessageClass], Quota]
 May = Callable[[Claimed], bool]
 CLASSES = tuple(sorted(MessageClass))
@@ -42,12 +49,14 @@ class Backlog:
         return sum(len(queue) for lanes in self._queues.values() for queue in lanes.values())
 
     @property
-    def lanes(self) -> dict[Lane | None, int]:
-        """How many wait in each."""
-        found: dict[Lane | None, int] = {}
+    def lanes(self) -> dict[Lane | None, Waiting]:
+        """What waits in each that has something."""
+        found: dict[Lane | None, Waiting] = {}
         for lanes in self._queues.values():
             for lane, queue in lanes.items():
-                found[lane] = found.get(lane, 0) + len(queue)
+                if queue:
+                    texts, deadline = found.get(lane, NOTHING)
+                    found[lane] = Waiting(texts + len(queue), min(deadline, queue[0].deadline))
         return found
 
     async def wait(self) -> None:

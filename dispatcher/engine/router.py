@@ -6,13 +6,13 @@ behind them in the queue are reached. Nothing here waits or writes.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 from math import inf
 from typing import Any, Final, Protocol
 from uuid import UUID
 
-from dispatcher.engine.backlog import Claimed
+from dispatcher.engine.backlog import NOTHING, Claimed, Waiting
 from dispatcher.engine.circuit import Circuit, Sort
 from dispatcher.engine.routing import (
     AWAY,
@@ -40,6 +40,7 @@ EMERGENCY_AWAY_S = (1.0, 60.0)  # the same for emergencies, which are not spread
 LATEST_TURN_S: Final = 3_600.0
 REFUSALS_KEPT: Final = 20_000
 MEASURED_OVER_S: Final = 2.0
+AHEAD_AT_MOST: Final = 4  # batches of a lane that moves, or is new
 EVERYTHING: Final = 1_000_000
 
 
@@ -218,8 +219,8 @@ class Router:
     def admit(
         self,
         items: Sequence[Claimed],
-        waiting: Mapping[Lane | None, int],
-        room_of: Callable[[frozenset[str]], int],
+        waiting: Mapping[Lane | None, Waiting],
+        room_of: Callable[[Collection[str]], int],
         claim_for: float,
     ) -> tuple[list[Claimed], list[tuple[Claimed, float]]]:
         """Those to keep, and those to give back with the seconds until they come again.
@@ -236,7 +237,7 @@ class Router:
         for item in items:
             lane = item.lane
             if lane not in left:
-                left[lane] = self._left(lane, waiting.get(lane, 0), room_of, claim_for)
+                left[lane] = self._left(lane, waiting.get(lane, NOTHING), room_of, claim_for)
             if left[lane] > 0 or (left[lane] > -inf and item.claim.message_class is MessageClass.EMERGENCY):
                 left[lane] -= 1
                 kept.append(item)
@@ -245,7 +246,11 @@ class Router:
         return kept, away
 
     def _left(
-        self, lane: Lane | None, waiting: int, room_of: Callable[[frozenset[str]], int], claim_for: float
+        self,
+        lane: Lane | None,
+        waiting: Waiting,
+        room_of: Callable[[Collection[str]], int],
+        claim_for: float,
     ) -> float:
         """How many more of a lane to keep; -inf: no carrier can take any."""
         if lane is None:
@@ -254,10 +259,15 @@ class Router:
         if not able:
             return -inf
         self._away.pop((lane.carriers, Why.DOWN), None)
-        if not waiting:
-            return inf  # as many as are claimed at once may wait
+        everybody = [
+            name for name in self._links if self.table.weights.get(name) and self.condition(name).bound
+        ]
+        if set(everybody) <= set(able):
+            return inf  # whoever could be kept waiting by these takes part in sending them
+        if waiting.deadline - self._clock.now() > claim_for / 2:  # it moves: or is new
+            return AHEAD_AT_MOST * room_of(everybody) - waiting.texts
         in_time = self._pace.get(lane.carriers, 0.0) * claim_for / 2
-        return max(1.0, room_of(frozenset(able)), in_time) - waiting
+        return max(1.0, room_of(able), in_time) - waiting.texts
 
     def stranded(self, lanes: Iterable[Lane | None]) -> list[Lane]:
         """Those that no carrier can take from."""

@@ -224,7 +224,7 @@ class Sender:
             return False
         lanes = self._backlog.lanes.items()
         return any(
-            sum(texts for lane, texts in lanes if lane is None or carrier.name in lane.carriers) < than
+            sum(w.texts for lane, w in lanes if lane is None or carrier.name in lane.carriers) < than
             for carrier in bound
             if carrier.weight
         )
