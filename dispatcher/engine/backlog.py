@@ -43,10 +43,11 @@ class Backlog:
 
     def __init__(self) -> None:
         self._queues: dict[MessageClass, dict[Lane | None, deque[Claimed]]] = {cls: {} for cls in CLASSES}
+        self._length = 0
         self._some = asyncio.Event()
 
     def __len__(self) -> int:
-        return sum(len(queue) for lanes in self._queues.values() for queue in lanes.values())
+        return self._length
 
     @property
     def lanes(self) -> dict[Lane | None, Waiting]:
@@ -64,9 +65,11 @@ class Backlog:
         await self._some.wait()
 
     def add(self, claimed: Iterable[Claimed]) -> None:
+        added = 0
         for item in claimed:
             self._queue(item).append(item)
-        self._note()
+            added += 1
+        self._note(added)
 
     def put_back(self, claimed: Sequence[Claimed]) -> None:
         """What was taken and not written returns to its place in front."""
@@ -79,7 +82,7 @@ class Backlog:
                 self._queues[cls][lane] = deque(merge(back, queue, key=lambda item: item.deadline))
             else:
                 queue.extendleft(reversed(back))
-        self._note()
+        self._note(len(claimed))
 
     def take(self, most: int, may: May | None = None, quotas: Quotas | None = None) -> list[Claimed]:
         """The first ones, or the first of those that `may` go now; the others keep their places.
@@ -99,7 +102,7 @@ class Backlog:
                     self._take(queue, taken, most, may, inf)
                 elif found.most > 0:
                     self._take(queue, taken, min(most, len(taken) + found.most), may, found.until)
-        self._note()
+        self._note(-len(taken))
         return taken
 
     @staticmethod
@@ -119,13 +122,13 @@ class Backlog:
                     queue and queue[0].deadline <= past
                 ):  # claims come, and stand, in the order of their deadlines
                     gone.append(queue.popleft())
-        self._note()
+        self._note(-len(gone))
         return gone
 
     def withdraw_lane(self, lane: Lane | None) -> list[Claimed]:
         """Take out all of one lane."""
         gone = [item for lanes in self._queues.values() for item in lanes.pop(lane, ())]
-        self._note()
+        self._note(-len(gone))
         return gone
 
     def _queue(self, item: Claimed) -> deque[Claimed]:
@@ -137,8 +140,9 @@ class Backlog:
             queue = lanes[item.lane] = deque()
         return queue
 
-    def _note(self) -> None:
-        if len(self):
+    def _note(self, more: int) -> None:
+        self._length += more
+        if self._length:
             self._some.set()
         else:
             self._some.clear()

@@ -7,6 +7,7 @@ behind them in the queue are reached. Nothing here waits or writes.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
 from typing import Any, Final, Protocol
@@ -15,7 +16,8 @@ from uuid import UUID
 from dispatcher.engine.backlog import NOTHING, Claimed, Waiting
 from dispatcher.engine.circuit import Circuit, Sort
 from dispatcher.engine.routing import (
-    AWAY,
+    ALL,
+    EVERYTHING,
     Condition,
     Lane,
     Quota,
@@ -40,8 +42,8 @@ EMERGENCY_AWAY_S = (1.0, 60.0)  # the same for emergencies, which are not spread
 LATEST_TURN_S: Final = 3_600.0
 REFUSALS_KEPT: Final = 20_000
 MEASURED_OVER_S: Final = 2.0
+GRANTED_FOR_S: Final = 0.005
 AHEAD_AT_MOST: Final = 4  # batches of a lane that moves, or is new
-EVERYTHING: Final = 1_000_000
 
 
 class Why(StrEnum):
@@ -79,20 +81,35 @@ class _Away:
         return min(self.next_turn - now, LATEST_TURN_S)
 
 
+@dataclass(slots=True)
+class Grant:
+    """What a link may take was decided a moment ago: many small writes need not ask each time."""
+
+    until: float
+    left: int
+
+
 class Asked:
     """`Quotas` for one link at one moment: each carrier is looked at once."""
 
-    def __init__(self, router: "Router", shares: Shares, name: str, patient_until: float) -> None:
+    def __init__(
+        self, router: "Router", shares: Shares, name: str, *, now: float, patient_until: float
+    ) -> None:
         self._router = router
         self._shares = shares
         self._name = name
+        self._now = now
         self._patient_until = patient_until
         self._known: dict[str, Condition] = {}
+        self._grants = router.grants.setdefault(name, {})
         self.turn = False  # it is another carrier's turn, that has room: soon over
 
     def __call__(self, lane: Lane | None, message_class: MessageClass) -> Quota:
         if lane is None:  # claimed when there was nothing to choose
-            return Quota(most=EVERYTHING)
+            return ALL
+        grant = self._grants.get((lane, message_class))
+        if grant is not None and grant.until > self._now and grant.left > 0:
+            return ALL if grant.left >= EVERYTHING else Quota(most=grant.left)
         found = quota(
             self._router.table,
             self._shares,
@@ -104,6 +121,8 @@ class Asked:
         )
         if found.why is Reason.TURN:
             self.turn = True
+        elif found.why is Reason.MAY and found.until == inf:
+            self._grants[lane, message_class] = Grant(self._now + GRANTED_FOR_S, found.most)
         return found
 
     def _condition(self, name: str) -> Condition:
@@ -122,6 +141,7 @@ class Router:
         self._links: dict[str, list[RoutedLink]] = {}
         self._circuits: dict[str, Circuit] = {}
         self._shares = Shares()
+        self.grants: dict[str, dict[tuple[Lane, MessageClass], Grant]] = {}  # by carrier
         self._refused: dict[tuple[UUID, int], str] = {}  # where each text was last refused for now
         self._away: dict[tuple[tuple[str, ...], Why], _Away] = {}
         self._written: Counter[tuple[str, ...]] = Counter()  # by lane, since `_measured_since`
@@ -135,6 +155,7 @@ class Router:
     def use(self, table: Table, links: Iterable[tuple[Carrier, RoutedLink]]) -> None:
         """From now on. `links`: those that send."""
         self.table = table
+        self.grants = {name: {} for name in table.carriers}
         self._links = {}
         for carrier, link in links:
             self._links.setdefault(carrier.name, []).append(link)
@@ -148,8 +169,11 @@ class Router:
     # -- which carriers a text has
 
     def lane(self, claim: Claim) -> Lane | None:
-        if self.table.plain:
+        table = self.table
+        if table.plain:
             return None
+        if table.everywhere is not None and claim.attempt == 1:
+            return table.everywhere
         program = self._program_name(claim.program_id) if self.table.asks_programs else None
         avoid = self._refused.get((claim.message_id, claim.segment), "") if claim.attempt > 1 else ""
         lane = self.table.lane(claim.source, program, claim.to, avoid)
@@ -158,25 +182,32 @@ class Router:
         return lane
 
     def condition(self, name: str) -> Condition:
-        links = self._links.get(name)
-        if not links:
-            return AWAY
-        bound = [link for link in links if link.bound]
+        bound = room = throttled = going = False
+        for link in self._links.get(name, ()):
+            if not link.bound:
+                continue
+            bound = True
+            if not room and link.free:
+                room = going = True
+            elif link.throttled:
+                throttled = True
+            else:
+                going = True
         circuit = self._circuits.get(name)
-        sick = circuit is not None and not circuit.closed
+        if circuit is None:
+            return Condition(bound, room, throttled and not going)
+        now = self._clock.now()
+        circuit.look(now)
         return Condition(
-            bound=bool(bound),
-            room=any(link.free for link in bound),
-            paused=bool(bound) and all(link.throttled for link in bound),
-            sick=sick,
-            probe=sick and circuit is not None and circuit.may_probe(self._clock.now()),
+            bound, room, throttled and not going, sick=not circuit.closed, probe=circuit.may_probe(now)
         )
 
     def quotas(self, name: str, good_for_s: float) -> "Asked | None":
         """What a link of this carrier may take now; None: whatever there is. `good_for_s`: the length of a claim."""
         if self.table.plain:
             return None
-        return Asked(self, self._shares, name, self._clock.now() + good_for_s - self.table.wait_s)
+        now = self._clock.now()
+        return Asked(self, self._shares, name, now=now, patient_until=now + good_for_s - self.table.wait_s)
 
     # -- what became of it
 
@@ -185,30 +216,44 @@ class Router:
         self.chosen[name] += len(items)
         if self.table.plain or not items:
             return
-        counts = Counter(item.lane.carriers for item in items if item.lane is not None)
-        weight = self.table.weights.get(name, 1)
-        for among, texts in counts.items():
-            self._shares.took(among, name, texts, weight)
-        self._written.update(counts)
+        lane = items[0].lane
+        if all(item.lane is lane for item in items):
+            self._count(name, lane, len(items))
+        else:
+            for one, texts in Counter(item.lane for item in items).items():
+                self._count(name, one, texts)
         circuit = self._circuits.get(name)
-        if circuit is not None and not circuit.closed and circuit.may_probe(self._clock.now()):
-            circuit.probed(self._clock.now())
+        if circuit is not None and not circuit.closed and circuit.may_probe(now := self._clock.now()):
+            circuit.probed(now)
+
+    def _count(self, name: str, lane: Lane | None, texts: int) -> None:
+        if lane is not None:
+            self._shares.took(lane.carriers, name, texts, self.table.weights.get(name, 1))
+            self._written[lane.carriers] += texts
+            for cls in MessageClass:
+                if (grant := self.grants.get(name, {}).get((lane, cls))) is not None:
+                    grant.left -= texts
 
     def answered(self, name: str, claim: Claim, answer: Answer) -> None:
+        """What a carrier said of a text, or that it said nothing in time."""
         circuit = self._circuits.get(name)
         if circuit is None or self.table.plain:
             return
+        taken = not answer.doubt and not answer.command_status
+        if taken and claim.attempt > 1:
+            self._refused.pop((claim.message_id, claim.segment), None)
+        if taken and circuit.closed:
+            circuit.good()
+            return
+        self._answered(circuit, name, claim, answer)
+
+    def _answered(self, circuit: Circuit, name: str, claim: Claim, answer: Answer) -> None:
         now = self._clock.now()
-        if not answer.doubt and not answer.command_status:
-            circuit.answered(Sort.GOOD, now)
-            if claim.attempt > 1:
-                self._refused.pop((claim.message_id, claim.segment), None)
-            return
-        status_class = StatusClass.TEMPORARY if answer.doubt else describe(answer.command_status).status_class
-        if status_class is StatusClass.PERMANENT:
+        said = StatusClass.TEMPORARY if answer.doubt else describe(answer.command_status).status_class
+        if said in {StatusClass.OK, StatusClass.PERMANENT}:
             circuit.answered(Sort.GOOD, now)
             return
-        if status_class is StatusClass.TEMPORARY:
+        if said is StatusClass.TEMPORARY:
             circuit.answered(Sort.DOUBT if answer.doubt else Sort.ERROR, now)
         if len(self._refused) >= REFUSALS_KEPT:
             del self._refused[next(iter(self._refused))]
@@ -233,11 +278,14 @@ class Router:
         now = self._clock.now()
         kept: list[Claimed] = []
         away: list[tuple[Claimed, float]] = []
-        left: dict[Lane | None, float] = {}
+        left = {
+            lane: self._left(lane, waiting.get(lane, NOTHING), room_of, claim_for)
+            for lane in {item.lane for item in items}
+        }
+        if all(room == inf for room in left.values()):
+            return list(items), []
         for item in items:
             lane = item.lane
-            if lane not in left:
-                left[lane] = self._left(lane, waiting.get(lane, NOTHING), room_of, claim_for)
             if left[lane] > 0 or (left[lane] > -inf and item.claim.message_class is MessageClass.EMERGENCY):
                 left[lane] -= 1
                 kept.append(item)

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
 from math import inf
-from typing import Final
+from typing import Final, NamedTuple
 
 from dispatcher.model import MessageClass
 from sitecontrol.settings_carriers import Carrier, RouteBy
 
+AFTER_ALL: Final = 1_000_000  # added to a rank
 LANES_CACHED: Final = 20_000  # numbers whose lane is remembered
 
 
@@ -51,8 +52,7 @@ BY_SETTINGS: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Condition:
+class Condition(NamedTuple):
     """What a carrier's links are able to do at this moment."""
 
     bound: bool  # one of those that send
@@ -74,13 +74,18 @@ class Lane:
     excluded: tuple[tuple[str, Reason], ...] = ()  # the others, by their settings
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Quota:
+class Quota(NamedTuple):
     """How many texts of a lane a link may take now."""
 
     most: int
     until: float = inf  # only those whose claims have ended, less the margin, by this time of our clock
     why: Reason = Reason.MAY
+
+
+EVERYTHING: Final = 1_000_000
+ALL: Final = Quota(most=EVERYTHING)
+PROBES: Final = Quota(most=1, why=Reason.PROBED)
+NOT_WHILE_SICK: Final = Quota(most=0, why=Reason.SICK)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,19 +108,24 @@ class Table:
         self.by = by
         self.wait_s = wait_s
         self.weights = {carrier.name: carrier.weight for carrier in carriers}
-        self.ranks: dict[str, tuple[int, Decimal]] = {
+        places = {
             carrier.name: (carrier.priority, carrier.cost if by is RouteBy.COST else Decimal(0))
             for carrier in carriers
         }
+        in_order = sorted(set(places.values()))
+        self._ranks = {name: in_order.index(place) for name, place in places.items()}
         # Nothing to choose: one carrier that carries everything.
         self.plain = len(carriers) == 1 and not _restricted(carriers[0]) and carriers[0].weight > 0
         self._known: dict[tuple[object, ...], Lane] = {}
-        self._everywhere = self._one(tuple(self.carriers))
         self._restricted = any(_restricted(carrier) for carrier in carriers)
-        self._digits = 1 + max(
-            (len(p) for c in carriers for p in (*c.prefixes, *c.refused_prefixes)), default=0
-        )
+        # The lane of every text, where no carrier has a word on what it carries.
+        self.everywhere = None if self._restricted else self._one(tuple(self.carriers))
+        self._digits = max((len(p) for c in carriers for p in (*c.prefixes, *c.refused_prefixes)), default=0)
         self._lanes: dict[tuple[str, str | None, str], Lane] = {}
+
+    def rank(self, lane: Lane, name: str) -> int:
+        """The lowest goes first."""
+        return self._ranks[name] + (AFTER_ALL if name == lane.avoid else 0)
 
     @property
     def asks_programs(self) -> bool:
@@ -124,8 +134,8 @@ class Table:
 
     def lane(self, source: str, program: str | None, to: str, avoid: str = "") -> Lane:
         """`program`: its name; None while it is not known. `to`: the number in E.164 form, with +."""
-        if not self._restricted:
-            lane = self._everywhere
+        if self.everywhere is not None:
+            lane = self.everywhere
         else:
             key = (source, program, to[: self._digits])
             found = self._lanes.get(key)
@@ -184,7 +194,7 @@ class Shares:
     nothing; one that is only full saves up a little, so that shares hold over a while and not only at each moment.
     """
 
-    BURST: Final = 16  # texts of the smallest weight
+    BURST: Final = 50  # texts of the smallest weight
     SAVED_AT_MOST: Final = 500  # texts
 
     def __init__(self) -> None:
@@ -210,7 +220,7 @@ class Shares:
                 passes[one] = max(passes.get(one, least), least - saved)
         others = [one for one in ready if one != name]
         if not others:
-            return 1_000_000
+            return EVERYTHING
         ahead = self.BURST / min(weights[one] for one in ready)
         return max(0, int((min(passes[one] for one in others) + ahead - passes[name]) * weights[name]))
 
@@ -257,33 +267,36 @@ def quota(
     """
     if name not in lane.carriers:
         return Quota(most=0, why=dict(lane.excluded).get(name, Reason.DOWN))
-    at = {one: conditions(one) for one in lane.carriers}
-    stands = {one: standing(table, lane, one, at[one]) for one in lane.carriers}
-    own = stands[name]
-    if own in UNUSABLE:
-        return Quota(most=0, why=own)
-    others = [one for one in lane.carriers if one != name and stands[one] not in UNUSABLE]
-    sound = [one for one in others if stands[one] is not Reason.SICK]
+    own = conditions(name)
+    stands = standing(table, lane, name, own)
+    if stands in UNUSABLE:
+        return Quota(most=0, why=stands)
+    rivals, sick = [], []
+    for one in lane.carriers:
+        at = conditions(one)
+        if one != name and at.bound and table.weights[one]:
+            (sick if at.sick else rivals).append((one, at))
     emergency = message_class is MessageClass.EMERGENCY
-    if own is Reason.SICK and sound:
-        probes = at[name].probe and not emergency
-        return Quota(most=1, why=Reason.PROBED) if probes else Quota(most=0, why=Reason.SICK)
-    # Sick ones count only where all are.
-    rivals = sound if own is not Reason.SICK else others
-
-    def key(one: str) -> tuple[bool, tuple[int, Decimal]]:
-        return stands[one] is Reason.REFUSED_BEFORE, table.ranks[one]
-
-    better = [one for one in rivals if key(one) < key(name)]
-    if any(at[one].room and not at[one].paused for one in better):
-        return Quota(most=0, why=own or Reason.BEHIND)
-    waits = bool(better) and not emergency and not all(at[one].paused for one in better)
-    until = patient_until if waits else inf
-    equal = [one for one in rivals if key(one) == key(name)]
-    if not equal:
-        return Quota(most=1_000_000, until=until)
-    ready = [name, *(one for one in equal if at[one].room and not at[one].paused)]
-    most = shares.allow(lane.carriers, name, ready=ready, full=equal, weights=table.weights)
+    if own.sick:
+        if rivals:
+            probes = own.probe and not emergency
+            return PROBES if probes else NOT_WHILE_SICK
+        rivals = sick  # they count only where all are
+    mine = table.rank(lane, name)
+    ready, full, waits = [name], [], False
+    for one, at in rivals:
+        its = table.rank(lane, one)
+        able = at.room and not at.paused
+        if its < mine:
+            if able:
+                return Quota(most=0, why=stands or Reason.BEHIND)
+            waits = waits or not at.paused
+        elif its == mine:
+            (ready if able else full).append(one)
+    until = patient_until if waits and not emergency else inf
+    if len(ready) == 1 and not full:
+        return ALL if until == inf else Quota(most=EVERYTHING, until=until)
+    most = shares.allow(lane.carriers, name, ready=ready, full=full, weights=table.weights)
     return Quota(most=most, until=until, why=Reason.MAY if most else Reason.TURN)
 
 
@@ -294,7 +307,7 @@ def routes(
 
     Shares by weight are left out: whose turn it is may change with each text.
     """
-    places: list[tuple[int, bool, tuple[int, Decimal], Route]] = []
+    places: list[tuple[int, bool, int, Route]] = []
     for name in lane.carriers:
         condition = conditions(name)
         stands = standing(table, lane, name, condition)
@@ -319,7 +332,7 @@ def routes(
                 reason = Reason.BEHIND
         group = 0 if reason in {Reason.MAY, Reason.TURN} else 2 if reason in UNUSABLE else 1
         route = Route(carrier=name, may=group == 0, reason=reason)
-        places.append((group, stands in {Reason.SICK, Reason.REFUSED_BEFORE}, table.ranks[name], route))
+        places.append((group, stands is Reason.SICK, table.rank(lane, name), route))
     places.sort(key=lambda place: place[:3])
     return (
         *(route for *_, route in places),
