@@ -26,6 +26,7 @@ from sitecontrol.clock import Clock
 from sitecontrol.settings import Settings
 
 PROGRAMS_TOLD: Final = 10
+NOT_LEFT: Final = WAITING | {State.SUBMITTING}
 
 
 class Messages:
@@ -137,7 +138,7 @@ class Messages:
     def _way(self, view: MessageView) -> dict[str, Any]:
         """By which carrier what has not left would go now, and why not by the others."""
         program = self._directory.program(view.account_id, view.program)
-        if program is None or not any(part.state in WAITING for part in view.segments):
+        if program is None or not any(part.state in NOT_LEFT for part in view.segments):
             return {}
         return {"route": self._carriers.route(program, view.to, view.message_class)}
 
