@@ -160,6 +160,7 @@ class Engine:
             self.queries.use(links)
 
         await self._links.change(carriers, change, send_over)
+        self.router.forget(change.bound)
         return change
 
     def _table(self, settings: DispatcherSettings) -> Table:

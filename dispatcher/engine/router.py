@@ -162,6 +162,11 @@ class Router:
         for name in table.carriers:
             self._circuits.setdefault(name, Circuit())
 
+    def forget(self, names: Iterable[str]) -> None:
+        """These carriers are reached in another way now: how they were tells nothing."""
+        for name in names:
+            self._circuits[name] = Circuit()
+
     @property
     def plain(self) -> bool:
         return self.table.plain

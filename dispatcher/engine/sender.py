@@ -130,8 +130,8 @@ class Sender:
 
     @property
     def _bound_carriers(self) -> list[Carrier]:
-        """That of each bound link."""
-        return [carrier for carrier, link in self._links if link.bound]
+        """That of each bound link over which new texts may go."""
+        return [carrier for carrier, link in self._links if link.bound and carrier.weight]
 
     @property
     def unwritten(self) -> int:
@@ -226,7 +226,6 @@ class Sender:
         return any(
             sum(w.texts for lane, w in lanes if lane is None or carrier.name in lane.carriers) < than
             for carrier in bound
-            if carrier.weight
         )
 
     async def _claim(self, limit: int) -> int:

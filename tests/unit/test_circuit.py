@@ -98,3 +98,17 @@ def test_whatever_comes_it_is_tried_again_within_a_minute(answers):
         now += after
         circuit.answered(sort, now)
     assert circuit.closed or circuit.may_probe(now + LONGEST_OPEN_S)
+
+
+def test_good_answers_in_the_short_way_count_as_others_do():
+    circuit = Circuit()
+    for _ in range(BAD_AT_LEAST):
+        circuit.good()
+        circuit.answered(Sort.ERROR, 0.0)
+    assert not circuit.closed
+    circuit = Circuit()
+    for _ in range(BAD_AT_LEAST):
+        circuit.good()
+        circuit.good()
+        circuit.answered(Sort.ERROR, 0.0)
+    assert circuit.closed
