@@ -20,7 +20,7 @@ from dispatcher.engine.results import Results
 from dispatcher.engine.router import Router
 from dispatcher.engine.routing import Table
 from dispatcher.engine.sender import Sender
-from dispatcher.journal import Journal, remains
+from dispatcher.journal import HEAL_EVERY_S, Journal, remains
 from dispatcher.leadership import Leadership
 from dispatcher.metrics import Metrics
 from dispatcher.owned import Tasks
@@ -90,6 +90,7 @@ class Engine:
         self._password_of = password_of
         self._clock = clock
         self._links = Links(settings.carrier, self._link)
+        self._heals = Tasks("journal")
 
     @property
     def tasks(self) -> tuple[Tasks, ...]:
@@ -100,6 +101,7 @@ class Engine:
             self.doubt.tasks,
             self.queries.tasks,
             self.predecessors.tasks,
+            self._heals,
             self._links.tasks,
         )
 
@@ -127,6 +129,7 @@ class Engine:
     async def start(self) -> None:
         """Only once nobody else can be this dispatcher: what its earlier lives left open is taken over."""
         self.journal.begin()
+        self._heals.spawn(heal_forever(self.journal, self._clock), "heal")
         await self.results.start()
         await self.predecessors.start()
         await self.receipts.start()
@@ -144,6 +147,7 @@ class Engine:
         await self._links.stop(UNBIND_S)
         await self.receipts.stop()
         await self.results.stop(within=STORE_S)
+        await self._heals.stop()
         self.journal.close()
 
     async def change(self, carriers: Sequence[Carrier], settings: DispatcherSettings) -> Change:
@@ -179,3 +183,10 @@ class Engine:
             name=name,
             mode=mode,
         )
+
+
+async def heal_forever(journal: Journal, clock: Clock) -> None:
+    """A journal that is broken begins anew as soon as its disk lets it."""
+    while True:
+        await clock.sleep(HEAL_EVERY_S)
+        journal.heal()
