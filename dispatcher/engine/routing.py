@@ -271,7 +271,8 @@ def quota(
     stands = standing(table, lane, name, own)
     if stands in UNUSABLE:
         return Quota(most=0, why=stands)
-    rivals, sick = [], []
+    rivals: list[tuple[str, Condition]] = []
+    sick: list[tuple[str, Condition]] = []
     for one in lane.carriers:
         at = conditions(one)
         if one != name and at.bound and table.weights[one]:
@@ -283,7 +284,8 @@ def quota(
             return PROBES if probes else NOT_WHILE_SICK
         rivals = sick  # they count only where all are
     mine = table.rank(lane, name)
-    ready, full, waits = [name], [], False
+    ready, waits = [name], False
+    full: list[str] = []
     for one, at in rivals:
         its = table.rank(lane, one)
         able = at.room and not at.paused
