@@ -138,7 +138,11 @@ class Messages:
     def _way(self, view: MessageView) -> dict[str, Any]:
         """By which carrier what has not left would go now, and why not by the others."""
         program = self._directory.program(view.account_id, view.program)
-        if program is None or not any(part.state in NOT_LEFT for part in view.segments):
+        if (
+            not self._carriers.all
+            or program is None
+            or not any(part.state in NOT_LEFT for part in view.segments)
+        ):
             return {}
         return {"route": self._carriers.route(program, view.to, view.message_class)}
 

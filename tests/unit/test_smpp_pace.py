@@ -109,5 +109,3 @@ def test_another_setting_holds_at_once_and_what_the_carrier_slowed_down_stays_sl
     slowed = pace.rate
     pace.change(1_000.0, 1.0)
     assert pace.rate == slowed
-    pace.change(5.0, 1.0)
-    assert pace.rate == 5.0
