@@ -215,7 +215,7 @@ async def scene(
                 )
         finally:
             stop.set()
-            async with asyncio.timeout(3.0):
+            async with asyncio.timeout(10.0):
                 await running
             await etcd.aclose()
 
