@@ -1,6 +1,5 @@
 """Partitions are made ahead, and old ones leave: archived, counted, dropped; and nothing that is not final goes."""
 
-import asyncio
 import gzip
 import json
 import sys
@@ -27,7 +26,6 @@ from sitecontrol.clock import SystemClock
 from sitecontrol.settings_retention import RetentionSettings
 from tests.message_scenes import Stage, receipt, submitted
 from tests.message_store import TERM, admin, as_role
-from tests.message_traffic import Traffic, first_of
 from tests.partitions import one_a_day
 
 DAYS = 10
@@ -260,21 +258,6 @@ async def test_a_text_that_comes_between_the_archive_and_the_drop_brings_the_per
     assert any(str(late[0]) in problem for problem in done.problems)
     assert await scene.stage.state(late[0]) is State.QUEUED
     assert [claim.message_id for claim in await scene.stage.claim()] == late
-
-
-async def test_traffic_goes_on_while_periods_are_made_and_taken_out(scene: Scene) -> None:
-    await scene.delivered()
-    traffic = Traffic(scene.stage)
-    running = asyncio.create_task(traffic.run())
-    await first_of(traffic.more(5), running)
-    done = await scene.round()
-    await first_of(traffic.more(5), running)
-    traffic.enough = True
-    await running
-    assert done.made
-    assert done.dropped
-    assert done.problems == ()
-    assert {await scene.stage.state(message) for message in traffic.messages} == {State.DELIVERED}
 
 
 async def test_the_operators_program_gets_each_archive_and_when_it_fails_nothing_is_dropped(
