@@ -31,6 +31,10 @@ class Backlog:
     def __len__(self) -> int:
         return sum(map(len, self._queues.values()))
 
+    @property
+    def emergencies(self) -> int:
+        return len(self._queues[MessageClass.EMERGENCY])
+
     async def wait(self) -> None:
         """Wait until there is something."""
         await self._some.wait()
