@@ -142,7 +142,9 @@ class _RowReader:
             return BadRow(line, "", f"its text {fault}", shorten(body))
         topic = "" if self._topic_at is None else cells[self._topic_at].strip()
         if self._topic_at is not None and (len(topic) > LONGEST_TOPIC or not topic.isprintable()):
-            return self._bad(line, self._topic_at, f"must have at most {LONGEST_TOPIC} printable characters", topic)
+            return self._bad(
+                line, self._topic_at, f"must have at most {LONGEST_TOPIC} printable characters", topic
+            )
         return Text(line, to, body, encoding, segments, topic or None)
 
     def _ragged(self, record: Record) -> BadRow:

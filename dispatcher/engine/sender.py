@@ -200,9 +200,7 @@ class Sender:
             if not self.may_send:  # it may have changed while this waited for its connection
                 return 0.0, ()
             before = self._clock.now()
-            claims = await store.claim(
-                term, self._identity, limit, self._settings.claim_for, down_to=down_to
-            )
+            claims = await store.claim(term, self._identity, limit, self._settings.claim_for, down_to=down_to)
             self.schema.works()
             return before, claims
 

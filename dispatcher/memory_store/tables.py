@@ -38,7 +38,9 @@ class Tables:
         self._messages: dict[UUID, NewMessage] = {}
         self._references: dict[tuple[int, str], NewMessage] = {}
         self._segments: dict[tuple[UUID, int], Segment] = {}
-        self._topics: dict[TopicKey, tuple[datetime, UUID]] = {}  # as of when the newest text holds, and which it is
+        self._topics: dict[
+            TopicKey, tuple[datetime, UUID]
+        ] = {}  # as of when the newest text holds, and which it is
         self._superseded: dict[UUID, UUID] = {}  # by which
         self._claims: dict[int, OpenedClaim] = {}
         self._turns: dict[MessageClass, int] = {}  # the account that was served last

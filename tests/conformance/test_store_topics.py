@@ -42,7 +42,9 @@ async def test_in_one_group_the_last_one_stays_and_the_answer_says_so(stage: Sta
 
 
 @pytest.mark.parametrize(
-    "changes", [{"topic": "outage-18"}, {"topic": None}, {"to": "+12025550199"}], ids=["topic", "none", "number"]
+    "changes",
+    [{"topic": "outage-18"}, {"topic": None}, {"to": "+12025550199"}],
+    ids=["topic", "none", "number"],
 )
 async def test_texts_of_other_topics_and_numbers_stay(stage: Stage, changes: dict[str, Any]) -> None:
     await stage.accept(estimate(stage), estimate(stage, **changes))

@@ -127,7 +127,7 @@ async def test_whatever_comes_together_one_text_of_each_topic_is_sent_and_nobody
     """Accepting, claiming and giving back from several sessions; in the end one of each waits."""
     topics = [f"outage-{n}" for n in range(20)]
     stores = [await another_store(store_database) for _ in range(5)]
-    randomly = random.Random(17)  # noqa: S311
+    randomly = random.Random(17)
 
     async def accept(store: PostgresStore) -> None:
         for _ in range(15):

@@ -55,7 +55,7 @@ class ModelStore:
         limit: int,
         claim_for_s: float,
         *,
-        down_to: MessageClass = MessageClass.MARKETING,  # noqa: ARG002 # its texts are all of one class
+        down_to: MessageClass = MessageClass.MARKETING,  # its texts are all of one class
     ) -> Sequence[Claim]:
         began = self._scheduler.now
         if not (await self._queue_of(term)).queued:

@@ -40,7 +40,9 @@ class Message:
     send_at: datetime | None = None
     expires_at: datetime | None = None
     on_doubt: Literal["resend", "hold"] | None = None  # the program's if left out
-    topic: str | None = None  # such as an outage's id: takes the place of an older text of it that has not left yet
+    topic: str | None = (
+        None  # such as an outage's id: takes the place of an older text of it that has not left yet
+    )
     topic_at: datetime | None = None  # as of when what it says holds; as of being accepted if left out
 
     def __post_init__(self) -> None:

@@ -26,7 +26,9 @@ create index topic_age on hotsite.topic (message_id);
 
 create table hotsite.topical (
     message_id uuid primary key,
-    superseded_by uuid
+    superseded_by uuid,
+    topic_at timestamptz, -- as it was told
+    topic text -- null when it was told too long ago
 ) with (fillfactor = 80, vacuum_truncate = off);
 
 create function hotsite.topic_kept() returns interval
@@ -85,8 +87,9 @@ begin
             for update skip locked
         ) as q
     );
-    update hotsite.topical as t set superseded_by = u.newer
-    from unnest(p_messages, p_newer) as u (message_id, newer) where t.message_id = u.message_id;
+    insert into hotsite.topical (message_id, superseded_by)
+    select u.message_id, u.newer from unnest(p_messages, p_newer) as u (message_id, newer) order by u.message_id
+    on conflict (message_id) do update set superseded_by = excluded.superseded_by;
     with seen as (
         select d.message_id, d.segment, d.state, d.resent, u.newer
         from (select u.* from unnest(p_messages, p_newer) as u (message_id, newer) order by u.message_id) as u
@@ -127,55 +130,45 @@ create function hotsite.follow_topics(
     p_topic_at timestamptz[]
 ) returns uuid[]
 language plpgsql
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off
+set enable_seqscan = off set enable_bitmapscan = off
 as $$
 declare
     v_old constant uuid := (
         lpad(to_hex(floor(extract(epoch from now() - hotsite.topic_kept()) * 1000)::bigint), 12, '0') || repeat('0', 20)
     )::uuid;
-    v_new uuid[];
     v_gone uuid[] := '{}';
-    v_by uuid[] := '{}';
+    v_newer uuid[] := '{}';
     v record;
     v_newest hotsite.topic;
 begin
-    -- Only those that are not there yet: a group may be stored twice, the second time when newer ones have come.
-    with fresh as (
-        insert into hotsite.topical (message_id)
-        select u.id from unnest(p_ids) as u (id) order by u.id
-        on conflict do nothing
-        returning message_id
-    )
-    select coalesce(array_agg(f.message_id), '{}') into v_new from fresh as f;
-
     for v in
-        with row as materialized (
+        -- Only those that are not there yet: a group may be stored twice, the second time when newer ones have come.
+        with fresh as (
+            insert into hotsite.topical (message_id, topic, topic_at)
+            select u.id, u.topic, u.at from unnest(p_ids, p_topics, p_topic_at) as u (id, topic, at) order by u.id
+            on conflict do nothing
+            returning message_id
+        ), newest as materialized (
             select
-                r.id, r.account, r.program, r.recipient collate "C" as recipient, r.topic collate "C" as topic, r.at,
-                coalesce(r.at, now()) as as_of
+                r.account, r.program, r.recipient collate "C" as recipient, r.topic collate "C" as topic,
+                array_agg(r.id order by coalesce(r.at, now()) desc, r.id desc) as ids,
+                (array_agg(r.at order by coalesce(r.at, now()) desc, r.id desc))[1] as at
             from unnest(p_ids, p_accounts, p_programs, p_recipients, p_topics, p_topic_at)
                 as r (id, account, program, recipient, topic, at)
-            where r.id = any (v_new)
-        ), newest as materialized (
-            select distinct on (r.account, r.program, r.recipient, r.topic) r.*
-            from row as r
-            order by r.account, r.program, r.recipient, r.topic, r.as_of desc, r.id desc
+            join fresh as f on f.message_id = r.id
+            group by r.account, r.program, r.recipient collate "C", r.topic collate "C"
         ), first as (
             insert into hotsite.topic (account_id, program_id, recipient, topic, at, message_id)
-            select n.account, n.program, n.recipient, n.topic, n.as_of, n.id from newest as n
+            select n.account, n.program, n.recipient, n.topic, coalesce(n.at, now()), n.ids[1] from newest as n
             order by n.account, n.program, n.recipient, n.topic
             on conflict do nothing
             returning message_id
         )
         select
-            n.id, n.account, n.program, n.recipient, n.topic, n.at,
-            exists (select from first as f where f.message_id = n.id) as first,
-            array(
-                select r.id from row as r
-                where r.account = n.account and r.program = n.program and r.recipient = n.recipient
-                and r.topic = n.topic and r.id <> n.id
-            ) as others
+            n.ids[1] as id, n.ids[2:] as others, n.account, n.program, n.recipient, n.topic, n.at,
+            f.message_id is not null as first
         from newest as n
+        left join first as f on f.message_id = n.ids[1]
         order by n.account, n.program, n.recipient, n.topic
     loop
         if not v.first then
@@ -194,19 +187,19 @@ begin
             end if;
         end if;
         v_gone := v_gone || v.others;
-        v_by := v_by || array_fill(v.id, array[cardinality(v.others)]);
+        v_newer := v_newer || array_fill(v.id, array[cardinality(v.others)]);
     end loop;
     if cardinality(v_gone) > 0 then
-        perform hotsite.supersede(v_gone, v_by);
+        perform hotsite.supersede(v_gone, v_newer);
     end if;
 
     delete from hotsite.topical as t where t.message_id = any (array(
         select t.message_id from hotsite.topical as t where t.message_id < v_old
-        order by t.message_id limit 2 * cardinality(v_new) for update skip locked
+        order by t.message_id limit 2 * cardinality(p_ids) for update skip locked
     ));
     delete from hotsite.topic as t where t.ctid = any (array(
         select t.ctid from hotsite.topic as t where t.message_id < v_old
-        order by t.message_id limit 2 * cardinality(v_new) for update skip locked
+        order by t.message_id limit 2 * cardinality(p_ids) for update skip locked
     ));
     return v_gone;
 end
