@@ -118,7 +118,7 @@ def main(seconds: float, only: tuple[str, ...], file: Path | None, page: Path | 
         if PEERS in only:
             comparison = uvloop.run(compare(seconds, say=console.print))
         if BACKLOG in only:
-            behind = uvloop.run(backlog(longest))
+            behind = uvloop.run(backlog(longest, say=console.print))
             console.print(*shown(behind), sep="\n")
     except (BenchError, LabError) as error:
         console.print(f"[red]{error}[/]")

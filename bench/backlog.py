@@ -15,9 +15,10 @@ import re
 import signal
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import aiohttp
 import orjson
@@ -34,8 +35,8 @@ SHORTEST = 10_000
 WITHIN_S, FLAT, MOST_MB = 1.0, 1.2, 120.0  # what must be reached
 ACCOUNTS = 100
 RATE = 50.0  # segments a second and link: two links in the live site
-CLAIM = 100  # segments
-CLAIMS = 60  # at each size
+CLAIM = 200  # segments
+CLAIMS = 40  # at each size
 EMERGENCIES = 100
 EVERY_S = (0.05, 0.25)  # between two of them
 SERVED = 1_000  # texts that turns are counted over
@@ -45,7 +46,9 @@ RESTARTED_WITHIN_S = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class Depth:
-    """What was found with so many segments in the queue. Costs: milliseconds of a backend's CPU for one segment."""
+    """What was found with so many segments in the queue. Costs: milliseconds of a backend's CPU for one segment, the
+    median of all calls.
+    """
 
     queued: int
     claim_ms: float
@@ -82,7 +85,7 @@ class BacklogResult:
         return self.behind.p99_s <= WITHIN_S and self.grows_by <= FLAT and self.behind.memory_mb <= MOST_MB
 
 
-async def backlog(longest: int) -> BacklogResult:
+async def backlog(longest: int, say: Callable[[str], None]) -> BacklogResult:
     """At ten thousand, and ten times as many again and again, up to `longest`."""
     sizes = [size for size in (SHORTEST * 10**n for n in range(4)) if size < longest] + [longest]
     with running_lab(wan_ms=0) as lab:
@@ -91,9 +94,10 @@ async def backlog(longest: int) -> BacklogResult:
         filling = await Filling.begin(lab, ACCOUNTS)
         depths = []
         for size in sizes:
-            await filling.up_to(size)
+            await filling.up_to(size + CLAIM * CLAIMS)
             await asyncio.sleep(SETTLED_S)
             depths.append(await depth(lab, size))
+            say(told(depths[-1]))
         log = Log(lab)
         waits = await emergencies(lab, log)
         shares = await turns(log, filling.sources)
@@ -187,8 +191,7 @@ async def depth(lab: Lab, queued: int) -> Depth:
     store, term = PostgresStore(session), int(lab.status["term"])
     [[pid]] = await session.read("select pg_backend_pid()", timeout=5)
     backend = psutil.Process(pid)
-    spent = {"claim": 0.0, "settle": 0.0}
-    segments = 0
+    spent: list[tuple[float, float]] = []
     for number in range(CLAIMS):
         before = _cpu(backend)
         claims = await store.claim(term, "bench", CLAIM, 30.0)
@@ -207,16 +210,10 @@ async def depth(lab: Lab, queued: int) -> Depth:
                 for place, claim in enumerate(claims)
             ]
         )
-        if number >= CLAIMS // 6:  # the first ones read what nobody has looked at yet
-            segments += len(claims)
-            spent["claim"] += claimed - before
-            spent["settle"] += _cpu(backend) - claimed
+        spent.append((claimed - before, _cpu(backend) - claimed))
     await store.aclose()
-    return Depth(
-        queued=queued,
-        claim_ms=spent["claim"] / segments * 1e3,
-        settle_ms=spent["settle"] / segments * 1e3,
-    )
+    claiming, settling = (median(some) / CLAIM * 1e3 for some in zip(*spent, strict=True))
+    return Depth(queued=queued, claim_ms=claiming, settle_ms=settling)
 
 
 def _cpu(process: psutil.Process) -> float:
@@ -229,16 +226,17 @@ class Log:
 
     def __init__(self, lab: Lab) -> None:
         [carrier] = lab.status["carriers"]
-        self._file = Path(carrier["log"]).open("rb")
-        self._file.seek(0, 2)
+        self._path = Path(carrier["log"])
+        self._at = self._path.stat().st_size
         self.seen: dict[str, float] = {}  # by text, when it was read
         self.sources: list[str] = []
 
     def read(self) -> None:
-        start = self._file.tell()
-        octets = self._file.read()
+        with self._path.open("rb") as file:
+            file.seek(self._at)
+            octets = file.read()
         whole = octets.rfind(b"\n") + 1
-        self._file.seek(start + whole)
+        self._at += whole
         for line in map(orjson.loads, octets[:whole].splitlines()):
             if line["status"] == 0:
                 self.seen.setdefault(line["text"], line["t"])
@@ -286,17 +284,16 @@ async def turns(log: Log, sources: Sequence[str]) -> list[float]:
     return [served[source] * len(sources) / served.total() for source in sources]
 
 
+def told(depth: Depth) -> str:
+    return f"{depth.queued:>10,} queued: claim {depth.claim_ms:.4f}, settle {depth.settle_ms:.4f} ms of CPU a segment"
+
+
 def show(result: BacklogResult) -> list[str]:
     """Lines for a person."""
     behind = result.behind
-    costs = [
-        f"{depth.queued:>10,} queued: ms of CPU to claim a segment {depth.claim_ms:.4f}, to settle it {depth.settle_ms:.4f}"
-        for depth in result.depths
-    ]
     waits = f"p50 {behind.p50_s:.3f} s, p99 {behind.p99_s:.3f} s, most {behind.most_s:.3f} s"
     least, most = behind.shares
     return [
-        *costs,
         f"the dearest to the cheapest: {result.grows_by:.2f}",
         f"emergencies behind {behind.queued:,}: {waits}",
         f"turns of {ACCOUNTS} accounts: {least:.2f} to {most:.2f} of an even share",

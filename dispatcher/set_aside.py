@@ -189,9 +189,10 @@ async def _lines(own: Session, table: Table, rows: Sequence[dict[str, Any]]) -> 
 
 async def _topics(own: Session, message_ids: Sequence[str]) -> Sequence[Mapping[str, Any]]:
     try:
-        return await own.read(queries()["set_aside_topics"], message_ids, timeout=STATEMENT_S)
+        rows = await own.read(queries()["set_aside_topics"], message_ids, timeout=STATEMENT_S)
     except asyncpg.UndefinedTableError:  # of before there were any
         return ()
+    return [dict(row) for row in rows]
 
 
 def message_line(row: dict[str, Any], about: Mapping[str, Any] | None) -> dict[str, Any]:
