@@ -70,6 +70,13 @@ async def test_claims_of_one_segment_serve_one_account_after_the_other(stage: St
     assert all(one != next_ for one, next_ in pairwise(accounts))
 
 
+async def test_however_odd_the_claims_nobody_is_served_more_in_the_long_run(stage: Stage) -> None:
+    await queue(stage, 60, 60)
+    claimed = [claim for _ in range(6) for limit in (9, 2, 5) for claim in await stage.claim(limit)]
+    mine, others = by_account(stage, claimed)
+    assert abs(mine - others) <= 5
+
+
 async def test_turns_do_not_mix_classes(stage: Stage) -> None:
     await stage.accept(*(stage.message(message_class=MessageClass.EMERGENCY) for _ in range(5)))
     await queue(stage, 0, 5)

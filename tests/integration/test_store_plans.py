@@ -209,7 +209,8 @@ async def test_claiming_from_one_account_of_many_bills_and_many_accounts_of_one(
     await scene.share(MANY // 2)
     await scene.ready()
     claims = await scene.metered.claim(TERM, "columbus-1", FEW, 5.0)
-    assert len({claim.account_id for claim in claims}) == FEW
+    assert len(claims) == FEW
+    assert len({claim.account_id for claim in claims}) > FEW // 2
     assert scene.looked_at <= FEW * MOST_PER_ROW
 
 

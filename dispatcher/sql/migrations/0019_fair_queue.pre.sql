@@ -2,10 +2,10 @@
 -- account's million bills hold up nobody else's thousand.
 --
 -- The queue is kept by class, then account, then age. A claim finds the accounts with work by skipping from one to the
--- next (an index descent each, however much lies between), at most hotsite.turns() of them, and goes on after the last
--- one the next time. So it costs the same however long the queue is, and no more than so many descents however many
--- accounts wait. The place where it goes on is a sequence: it is kept without a lock that would last until the commit,
--- and two dispatchers that begin at the same account hurt nobody, for neither waits for a row that the other holds.
+-- next (an index descent each, however much lies between), takes some segments of each, and goes on after the last one
+-- the next time. So it costs the same however long the queue is, and however many accounts wait. The place where it goes
+-- on is a sequence: it is kept without a lock that would last until the commit, and two dispatchers that begin at the
+-- same account hurt nobody, for neither waits for a row that the other holds.
 --
 -- The old order stays beside the new one until `post`: a call that was under way when this file came names it.
 
@@ -16,10 +16,15 @@ create sequence hotsite.turn_0 minvalue 0;
 create sequence hotsite.turn_1 minvalue 0;
 create sequence hotsite.turn_2 minvalue 0;
 
--- Accounts that one claim serves at most: each costs two index descents.
-create function hotsite.turns() returns integer
+-- Accounts that one claim serves at most, and how many segments it takes of each at least, if there are so many: each
+-- account costs two index descents.
+create function hotsite.most_turns() returns integer
 language sql immutable as $$
     select 128
+$$;
+create function hotsite.least_turn() returns integer
+language sql immutable as $$
+    select 4
 $$;
 
 -- Accounts with something of a class in the queue, in turn: those after p_after, then from the first on; p_limit at most.
@@ -61,59 +66,70 @@ as $$
 declare
     v_turn constant regclass := ('hotsite.turn_' || p_class)::regclass;
     v_after constant integer := coalesce(pg_sequence_last_value(v_turn), 0);
-    v_most constant integer := least(p_limit, hotsite.turns());
-    v_waiting integer[] := hotsite.whose_turn(p_class, v_after, v_most);
-    v_next integer;
+    v_next integer := v_after;
     v_missing integer := p_limit;
+    v_served integer := 0;
+    v_asked integer;
+    v_waiting integer[];
+    v_all boolean; -- accounts with something in the queue are among these
+    v_here integer; -- what these are to give
     v_share integer;
-    v_extra integer; -- so many of the first get one more
+    v_extra integer; -- so many of the first give one more
     v record;
 begin
     accounts := '{}';
     messages := '{}';
     segments := '{}';
-    if cardinality(v_waiting) = 0 then
-        return;
-    end if;
-    -- With all of them served, whoever got one more stands last the next time.
-    v_extra := p_limit % cardinality(v_waiting);
-    v_next := case
-        when cardinality(v_waiting) = v_most then v_waiting[v_most]
-        when v_extra > 0 then v_waiting[v_extra]
-        else v_after
-    end;
-    while v_missing > 0 and cardinality(v_waiting) > 0 loop
-        v_share := v_missing / cardinality(v_waiting);
+    while v_missing > 0 and v_served < hotsite.most_turns() loop
+        v_asked := least(greatest(1, v_missing / hotsite.least_turn()), hotsite.most_turns() - v_served);
+        v_waiting := hotsite.whose_turn(p_class, v_next, v_asked);
+        exit when cardinality(v_waiting) = 0;
+        v_served := v_served + cardinality(v_waiting);
+        v_all := cardinality(v_waiting) < v_asked;
         v_extra := v_missing % cardinality(v_waiting);
-        with picked as (
-            select q.hint
-            from unnest(v_waiting) with ordinality as w (account_id, place)
-            cross join lateral (
-                select q.ctid as hint from hotsite.queue as q
-                where q.class = p_class and q.account_id = w.account_id
-                order by q.class, q.account_id, q.message_id, q.segment
-                limit v_share + (w.place <= v_extra)::integer
-                for update skip locked
-            ) as q
-        ), taken as (
-            delete from hotsite.queue as q where q.ctid = any (array(select p.hint from picked as p))
-            returning q.account_id, q.message_id, q.segment
-        )
-        select
-            coalesce(array_agg(t.account_id), '{}') as accounts, coalesce(array_agg(t.message_id), '{}') as messages,
-            coalesce(array_agg(t.segment), '{}') as segments
-        into v from taken as t;
-        accounts := accounts || v.accounts;
-        messages := messages || v.messages;
-        segments := segments || v.segments;
-        v_missing := v_missing - cardinality(v.accounts);
-        if v_missing > 0 then -- those who gave all that was asked of them may have more
-            v_waiting := array(
-                select w.account_id from unnest(v_waiting) with ordinality as w (account_id, place)
-                where v_share + (w.place <= v_extra)::integer
-                    = (select count(*) from unnest(v.accounts) as t (account_id) where t.account_id = w.account_id)
-            );
+        if v_all then -- whoever gives one more stands last the next time
+            v_here := v_missing;
+            v_next := case when v_extra > 0 then v_waiting[v_extra] else v_next end;
+        else -- as much of each, and the rest of those who come next
+            v_here := v_missing - v_extra;
+            v_next := v_waiting[cardinality(v_waiting)];
         end if;
+        while v_here > 0 and cardinality(v_waiting) > 0 loop
+            v_share := v_here / cardinality(v_waiting);
+            v_extra := v_here % cardinality(v_waiting);
+            with picked as (
+                select q.hint
+                from unnest(v_waiting) with ordinality as w (account_id, place)
+                cross join lateral (
+                    select q.ctid as hint from hotsite.queue as q
+                    where q.class = p_class and q.account_id = w.account_id
+                    order by q.class, q.account_id, q.message_id, q.segment
+                    limit v_share + (w.place <= v_extra)::integer
+                    for update skip locked
+                ) as q
+            ), taken as (
+                delete from hotsite.queue as q where q.ctid = any (array(select p.hint from picked as p))
+                returning q.account_id, q.message_id, q.segment
+            )
+            select
+                coalesce(array_agg(t.account_id), '{}') as accounts,
+                coalesce(array_agg(t.message_id), '{}') as messages,
+                coalesce(array_agg(t.segment), '{}') as segments
+            into v from taken as t;
+            accounts := accounts || v.accounts;
+            messages := messages || v.messages;
+            segments := segments || v.segments;
+            v_here := v_here - cardinality(v.accounts);
+            v_missing := v_missing - cardinality(v.accounts);
+            if v_here > 0 then -- those who gave all that was asked of them may have more
+                v_waiting := array(
+                    select w.account_id from unnest(v_waiting) with ordinality as w (account_id, place)
+                    where v_share + (w.place <= v_extra)::integer
+                        = (select count(*) from unnest(v.accounts) as t (account_id) where t.account_id = w.account_id)
+                );
+            end if;
+        end loop;
+        exit when v_all;
     end loop;
     if v_next <> v_after and cardinality(accounts) > 0 then
         perform setval(v_turn, v_next);
