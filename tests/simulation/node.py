@@ -76,6 +76,10 @@ class SimulatedLanes:
         self._running[decision.lane] = (effect, task)
         return True
 
+    def busy_with(self, lane: Lane) -> Effect | None:
+        busy = self._running.get(lane)
+        return busy[0] if busy is not None else None
+
     def _just_done(self, lane: Lane, effect: Effect) -> bool:
         last = self._ended.get(lane)
         return last is not None and last[0] == effect and self._node.clock.now() - last[1] < 0.2
@@ -151,7 +155,7 @@ class SimulatedNode:
         self.etcd = etcd
         self.seen = view_of(cluster, database.place, scheduler, clock)
         view = cast("ClusterView", self.seen)
-        postgres: Any = ModelPostgres(database)
+        postgres: Any = ModelPostgres(database, clock)
         self.monitor = Monitor(
             postgres.connect, postgres.at_rest, postgres.running, lambda: None, clock, settings.failover
         )
