@@ -98,7 +98,7 @@ class Sender:
         self._backlog = Backlog()
         self._short_codes = ShortCodes()
         self._wake = asyncio.Event()
-        self._claimed_at = -inf  # when a claim was last answered
+        self._looked_at = -inf  # when a claim was last asked for
         self._stopping = False
         self.tasks = Tasks("sender")
         self.claiming = asyncio.Lock()  # held while a claim is asked for
@@ -177,7 +177,7 @@ class Sender:
     async def _let_emergencies_in(self) -> None:
         """Look for emergencies, but not all the time: whoever accepts one elsewhere tells nobody here."""
         urgent = self._wanted_urgently()
-        if urgent and self._clock.now() >= self._claimed_at + BUSY_PAUSE_S:
+        if urgent and self._clock.now() >= self._looked_at + BUSY_PAUSE_S:
             await self._claim(urgent, MessageClass.EMERGENCY)
 
     def _wanted(self) -> int:
@@ -205,6 +205,7 @@ class Sender:
             return before, claims
 
         async with self.claiming:
+            self._looked_at = self._clock.now()
             try:
                 before, claims = await self._leadership.run(op, lane=Lane.CLAIM, hold_for=0.0)
             except Unavailable:
@@ -214,7 +215,7 @@ class Sender:
                     log.error("claim_failed", error=str(error))  # noqa: TRY400 # the database's words say it
                 await self._clock.sleep(TROUBLE_PAUSE_S)
                 return 0
-            self._claimed_at = now = self._clock.now()
+            now = self._clock.now()
             self.issued.update((claim.claim_id, now) for claim in claims)
         deadline = before + self._settings.claim_for * (1.0 - MARGIN)
         self._admit(

@@ -121,6 +121,7 @@ begin
             segments := segments || v.segments;
             v_here := v_here - cardinality(v.accounts);
             v_missing := v_missing - cardinality(v.accounts);
+            exit when not v_all; -- what these lack, those who come next may have
             if v_here > 0 then -- those who gave all that was asked of them may have more
                 v_waiting := array(
                     select w.account_id from unnest(v_waiting) with ordinality as w (account_id, place)

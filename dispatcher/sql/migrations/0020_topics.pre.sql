@@ -51,7 +51,9 @@ begin
     insert into hotsite.event (message_id, segment, state, what, detail)
     select d.message_id, d.segment, d.state, t.what, replace(t.sentence, 'a newer text', u.newer || ', a newer text')
     from unnest(p_messages, p_segments, p_newer) as u (message_id, segment, newer)
-    join hotsite.delivery as d on d.message_id = u.message_id and d.segment = u.segment
+    cross join lateral (
+        select d.* from hotsite.delivery as d where d.message_id = u.message_id and d.segment = u.segment offset 0
+    ) as d
     join hotsite.transition as t
         on t.what = case when d.state = 'canceled' then 'superseded' else 'superseded_again' end
     order by d.message_id, d.segment;
@@ -91,10 +93,12 @@ begin
     select u.message_id, u.newer from unnest(p_messages, p_newer) as u (message_id, newer) order by u.message_id
     on conflict (message_id) do update set superseded_by = excluded.superseded_by;
     with seen as (
-        select d.message_id, d.segment, d.state, d.resent, u.newer
+        select u.message_id, d.segment, d.state, d.resent, u.newer
         from (select u.* from unnest(p_messages, p_newer) as u (message_id, newer) order by u.message_id) as u
-        join hotsite.delivery as d on d.message_id = u.message_id
-        order by d.message_id, d.segment for update of d
+        cross join lateral (
+            select d.segment, d.state, d.resent from hotsite.delivery as d
+            where d.message_id = u.message_id order by d.segment for update
+        ) as d
     ), moved as (
         update hotsite.delivery as d
         set state = case when s.resent then 'in_doubt' else 'canceled' end::hotsite.state, updated_at = now()
