@@ -7,6 +7,8 @@ from datetime import datetime
 
 from dispatcher.model import State
 from sitecontrol.leadership import audit
+from sitecontrol.leadership.effects import Effect, ShutDownForSwap
+from sitecontrol.leadership.facts import Facts
 from sitecontrol.leadership.invariants import Broken
 from sitecontrol.leadership.observed import FAILBACK
 from sitecontrol.records import HistoryEntry, Phase, Swap
@@ -373,6 +375,22 @@ class Invariants:
                 raise Violation(
                     "planned-in-time", f"{swap} is dropped {at - self.scheduler.now:.2f} s too soon"
                 )
+
+    def begins(self, effect: Effect, facts: Facts) -> None:
+        """Just before an agent does something, by what it knows: nothing is shut down for a target that it knows could
+        not be handed the lead.
+        """
+        if not isinstance(effect, ShutDownForSwap):
+            return
+        swap, sync = facts.cluster.swap, facts.cluster.sync
+        target = swap.record.to_node if swap is not None else ""
+        told = facts.cluster.members.get(target)
+        here = told.record.incarnation if told is not None else None
+        in_step = {(s.node, s.incarnation) for s in sync.record.standbys} if sync is not None else set()
+        if target == facts.node or (target, here) not in in_step:
+            raise Violation(
+                "shut-down-for-somebody", f"{facts.node} is shut down for {target or 'nobody'}, on {here}"
+            )
 
     # -- texts
 

@@ -182,6 +182,7 @@ class Run:
             clock=site.clock,
             lease_file=site.lease_file,
             say=lambda what, said, name=site.database.machine: self.say(f"{name:11} {what:8} {said}"),
+            begins=self.invariants.begins,
         )
         site.node.start()
 

@@ -266,6 +266,23 @@ def _with_losses(rng: random.Random, lost: Fault) -> tuple[Fault, ...]:
     return tuple(sorted((lost, *sites, *schedule(rng, BESIDE)[: rng.randint(0, 2)])))
 
 
+def lost_target(rng: random.Random) -> tuple[Fault, ...]:
+    """The target of a swap leaves step after the checks; or somebody writes a swap past them, that nobody checked."""
+    at = round(rng.uniform(3.0, 6.0), 2)
+    if rng.random() < 0.5:
+        cut = round(at + rng.uniform(-0.9, 0.5), 2)
+        return tuple(
+            sorted(
+                (
+                    Fault(at, 0.1, rng.choice((Kind.SWAP, Kind.ODD_SWAP)), "columbus", "denver"),
+                    Fault(cut, round(rng.uniform(1.0, 9.0), 2), Kind.CUT, "columbus", "denver"),
+                )
+            )
+        )
+    to = rng.choice(("nobody-a", "columbus", "denver"))
+    return tuple(sorted((Fault(at, 0.1, Kind.ODD_SWAP, "columbus", to), *schedule(rng, MOVES)[:2])))
+
+
 BESIDE_CLOCKS = (
     Kind.CUT,
     Kind.ETCD_MEMBER,

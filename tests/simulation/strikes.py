@@ -131,6 +131,9 @@ class Strikes:
                 return lambda: setattr(self.cluster, "late_only", False)
             case Kind.SWAP:
                 self._ask_for_swap(fault)
+            case Kind.ODD_SWAP:
+                phase = self.rng.choice((Phase.CHECKED, Phase.HELD))
+                self._ask_for_swap(fault, to=NODE_OF.get(fault.other, fault.other), phase=phase)
             case Kind.ETCD_LEADER:
                 self.cluster.move_leader(fault.where)
             case Kind.BLIND:
@@ -350,7 +353,7 @@ class Strikes:
             asked = self.operator.plan(site, f"planned{fault.at}", fault.other, fault.lasts)
         self.scheduler.spawn(asked, "operator")
 
-    def _ask_for_swap(self, fault: Fault) -> None:
+    def _ask_for_swap(self, fault: Fault, *, to: str | None = None, phase: Phase = Phase.REQUESTED) -> None:
         """As an agent's API does it, by whatever the records say now, with no check but that there is no swap."""
         if not any(self.cluster.serves(p) for p in PLACES):
             return
@@ -358,13 +361,13 @@ class Strikes:
         leader = picture.leader
         if leader is None or picture.swap is not None:
             return
-        target = self._target(leader.record.node, fault)
+        target = self._target(leader.record.node, fault) if to is None else to
         swap = Swap(
             id=f"swap{fault.at}",
             from_node=leader.record.node,
             to_node=target,
             by="op",
-            phase=Phase.REQUESTED,
+            phase=phase,
             term=leader.record.term,
             requested_at=SimulatedClock(self.scheduler).wall(),
         )

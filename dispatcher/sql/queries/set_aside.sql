@@ -24,3 +24,8 @@ left join lateral (
     select r.reference, r.fingerprint from hotsite.reference as r
     where r.account_id = m.account_id and r.reference = m.reference and r.message_id = m.message_id offset 0
 ) as r on true
+
+-- name: set_aside_topics
+-- What texts are about, of those that have a topic.
+select t.message_id::text as message_id, t.topic, t.topic_at
+from hotsite.topical as t where t.message_id = any ($1::uuid[]) and t.topic is not null
