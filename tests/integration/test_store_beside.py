@@ -128,6 +128,4 @@ async def test_a_migration_waits_for_a_table_only_a_moment_and_comes_again(
             await migrate.apply(as_role(bare_database, "hotsite_migrate"), known=UP_TO_PARTITIONS)
     await busy.close()
     report = await migrate.apply(as_role(bare_database, "hotsite_migrate"), known=UP_TO_PARTITIONS)
-    assert [m.name for m in UP_TO_PARTITIONS if m.number in PARTITIONING] == list(
-        report.applied
-    )
+    assert [m.name for m in UP_TO_PARTITIONS if m.number in PARTITIONING] == list(report.applied)

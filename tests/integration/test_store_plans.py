@@ -159,10 +159,7 @@ class Scene:
     async def queue(self, number: int, **changes: Any) -> None:
         for some in groups(number):
             await self.stage.accept(
-                *(
-                    self.message(to=self._number("1202"), on_doubt=OnDoubt.RESEND, **changes)
-                    for _ in some
-                )
+                *(self.message(to=self._number("1202"), on_doubt=OnDoubt.RESEND, **changes) for _ in some)
             )
 
     async def share(self, accounts: int) -> None:
