@@ -170,9 +170,7 @@ class ClockworkStore(Protocol):
     async def api_keys(self, term: int) -> Sequence[ApiKey]: ...
 
 
-class Store(
-    MessageStore, SendingStore, ReceiptStore, ClockworkStore, CampaignStore, WebhookStore, Protocol
-):
+class Store(MessageStore, SendingStore, ReceiptStore, ClockworkStore, CampaignStore, WebhookStore, Protocol):
     """All of it, on one connection."""
 
     async def aclose(self) -> None: ...

@@ -68,7 +68,9 @@ async def claimed(stage: Stage, dispatcher: str = "columbus-1", **changes: Any) 
     return claim
 
 
-async def batch(stage: Stage, claim: WebhookClaim, number: int = 1, limit: int = 100, trial: int = 5) -> Batch:
+async def batch(
+    stage: Stage, claim: WebhookClaim, number: int = 1, limit: int = 100, trial: int = 5
+) -> Batch:
     found = await stage.store.webhook_batch(stage.term, claim.claim_id, number, limit, trial)
     assert found is not None
     return found

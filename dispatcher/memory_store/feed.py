@@ -65,7 +65,7 @@ class Feed(Messages):
         self._check(term)
         self._feeds.setdefault(account_id, [])
         reached = next(self._numbers) if position is None else position[1]
-        found = [self._told_event(account_id, one) for one in self._after(account_id, reached, limit)]
+        found = [self._told_event(one) for one in self._after(account_id, reached, limit)]
         return FeedPage(
             events=found,
             position=found[-1].position if found else (TICK, reached),
@@ -76,7 +76,7 @@ class Feed(Messages):
     def _after(self, account_id: int, number: int, limit: int) -> list[KeptEvent]:
         return list(islice((e for e in self._feeds.get(account_id, ()) if e.number > number), limit))
 
-    def _told_event(self, account_id: int, kept: KeptEvent) -> FeedEvent:
+    def _told_event(self, kept: KeptEvent) -> FeedEvent:
         return FeedEvent(
             id=kept.id,
             tick=TICK,

@@ -83,7 +83,13 @@ class Posting(Feed):
     ) -> Batch | None:
         self._check(term)
         row = self._claimed(claim_id)
-        if row is None or row.claim is None or row.term != term or not row.told.enabled or row.settled >= number:
+        if (
+            row is None
+            or row.claim is None
+            or row.term != term
+            or not row.told.enabled
+            or row.settled >= number
+        ):
             return None
         row.claim = replace(row.claim, round=number)
         told, now = row.told, self._clock.wall()
@@ -100,7 +106,8 @@ class Posting(Feed):
             letters=[replace(one.letter, age_s=self._age(one.letter.at)) for one in due],
             events=[
                 Following(
-                    event=self._told_event(told.account_id, one), behind=row.first_of(one.message_id) is not None
+                    event=self._told_event(one),
+                    behind=row.first_of(one.message_id) is not None,
                 )
                 for one in following
             ],

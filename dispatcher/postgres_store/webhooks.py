@@ -33,9 +33,7 @@ from dispatcher.webhooks.model import (
 
 
 class Webhooks(Statements):
-    async def feed_page(
-        self, term: int, account_id: int, position: Position | None, limit: int
-    ) -> FeedPage:
+    async def feed_page(self, term: int, account_id: int, position: Position | None, limit: int) -> FeedPage:
         [row] = await self._commit("feed_page", term, account_id, *(position or (None, None)), limit)
         return FeedPage(
             events=[_event(one) for one in _list(row["events"])],
@@ -60,9 +58,7 @@ class Webhooks(Statements):
             )
         )
 
-    async def webhooks(
-        self, term: int, account_id: int, webhook_id: UUID | None = None
-    ) -> Sequence[Webhook]:
+    async def webhooks(self, term: int, account_id: int, webhook_id: UUID | None = None) -> Sequence[Webhook]:
         return [_webhook(row) for row in await self._commit("webhooks", term, account_id, webhook_id)]
 
     async def change_webhook(
@@ -104,7 +100,8 @@ class Webhooks(Statements):
     ) -> Sequence[Round]:
         rows = await self._commit("webhook_rounds", term, account_id, webhook_id, before, limit)
         return [
-            Round(number=row["round_id"], at=row["at"], attempts=orjson.loads(row["attempts"])) for row in rows
+            Round(number=row["round_id"], at=row["at"], attempts=orjson.loads(row["attempts"]))
+            for row in rows
         ]
 
     async def dead_letters(
@@ -203,7 +200,8 @@ class Webhooks(Statements):
         [row] = await self._read("webhook_counts", term)
         told = dict(row)
         worst = [
-            FailingWebhook(**{**one, "webhook_id": UUID(one["webhook_id"])}) for one in _list(told.pop("worst"))
+            FailingWebhook(**{**one, "webhook_id": UUID(one["webhook_id"])})
+            for one in _list(told.pop("worst"))
         ]
         return WebhookCounts(**told, worst=worst)
 

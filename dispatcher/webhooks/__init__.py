@@ -1,9 +1,9 @@
 """Webhooks: what happens to an account's texts, and what its customers answer, posted to addresses that it names.
 
 `model` has the values that pass between these, the store and HTTP; `events` writes an event as it is posted, `signing`
-signs it as Standard Webhooks has it; `addresses` says where nothing is posted to, `deliverer` posts and says what came of
-it; `pacing` says when to try again, `round` posts what is due at one endpoint, `poster` shares the endpoints among the
-dispatchers of the live site. `store` is what all of it asks of the database.
+signs it as Standard Webhooks has it; `addresses` says where nothing is posted to, `deliverer` posts and says what came
+of it; `pacing` says when to try again, `round` posts what is due at one endpoint, `poster` shares the endpoints among
+the dispatchers of the live site. `store` is what all of it asks of the database.
 
 Rules:
 

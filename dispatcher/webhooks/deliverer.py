@@ -2,9 +2,9 @@
 
 Rules:
 
-* Each address that a name has is judged before a connection is made, and each socket once more by the address that it is
-  about to connect to: a name that answers differently the second time gains nothing. If one of them is internal none
-  is used.
+* Each address that a name has is judged before a connection is made, and each socket once more by the address that it
+  is about to connect to: a name that answers differently the second time gains nothing. If one of them is internal
+  none is used.
 * Nothing is followed, nothing is kept of an answer: no redirects, no cookies, no proxies of the environment.
 * A post has `POST_S` for all of it. Of an answer's body a few kilobytes are read, so that the connection can be used
   again; where there is more, or where it does not end, the connection is closed. The status has said everything.
@@ -189,14 +189,17 @@ def of_error(error: Exception) -> Answer:
     internal = _cause(error, InternalAddress)
     if internal is not None:
         return Answer(
-            outcome=Outcome.INTERNAL, failure=f"It leads to an internal address: {internal}. Nothing was posted."
+            outcome=Outcome.INTERNAL,
+            failure=f"It leads to an internal address: {internal}. Nothing was posted.",
         )
     if _cause(error, socket.gaierror) is not None:
         return Answer(outcome=Outcome.UNRESOLVED, failure="Its name has no address.")
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
         return Answer(outcome=Outcome.TLS, failure=f"TLS failed: {_short(error)}")
     if isinstance(error, aiohttp.ClientResponseError | ValueError):
-        return Answer(outcome=Outcome.INVALID, failure="What it answered is not HTTP, or its headers have no end.")
+        return Answer(
+            outcome=Outcome.INVALID, failure="What it answered is not HTTP, or its headers have no end."
+        )
     if isinstance(error, aiohttp.ClientConnectorError | ConnectionRefusedError):
         return Answer(outcome=Outcome.CONNECTION, failure="No connection could be made.")
     return Answer(outcome=Outcome.CONNECTION, failure="The connection broke before it answered.")
@@ -209,7 +212,11 @@ def _cause(error: BaseException, wanted: type[BaseException]) -> BaseException |
         if seen is None or isinstance(seen, wanted):
             return seen
         inner = getattr(seen, "os_error", None)
-        seen = inner if isinstance(inner, BaseException) and inner is not seen else (seen.__cause__ or seen.__context__)
+        seen = (
+            inner
+            if isinstance(inner, BaseException) and inner is not seen
+            else (seen.__cause__ or seen.__context__)
+        )
     return None
 
 

@@ -28,10 +28,14 @@ class WebhookExposition(Collector):
             posts.add_metric([outcome], poster.posts[outcome])
         yield posts
         yield CounterMetricFamily(
-            PREFIX + "webhook_answers_cut", "Answers that were too long or too slow to be read", value=self._deliverer.cut
+            PREFIX + "webhook_answers_cut",
+            "Answers that were too long or too slow to be read",
+            value=self._deliverer.cut,
         )
         yield CounterMetricFamily(
-            PREFIX + "webhook_letters_died", "Events that an endpoint did not take for 72 hours", value=poster.dead
+            PREFIX + "webhook_letters_died",
+            "Events that an endpoint did not take for 72 hours",
+            value=poster.dead,
         )
         yield CounterMetricFamily(
             PREFIX + "webhook_switched_off", "Endpoints that were switched off", value=poster.disabled
@@ -40,7 +44,9 @@ class WebhookExposition(Collector):
         if counts is None:
             return
         endpoints = GaugeMetricFamily(
-            PREFIX + "webhooks", "Endpoints, whole cluster: enabled, those of them that fail, disabled", labels=["state"]
+            PREFIX + "webhooks",
+            "Endpoints, whole cluster: enabled, those of them that fail, disabled",
+            labels=["state"],
         )
         for state in ("enabled", "failing", "disabled"):
             endpoints.add_metric([state], getattr(counts, state))

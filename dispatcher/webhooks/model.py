@@ -3,36 +3,41 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
 from dispatcher.model import State
 
-REPLY: Final = "reply.received"
 TEST: Final = "webhook.test"  # posted when it is asked for, whatever kinds the endpoint takes
 
-# What is told of a text: each state in which it may stay, doubt, and what comes of doubt.
-TOLD_STATES: Final = (
-    State.DELIVERED,
-    State.UNDELIVERED,
-    State.REJECTED,
-    State.EXPIRED,
-    State.FAILED,
-    State.CANCELED,
-    State.SUPPRESSED,
-    State.UNKNOWN,
-    State.IN_DOUBT,
-    State.SUBMITTED,
-    State.QUEUED,
+
+class EventKind(StrEnum):
+    """What is told of a text (each state in which it may stay, doubt, and what comes of doubt), and of customers."""
+
+    DELIVERED = "message.delivered"
+    UNDELIVERED = "message.undelivered"
+    REJECTED = "message.rejected"
+    EXPIRED = "message.expired"
+    FAILED = "message.failed"
+    CANCELED = "message.canceled"
+    SUPPRESSED = "message.suppressed"
+    UNKNOWN = "message.unknown"
+    IN_DOUBT = "message.in_doubt"
+    SUBMITTED = "message.submitted"  # only after doubt: the carrier has it
+    QUEUED = "message.queued"  # only after doubt: it goes out, or goes out once more
+    REPLY = "reply.received"
+
+
+def kind_of(state: State) -> EventKind:
+    return EventKind(f"message.{state.value}")
+
+
+ENDS_TOLD: Final = frozenset(
+    State(kind.removeprefix("message."))
+    for kind in EventKind
+    if kind not in {EventKind.SUBMITTED, EventKind.QUEUED, EventKind.REPLY}
 )
-ENDS_TOLD: Final = frozenset(TOLD_STATES) - {State.SUBMITTED, State.QUEUED}
-
-
-def kind_of(state: State) -> str:
-    return f"message.{state.value}"
-
-
-KINDS: Final = (*map(kind_of, TOLD_STATES), REPLY)
 
 Position = tuple[int, int]  # of a feed: a tick, and the number of the last event told of its interval
 
@@ -88,7 +93,7 @@ class FeedEvent:
 
     @property
     def kind(self) -> str:
-        return REPLY if self.message is None else kind_of(self.message.state)
+        return EventKind.REPLY if self.message is None else kind_of(self.message.state)
 
     @property
     def subject(self) -> UUID | None:

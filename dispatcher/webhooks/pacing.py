@@ -1,7 +1,7 @@
 """When to try again, when to stop, and what an answer means. Pure: chance and ages are passed in.
 
-An event that was refused is tried again after 5 s, then after twice as long each time, up to an hour; it dies when it is
-72 h old. An endpoint that took nothing in a whole round is left alone by the same steps, and then tried with a few
+An event that was refused is tried again after 5 s, then after twice as long each time, up to an hour; it dies when it
+is 72 h old. An endpoint that took nothing in a whole round is left alone by the same steps, and then tried with a few
 events only; one that took nothing for 72 h is switched off, and keeps its place in the feed.
 """
 
@@ -19,7 +19,7 @@ LONGEST_ASKED_S: Final = 6 * 3_600.0  # of a Retry-After; what is longer counts 
 def wait_s(failures: int, chance: float, asked_s: float | None = None) -> float:
     """How long to wait after so many failures, at least one. `chance`: from 0 to 1; `asked_s`: by its answer."""
     steps = min(failures - 1, 20)  # so that nothing overflows
-    wait = min(LONGEST_S, FIRST_S * 2**steps) * (1 + SPREAD * (2 * chance - 1))
+    wait = min(LONGEST_S, FIRST_S * 2.0**steps) * (1 + SPREAD * (2 * chance - 1))
     return max(wait, min(asked_s or 0.0, LONGEST_ASKED_S))
 
 

@@ -5,11 +5,11 @@ Rules:
 * Only the live site posts, and of its dispatchers one to each endpoint: by a claim that is committed first, names the
   term, and is good for `CLAIM_FOR_S`, counted from before each round's BEGIN on this machine's clock. A post is begun
   only if it must have ended by then.
-* Who dies, or is cut off, leaves a claim. It is waited out: by whoever saw it unchanged for its whole length, on his own
-  clock (no two machines' clocks are compared), in the same term or a later one. Then its round is posted again, with
-  the same ids.
-* What came of a round needs no term: a dispatcher that lost the lead while it posted still hands it in, and if nobody has
-  waited out its claim it counts.
+* Who dies, or is cut off, leaves a claim. It is waited out: by whoever saw it unchanged for its whole length, on his
+  own clock (no two machines' clocks are compared), in the same term or a later one. Then its round is posted again,
+  with the same ids.
+* What came of a round needs no term: a dispatcher that lost the lead while it posted still hands it in, and if nobody
+  has waited out its claim it counts.
 * Endpoints are served in turns: a claim is given back after a few rounds.
 * Poll for truth: nobody tells us of events.
 """
@@ -17,6 +17,7 @@ Rules:
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final, TypeVar
 
 import asyncpg
@@ -129,7 +130,7 @@ class Poster:
             for claim in await self._claim():
                 task = asyncio.get_running_loop().create_task(self._serve(claim))
                 self._serving[claim.claim_id] = task
-                task.add_done_callback(lambda _, claim_id=claim.claim_id: self._served(claim_id))
+                task.add_done_callback(partial(self._served, claim.claim_id))
             await self._upkeep()
         except Unavailable:
             return
@@ -139,8 +140,8 @@ class Poster:
             return
         self._schema.works()
 
-    def _served(self, claim_id: int) -> None:
-        task = self._serving.pop(claim_id)
+    def _served(self, claim_id: int, task: "asyncio.Task[None]") -> None:
+        del self._serving[claim_id]
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("webhook_not_served", claim_id=claim_id, exc_info=error)
         self._wake.set()
@@ -184,9 +185,7 @@ class Poster:
                 if batch is None:
                     return
                 settled = await self._post(claim, number, batch, ends_at=began + self._claim_for_s - MARGIN_S)
-                held = await self._run(
-                    lambda store, _, settled=settled: store.settle_webhook(settled), hold_for=HAND_IN_S
-                )
+                held = await self._hand_in(settled)
             except (Unavailable, asyncpg.PostgresError) as error:
                 log.warning("webhook_round_lost", webhook_id=str(claim.webhook_id), reason=str(error))
                 return
@@ -216,6 +215,9 @@ class Poster:
         self.posts.update(turn.outcomes)
         return turn.settlement(claim, number, last=number == ROUNDS)
 
+    async def _hand_in(self, settled: Settlement) -> bool:
+        return await self._run(lambda store, _: store.settle_webhook(settled), hold_for=HAND_IN_S)
+
     def _note(self, claim: WebhookClaim, batch: Batch, settled: Settlement) -> None:
         """One line when an endpoint begins to fail, when it recovers, and when something ends for good."""
         told = log.bind(webhook_id=str(claim.webhook_id), account_id=claim.account_id)
@@ -227,7 +229,9 @@ class Poster:
             self.disabled += 1
             told.warning("webhook_switched_off", reason=settled.disable)
         elif settled.failures and not batch.failures:
-            told.warning("webhook_fails", reason=settled.failure, again_after_s=round(settled.retry_s or 0, 1))
+            told.warning(
+                "webhook_fails", reason=settled.failure, again_after_s=round(settled.retry_s or 0, 1)
+            )
         elif batch.failures and not settled.failures:
             told.info("webhook_takes_again", failing_s=round(batch.failing_s))
 
@@ -239,8 +243,6 @@ class Poster:
             self._counted_at = now
             self.counts = await self._run(lambda store, term: store.webhook_counts(term))
         if now - self._tidied_at >= TIDY_EVERY_S and self._clock_agrees():
-            forgotten = await self._run(
-                lambda store, term: store.tidy_feed(term, TIDIED, KEPT_S, LETTERS_S)
-            )
+            forgotten = await self._run(lambda store, term: store.tidy_feed(term, TIDIED, KEPT_S, LETTERS_S))
             # As long as there is more it goes on with the next look.
             self._tidied_at = now if forgotten < TIDIED else self._tidied_at

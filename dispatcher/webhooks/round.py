@@ -162,7 +162,9 @@ class Round:
             taken=self._taken,
             failed=self._failed,
             gone=[
-                i.letter.number for i in self._items if i.position is None and i.answer is not None and i.answer.taken
+                i.letter.number
+                for i in self._items
+                if i.position is None and i.answer is not None and i.answer.taken
             ],
             letters=letters,
             failures=failures,
@@ -224,7 +226,9 @@ class Round:
         """
         if self._taken:
             return 0, None
-        new_failed = any(i.answer is not None and not i.answer.taken and not i.letter.attempts for i in self._items)
+        new_failed = any(
+            i.answer is not None and not i.answer.taken and not i.letter.attempts for i in self._items
+        )
         if not new_failed:
             return self._batch.failures, None
         failures = self._batch.failures + 1

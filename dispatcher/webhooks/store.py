@@ -22,9 +22,7 @@ from dispatcher.webhooks.model import (
 class WebhookAccountStore(Protocol):
     """What accounts ask for."""
 
-    async def feed_page(
-        self, term: int, account_id: int, position: Position | None, limit: int
-    ) -> FeedPage:
+    async def feed_page(self, term: int, account_id: int, position: Position | None, limit: int) -> FeedPage:
         """The account's events after a position; without one nothing yet, and the position of now.
 
         Events are kept from the first look, or the first webhook, on.
@@ -35,9 +33,7 @@ class WebhookAccountStore(Protocol):
         """It is told what happens from now on. None when the account has `most` already."""
         ...
 
-    async def webhooks(
-        self, term: int, account_id: int, webhook_id: UUID | None = None
-    ) -> Sequence[Webhook]:
+    async def webhooks(self, term: int, account_id: int, webhook_id: UUID | None = None) -> Sequence[Webhook]:
         """Oldest first."""
         ...
 

@@ -112,7 +112,9 @@ async def test_a_canceled_and_an_expired_text_are_told(stage: Stage) -> None:
     assert await since(stage, begun.position) == ["message.canceled", "message.expired"]
 
 
-async def test_each_segment_is_told_and_the_last_one_tells_that_the_message_is_delivered(stage: Stage) -> None:
+async def test_each_segment_is_told_and_the_last_one_tells_that_the_message_is_delivered(
+    stage: Stage,
+) -> None:
     begun = await page(stage)
     await stage.accept(stage.message(segments=2))
     claims = await stage.claim()
@@ -120,7 +122,11 @@ async def test_each_segment_is_told_and_the_last_one_tells_that_the_message_is_d
     await stage.store.receipts([receipt("d1")])
     [first] = (await page(stage, begun.position)).events
     assert first.message is not None
-    assert (first.message.segment, first.message.segments, first.message.message_state) == (1, 2, State.SUBMITTED)
+    assert (first.message.segment, first.message.segments, first.message.message_state) == (
+        1,
+        2,
+        State.SUBMITTED,
+    )
     await stage.store.receipts([receipt("d2")])
     _, second = (await page(stage, begun.position)).events
     assert second.message is not None
@@ -263,7 +269,10 @@ async def test_a_claim_that_its_maker_does_not_know_of_is_made_anew(stage: Stage
     lost = await claimed(stage)
     again = await claimed(stage)
     assert again.claim_id != lost.claim_id
-    assert list(await stage.store.claim_webhooks(stage.term, "columbus-1", 30.0, 10, holding=[again.claim_id])) == []
+    assert (
+        list(await stage.store.claim_webhooks(stage.term, "columbus-1", 30.0, 10, holding=[again.claim_id]))
+        == []
+    )
     assert await stage.store.webhook_batch(stage.term, lost.claim_id, 1, 10, 5) is None
 
 
@@ -281,7 +290,9 @@ async def test_a_claim_that_was_waited_out_is_free_unless_its_round_went_on(stag
     assert len((await batch(stage, theirs)).events) == 1
 
 
-async def test_a_claim_of_an_older_term_posts_nothing_more_but_may_hand_in_what_it_posted(stage: Stage) -> None:
+async def test_a_claim_of_an_older_term_posts_nothing_more_but_may_hand_in_what_it_posted(
+    stage: Stage,
+) -> None:
     made = await endpoint(stage)
     await delivered(stage)
     claim = await claimed(stage)
@@ -324,7 +335,9 @@ async def test_what_is_skipped_is_not_told_any_more(stage: Stage) -> None:
     await delivered(stage, "h1")
     claim = await claimed(stage)
     [one] = (await batch(stage, claim)).events
-    await stage.store.settle_webhook(settlement(claim, position=one.event.position, letters=[refused(letter_of(one.event))]))
+    await stage.store.settle_webhook(
+        settlement(claim, position=one.event.position, letters=[refused(letter_of(one.event))])
+    )
     await delivered(stage, "h2")
     await stage.store.change_webhook(stage.term, made.account_id, made.id, skip=True)
     await stage.pass_time(timedelta(hours=1))
@@ -345,7 +358,9 @@ async def test_a_round_may_be_asked_for_again_and_settles_once(stage: Stage) -> 
     made = await endpoint(stage)
     await delivered(stage)
     claim, first = await posted(stage)
-    assert [one.event.id for one in (await batch(stage, claim)).events] == [one.event.id for one in first.events]
+    assert [one.event.id for one in (await batch(stage, claim)).events] == [
+        one.event.id for one in first.events
+    ]
     done = settlement(claim, position=first.events[-1].event.position, taken=1, release=False)
     assert await stage.store.settle_webhook(done)
     assert await stage.store.settle_webhook(done)
@@ -400,7 +415,9 @@ async def test_letters_take_no_more_than_half_of_a_round(stage: Stage) -> None:
         await delivered(stage, f"j{number}")
     claim, found = await posted(stage)
     letters = [refused(letter_of(one.event), 0.0) for one in found.events]
-    await stage.store.settle_webhook(settlement(claim, position=found.events[-1].event.position, letters=letters))
+    await stage.store.settle_webhook(
+        settlement(claim, position=found.events[-1].event.position, letters=letters)
+    )
     for number in range(4):
         await delivered(stage, f"k{number}")
     found = await batch(stage, await claimed(stage), limit=4)
@@ -431,7 +448,9 @@ async def test_an_endpoint_that_is_switched_off_by_a_round_says_why(stage: Stage
     made = await endpoint(stage)
     await delivered(stage)
     claim, _ = await posted(stage)
-    await stage.store.settle_webhook(settlement(claim, failed=1, failures=1, disable="It answered 410 (gone)."))
+    await stage.store.settle_webhook(
+        settlement(claim, failed=1, failures=1, disable="It answered 410 (gone).")
+    )
     shown = await look(stage, made.id)
     assert (shown.enabled, shown.disabled_why) == (False, "It answered 410 (gone).")
     again = await stage.store.change_webhook(stage.term, made.account_id, made.id, enabled=True)
@@ -447,7 +466,9 @@ async def dead(stage: Stage, count: int = 2) -> tuple[UUID, Sequence[FeedEvent]]
         await delivered(stage, f"m{number}")
     claim, found = await posted(stage)
     letters = [refused(letter_of(one.event), 5.0, dead=True) for one in found.events]
-    await stage.store.settle_webhook(settlement(claim, position=found.events[-1].event.position, letters=letters))
+    await stage.store.settle_webhook(
+        settlement(claim, position=found.events[-1].event.position, letters=letters)
+    )
     return made.id, [one.event for one in found.events]
 
 
@@ -462,7 +483,9 @@ async def test_dead_letters_are_listed_in_the_order_of_what_happened(stage: Stag
         "It answered 500.",
         500,
     )
-    assert list(await stage.store.dead_letters(stage.term, account, webhook_id, after=first.number)) == [second]
+    assert list(await stage.store.dead_letters(stage.term, account, webhook_id, after=first.number)) == [
+        second
+    ]
     assert list(await stage.store.dead_letters(stage.term, account, webhook_id, limit=1)) == [first]
     assert list(await stage.store.claim_webhooks(stage.term, "columbus-1", 30.0, 10)) == []
 
@@ -511,7 +534,13 @@ async def test_the_last_rounds_show_what_was_posted(stage: Stage) -> None:
     for number in range(1, 24):
         [one] = (await batch(stage, claim, number)).events
         attempt = Attempt(
-            event_id=one.event.id, kind=one.event.kind, attempt=number, taken=False, status=500, ms=3, failure="It answered 500."
+            event_id=one.event.id,
+            kind=one.event.kind,
+            attempt=number,
+            taken=False,
+            status=500,
+            ms=3,
+            failure="It answered 500.",
         )
         await stage.store.settle_webhook(settlement(claim, number, failed=1, log=[attempt], release=False))
     rounds = await stage.store.webhook_rounds(stage.term, made.account_id, made.id, limit=50)
