@@ -4,6 +4,7 @@ Who may name an address that we post to could else have us knock at what only we
 address that it has at the moment of connecting, not by the one it had when it was stored.
 """
 
+import re
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
@@ -46,6 +47,8 @@ _RESERVED: Final = tuple(
         ("ff00::/8", "multicast"),
     )
 )
+# Resolvers read these as addresses, too (127.1, 0x7f000001): no host's name ends so.
+_NUMBER: Final = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*")
 _UNICAST: Final = IPv6Network("2000::/3")  # what IANA has given out
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 
@@ -100,5 +103,7 @@ def fault(url: str, *, plain: bool, allowed: Networks) -> str | None:
     if parsed.raw_fragment:
         return "must not have a fragment (#…)"
     literal = parse(parsed.host)
+    if literal is None and _NUMBER.fullmatch(parsed.host.rstrip(".").rpartition(".")[2]):
+        return "names its host by numbers that are no IP address"
     reason = None if literal is None else why_not(literal, allowed)
     return None if reason is None else f"leads to an internal address: {reason}"

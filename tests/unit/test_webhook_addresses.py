@@ -71,6 +71,10 @@ def test_an_address_with_a_zone_is_the_address() -> None:
         ("https://[::1]/", "internal"),
         ("https://[::ffff:10.0.0.1]:8443/x", "internal"),
         ("https://169.254.169.254/latest/meta-data", "internal"),
+        ("https://127.1/", "numbers"),
+        ("https://2130706433/", "numbers"),
+        ("https://0x7f000001/", "numbers"),
+        ("https://0177.0.0.1/", "numbers"),
         ("https://example.com/" + "x" * 2_000, "at most 2000"),
     ],
 )
