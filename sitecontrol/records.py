@@ -15,7 +15,10 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 from sitecontrol.settings_types import Name
 
 MAX_RECORD_BYTES = 64_000
-FORMAT = 1  # raised when a record means something that an older program must not miss
+FORMAT = (
+    2  # the highest that is written; raised when a record means something that an older program must not miss
+)
+BEGINS_ANEW = 2  # the `format` from which a program knows `opens_above`
 MAX_REASON = 300  # characters that are told of what is wrong with a value
 MAX_TERM = 9_999_999_999  # as many digits as a key of the history has
 
@@ -49,8 +52,14 @@ class _Formatted(BaseModel):
 class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
 
+    @property
+    def least_format(self) -> int:
+        """What a program must read to act on this very record: more than 1 where something in it must not be missed."""
+        return 1
+
     def encode(self) -> bytes:
-        return self.model_dump_json(exclude_none=True).encode()
+        told, least = self.model_dump_json(exclude_none=True), self.least_format
+        return (told if least == 1 else f'{{"format":{least},{told.removeprefix("{")}').encode()
 
     @classmethod
     def decode(cls, value: bytes) -> Self:
@@ -115,6 +124,11 @@ class Sync(Record):
     serial: Count = 0  # grows when the record is rewritten unchanged, to settle an earlier unknown write
     # By a person's word, and the timeline that the leader was on: others may hold more of it.
     opens_above: Timeline | None = None
+
+    @property
+    def least_format(self) -> int:
+        """A program that missed a person's word would go on in the timeline of which others hold more."""
+        return 1 if self.opens_above is None else BEGINS_ANEW
 
     def opens_above_with(self, incarnation: str | None) -> int | None:
         """Of this data directory."""

@@ -121,9 +121,8 @@ class ReplicationSettings(Section):
     run_as: str | None = None  # the system user that runs PostgreSQL when the agent is root
     socket_dir: Path | None = None  # else below state_dir; a path of at most 90 bytes
     parameters: dict[str, str | int | float | bool] = {}  # further postgresql.conf settings
-    wal_room_mb: Annotated[int, Field(ge=0, le=1_000_000)] = (
-        1_024  # free for WAL, or no swap goes to this node
-    )
+    # Free for WAL, or no swap goes to this node; else 1024, or a quarter of a smaller volume (`leadership.room`).
+    wal_room_mb: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
 
 
 def _by_profile(setting: str) -> Any:

@@ -39,9 +39,11 @@ class HandHeldLeadership:
         self.unknown_next = 0  # so many commits get through, and nobody hears of it
         self.lanes: list[Lane] = []
         self.held = asyncio.Event()  # some work stands before the closed gate
+        self.looked = asyncio.Event()  # somebody asked who leads
 
     @property
     def state(self) -> LeadershipState:
+        self.looked.set()
         return LeadershipState(
             leader_node=f"{self.live_site}-a",
             leader_site=self.live_site,

@@ -42,6 +42,7 @@ WHAT = {
     Lane.SWAP: "the planned swap",
     Lane.HEALTH: "whether to ask for a swap because the live site is unfit",
     Lane.RECORDS: "what stands in etcd and is not believed",
+    Lane.REACHED: "how far those who hold everything have come",
     Lane.UPKEEP: "upkeep",
 }
 # How our PostgreSQL stands when the effect is done. What is not named leaves it as it is.
@@ -60,8 +61,8 @@ LEADS, OTHER, NOBODY, NOTHING = "we lead", "another node leads", "nobody leads",
 HEAD = """\
 # The decisions
 
-What every agent does, in every situation: one table in six lanes, `sitecontrol/leadership/decide.py`. Each lane is
-read from the top, and the first row that holds is taken. A row without an effect is a decision too: to hold still.
+What every agent does, in every situation: one table in seven lanes, `sitecontrol/leadership/decide.py`. Each lane
+is read from the top, and the first row that holds is taken. A row without an effect is a decision too: to hold still.
 
 This page is made from the table (`python -m tests.decisions_page > docs/decisions.md`), and a test compares them. Why
 the rows are what they are: [failover.md](failover.md).
@@ -162,6 +163,7 @@ CHANGES: tuple[Callable[[Facts], Facts], ...] = (
     lambda f: replace(f, follow_failed_since=60.0, repairs=1),
     lambda f: replace(f, pg=replace(f.pg, failed_starts=3), repairs=1),
     _pg(failed_starts=3),
+    _pg(failed_starts=1, start_failed_at=99.5),
     _pg(system_id="8"),
     _pg(down_since=90.0),
     _pg(unflushed_since=90.0),

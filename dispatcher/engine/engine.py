@@ -16,7 +16,7 @@ from dispatcher.engine.queries import Queries
 from dispatcher.engine.receipts import Receipts
 from dispatcher.engine.results import Results
 from dispatcher.engine.sender import Sender
-from dispatcher.journal import Journal, remains
+from dispatcher.journal import HEAL_EVERY_S, Journal, remains
 from dispatcher.leadership import Leadership
 from dispatcher.metrics import Metrics
 from dispatcher.owned import Tasks, together
@@ -95,6 +95,8 @@ class Engine:
             for suffix, mode in MODES[carrier.bind_as]
         ]
 
+        self._heals = Tasks("journal")
+        self._clock = clock
         self._links_end = Tasks("links")  # each waits for a link that ends by a defect
 
     @property
@@ -106,6 +108,7 @@ class Engine:
             self.doubt.tasks,
             self.queries.tasks,
             self.predecessors.tasks,
+            self._heals,
             self._links_end,
         )
 
@@ -121,6 +124,7 @@ class Engine:
     async def start(self) -> None:
         """Only once nobody else can be this dispatcher: what its earlier lives left open is taken over."""
         self.journal.begin()
+        self._heals.spawn(heal_forever(self.journal, self._clock), "heal")
         await self.results.start()
         await self.predecessors.start()
         await self.receipts.start()
@@ -142,6 +146,7 @@ class Engine:
         await together(link.stop(drain=UNBIND_S) for _, link in self.links)
         await self.receipts.stop()
         await self.results.stop(within=STORE_S)
+        await self._heals.stop()
         self.journal.close()
 
     def _link(self, carrier: Carrier, name: str, mode: BindMode, password: str, clock: Clock) -> Link:
@@ -157,3 +162,10 @@ class Engine:
             name=name,
             mode=mode,
         )
+
+
+async def heal_forever(journal: Journal, clock: Clock) -> None:
+    """A journal that is broken begins anew as soon as its disk lets it."""
+    while True:
+        await clock.sleep(HEAL_EVERY_S)
+        journal.heal()

@@ -212,6 +212,8 @@ class Agent:
                 )
 
     def _tell_of_bad_records(self, facts: Facts) -> None:
+        if facts.cluster.bad is self._bad:
+            return
         for key, bad in newly_bad(self._bad, facts.cluster.bad).items():
             log.warning("bad_record", key=key, why=bad.why, revision=bad.mod_revision)
         self._bad = facts.cluster.bad
@@ -244,7 +246,7 @@ class Agent:
             pg=self._monitor.facts,
             home=next((p.name for p in settings.place if p.preferred), None),
             dispatchers_of={p.name: tuple(d.name for d in p.dispatchers) for p in settings.place},
-            wal_room=(settings.replication.wal_room_mb if settings.replication else 0) * MB,
+            wal_room=_wal_room(settings),
             live_site_sends=settings.dispatcher.egress is Egress.LIVE_SITE,
             places=tuple(p.name for p in settings.place),
         )
@@ -324,3 +326,9 @@ class Agent:
             writes_format=FORMAT,
             wall=facts.wall,
         )
+
+
+def _wal_room(settings: Settings) -> int | None:
+    """In bytes. None: none is set."""
+    wanted = settings.replication.wal_room_mb if settings.replication else 0
+    return None if wanted is None else wanted * MB

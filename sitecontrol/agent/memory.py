@@ -1,13 +1,14 @@
 """What the agent remembers between two looks: since when something has been so. Pure bookkeeping on the clock."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from sitecontrol.leadership.facts import PgFacts, PgState
 from sitecontrol.leadership.steps import pause_before_join
-from sitecontrol.records import Phase
-from sitecontrol.view import Snapshot
+from sitecontrol.records import Member, Phase
+from sitecontrol.view import Entry, Snapshot
 
 FOLLOWED_WELL = 5.0  # seconds of streaming after which earlier repairs are forgotten
 MOVED_WITHIN = 2.0  # seconds: a leader's canary moves its standbys several times in that
@@ -35,6 +36,7 @@ class Memory:
         default_factory=dict
     )  # standby -> in a row, the last at
     rejoin_asked_at: datetime | None = None  # of ourselves, as our member record tells it
+    members_heard: Mapping[str, Entry[Member]] | None = None  # when `rejoins_heard` was last told
     rejoins_heard: dict[str, datetime] = field(
         default_factory=dict
     )  # node -> when its last one was asked for
@@ -85,8 +87,11 @@ class Memory:
 
     def _look_at_leader(self, now: float, cluster: Snapshot, lease: int) -> None:
         leads = cluster.leader is not None and lease != 0 and cluster.leader.lease == lease
-        in_step = {s.node for s in cluster.sync.record.standbys} if cluster.sync else set()
-        self.failed_joins = {n: tried for n, tried in self.failed_joins.items() if leads and n not in in_step}
+        if self.failed_joins:
+            in_step = {s.node for s in cluster.sync.record.standbys} if cluster.sync else set()
+            self.failed_joins = {
+                n: tried for n, tried in self.failed_joins.items() if leads and n not in in_step
+            }
         self._look_at_rejoins(cluster)
         if not leads:
             self.lead_since = None
@@ -99,6 +104,9 @@ class Memory:
 
     def _look_at_rejoins(self, cluster: Snapshot) -> None:
         """A standby whose operator asks for it anew may come into step at once."""
+        if cluster.members is self.members_heard:
+            return
+        self.members_heard = cluster.members
         told = ((node, member.record.rejoin_asked_at) for node, member in cluster.members.items())
         asked = {node: at for node, at in told if at is not None}
         for node, at in asked.items():

@@ -48,6 +48,7 @@ class Running:
     apart_from: str | None = None
     unfinished: bool = False
     wal_free: int | None = None
+    wal_volume: int | None = None
 
 
 class Monitor:
@@ -201,6 +202,7 @@ class Monitor:
             compared_in=known.compared_in,
             apart_from=known.apart_from,
             wal_free=known.wal_free,
+            wal_volume=known.wal_volume,
             upstream=row["upstream"],
             open_term=row["row_term"] if primary and row["opened_here"] else None,
             row_term=row["row_term"],

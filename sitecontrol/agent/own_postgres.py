@@ -145,6 +145,7 @@ class OwnPostgres:
             unfinished=self.unfinished,
             apart_from=self._apart_from,
             wal_free=self._wal_room.free,
+            wal_volume=self._wal_room.volume,
         )
 
     async def at_rest(self) -> PgFacts | None:

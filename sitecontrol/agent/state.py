@@ -15,7 +15,7 @@ from sitecontrol.leadership.remembered import Remembered
 from sitecontrol.leadership.room import lacks_wal_room
 from sitecontrol.leadership.table import Decision, Lane
 from sitecontrol.quarantine import SetAside
-from sitecontrol.records import Phase, Role
+from sitecontrol.records import FORMAT, Phase, Role
 from sitecontrol.traffic.moving import Progress
 
 REPLAY_PATIENCE = 2.0  # seconds that a standby may replay nothing before it is no stand-in
@@ -163,6 +163,7 @@ class AgentState:
             "site": f.site,
             "role": self.role.value,
             "version": self.version,
+            "writes_format": FORMAT,
             "term": f.term,
             "leader": leader.node if leader else None,
             "live_site": leader.site if leader else None,

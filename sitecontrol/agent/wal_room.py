@@ -1,4 +1,4 @@
-"""How much is free on the volume of our WAL, for those who want to move production here.
+"""How large the volume of our WAL is, and how much is free on it, for those who want to move production here.
 
 It is looked at by a thread of its own: a disk that answers nothing holds that thread, in the kernel, and nobody else.
 Not even the end of this process waits for it.
@@ -20,21 +20,32 @@ class WalRoom:
         self._clock = clock
         self._asked_at = float("-inf")
         self._looking = False
-        self._seen: tuple[int, float] | None = None
+        self._seen: tuple[int, int, float] | None = None
 
     @property
     def free(self) -> int | None:
-        """Bytes, as seen a moment ago; looks again when that is due. None: not known."""
+        """Bytes, as seen a moment ago. None: not known."""
+        seen = self._look_when_due()
+        return None if seen is None else seen[0]
+
+    @property
+    def volume(self) -> int | None:
+        """Bytes of the whole volume, as `free`."""
+        seen = self._look_when_due()
+        return None if seen is None else seen[1]
+
+    def _look_when_due(self) -> tuple[int, int, float] | None:
         now = self._clock.now()
         if not self._looking and now - self._asked_at >= LOOK_EVERY:
             self._looking, self._asked_at = True, now
             threading.Thread(target=self._look, name="wal-room", daemon=True).start()
         seen = self._seen
-        return seen[0] if seen is not None and now - seen[1] <= KNOWN_FOR else None
+        return seen if seen is not None and now - seen[2] <= KNOWN_FOR else None
 
     def _look(self) -> None:
         try:
-            self._seen = shutil.disk_usage(self._wal).free, self._clock.now()
+            seen = shutil.disk_usage(self._wal)
+            self._seen = seen.free, seen.total, self._clock.now()
         except OSError:
             self._seen = None  # there is no data directory yet, or any more
         self._looking = False

@@ -277,6 +277,7 @@ class NodeRow(Shape):
     reached: bool
     role: Literal["leader", "standby", "starting", "stopped"] | None = None
     version: str = ""
+    writes_format: int = 1
     term: int = 0
     leader: str | None = None
     live_site: str | None = None

@@ -286,6 +286,17 @@ class Stage:
 
         return holds
 
+    def in_the_way(self, site: str, words: str) -> Callable[[], Awaitable[bool]]:
+        """Its agent tells, with these words, what keeps everybody from the lead if the live site were lost; `sitectl
+        why` has the same.
+        """
+
+        async def holds() -> bool:
+            told = (await self._agent(site)).get("if_lost") or {}
+            return any(words in one for one in told.get("in_the_way") or ())
+
+        return holds
+
     def etcd_serves(self, place: str) -> Callable[[], Awaitable[bool]]:
         port = self.control.plan.ports.place(place).etcd_client
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from replication import lsn
 from sitecontrol.leadership.facts import Facts, PgState
-from sitecontrol.records import Initialize, Sync, Term
+from sitecontrol.records import BEGINS_ANEW, Initialize, Sync, Term
 
 UNSEEN = 100  # terms
 LOST = ("initialize", "term", "sync")
@@ -67,6 +67,11 @@ class Node:
             if primary and term is not None and age is not None and age <= self.canary_max_age
             else None
         )
+
+    @property
+    def begins_anew(self) -> bool:
+        """Its agent is of a version that has its PostgreSQL begin a timeline of its own where a record says so."""
+        return self.told is not None and int(self.told.get("writes_format", 1)) >= BEGINS_ANEW
 
     @property
     def streams(self) -> bool:
@@ -131,6 +136,11 @@ def adoption(f: Facts, nodes: Sequence[Node], word: Word) -> Adoption:
     found = [*_not_needed(f), *_not_decided(f, nodes, word)]
     ours = _ours(f, nodes)
     chosen = _chosen(ours, word)
+    if chosen is not None and chosen.serves_in is None and not chosen.begins_anew:
+        found.append(
+            f"the agent of {chosen.node} is of an earlier version, which would go on in a timeline that others may hold"
+            f" more of: upgrade {chosen.node} first, or say who else holds everything (--to NODE)"
+        )
     term = _term(f, ours, chosen, word)
     if chosen is not None and term is None:
         found.append(

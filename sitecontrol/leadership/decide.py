@@ -16,6 +16,7 @@ from sitecontrol.leadership import (
     alone,
     anew,
     beginning,
+    electing,
     failback,
     health,
     leaving,
@@ -25,11 +26,9 @@ from sitecontrol.leadership import (
     swapping,
     upkeep,
 )
-from sitecontrol.leadership.claiming import CLAIM, claim
 from sitecontrol.leadership.conditions import (
     MUTE_PATIENCE,
     apart,
-    canary_holds_back,
     canary_late,
     cannot_follow,
     cannot_start,
@@ -49,7 +48,6 @@ from sitecontrol.leadership.conditions import (
     running,
     serving_without_proof,
     settled,
-    swap_came_to_nothing,
     without_data,
 )
 from sitecontrol.leadership.effects import (
@@ -60,7 +58,6 @@ from sitecontrol.leadership.effects import (
     Narrow,
     Open,
     Promote,
-    Reclaim,
     Rewind,
     StartPrimary,
     StartStandby,
@@ -68,14 +65,11 @@ from sitecontrol.leadership.effects import (
 from sitecontrol.leadership.facts import Facts, PgState
 from sitecontrol.leadership.steps import unawaited
 from sitecontrol.leadership.table import Decision, Lane, Row
-from sitecontrol.leadership.turns import not_our_turn
 
 FOLLOW_PATIENCE = 5.0  # seconds that a standby may run without streaming before it is repaired
 STALL_PATIENCE = (
     5.0  # seconds that a disk may take no WAL: short stalls are common, and the swap costs one as well
 )
-AWAIT_TURN = "await-turn"
-AFTER_GIVING_UP = 3.0  # seconds that a node which gave the lead up leaves it to others
 
 
 POSTGRES: Sequence[Row] = (
@@ -381,94 +375,8 @@ POSTGRES: Sequence[Row] = (
         "`leader` names us with a lease that is not ours any more: wait until it has run out.",
         lambda f: f.leader is not None,
     ),
-    # -- nobody leads ------------------------------------------------------------------------------------------
-    Row(
-        "no-word-from-etcd",
-        "Nobody can take the lead without etcd: go on as we are.",
-        lambda f: not f.etcd_here or not f.lease_safe,
-    ),
-    Row(
-        "kill-mute-leaderless",
-        "Nobody leads, and our PostgreSQL runs but does not answer: end it, to start it again and see what it holds.",
-        lambda f: f.pg.state is PgState.MUTE and f.now - f.pg.since > MUTE_PATIENCE,
-        lambda _: Fence(reason="PostgreSQL does not answer"),
-    ),
-    Row(
-        "reclaim",
-        "etcd has lost our lease, but we never stopped serving and nobody else led: take the same term up again.",
-        lambda f: (
-            f.pg.state is PgState.PRIMARY
-            and (f.recorded_leader or f.bad("sync"))
-            and f.open
-            and f.released_by is None
-        ),
-        lambda _: Reclaim(),
-    ),
-    Row(
-        "in-step-unknown",
-        "Nobody leads, and `sync` is not believed (`bad_records` names it): who holds every acknowledged message is"
-        " not known. Hold until an operator says it (`sitectl node trust NODE`).",
-        mending.in_step_unknown,
-    ),
-    Row(
-        "barred-primary",
-        "We run as a primary but may be missing acknowledged messages: stop.",
-        lambda f: f.pg.state is PgState.PRIMARY and not f.may_lead,
-        lambda _: Fence(reason="not recorded as holding every acknowledged message"),
-    ),
-    Row(
-        "paused",
-        "Automatic swaps are paused by an operator: hold.",
-        lambda f: f.paused and not f.recorded_leader and not swap_came_to_nothing(f),
-    ),
-    Row(
-        "replay-to-know",
-        "We were in step but are stopped: start in recovery to see what we hold.",
-        lambda f: (
-            (f.our_place_in_step is not None or (f.recorded_leader and not f.may_lead))
-            and f.pg.state is PgState.STOPPED
-            and not f.pg.was_primary
-        ),
-        lambda f: StartStandby(leader=f.node),
-    ),
-    Row(
-        "canary-holds-back",
-        "`leader` is gone, but the leader's canary still reaches us: it serves; give it time to return.",
-        lambda f: f.may_lead and canary_holds_back(f),
-    ),
-    Row(
-        "gave-up",
-        "We gave the lead up a moment ago: leave it to the others who are complete.",
-        lambda f: (
-            f.released_by == f.node
-            and f.other_in_step
-            and (f.leader_absent_since is None or f.now - f.leader_absent_since < AFTER_GIVING_UP)
-        ),
-    ),
-    Row(
-        "stray-leader",
-        "`leader` holds something that is no leader (`bad_records` names it): whoever led has a moment to write it"
-        " anew; and one of a later version, which we cannot read, leads.",
-        lambda f: f.may_lead and mending.stray(f),
-    ),
-    Row(
-        AWAIT_TURN,
-        "Nobody leads and we hold every acknowledged message, but another who does comes first: one of the lost"
-        " leader's site, or one that has received more. It has a moment.",
-        lambda f: f.may_lead and not_our_turn(f),
-    ),
-    Row(
-        "claim",
-        CLAIM,
-        lambda f: f.may_lead and f.pg.state in (PgState.PRIMARY, PgState.STANDBY, PgState.STOPPED),
-        claim,
-    ),
-    reaching.HOLDING,
-    Row(
-        "barred",
-        "Nobody leads, but we may be missing acknowledged messages: hold until a node that has them returns.",
-        lambda _: True,
-    ),
+    # -- nobody leads -------------------------------------------------------------------------------------------
+    *electing.ROWS,
 )
 
 
@@ -478,6 +386,7 @@ TABLE: dict[Lane, Sequence[Row]] = {
     Lane.SWAP: (*beginning.ROWS, *swapping.ROWS),
     Lane.HEALTH: (*failback.ROWS, *health.ROWS),
     Lane.RECORDS: mending.ROWS,
+    Lane.REACHED: reaching.ROWS,
     Lane.UPKEEP: upkeep.ROWS,
 }
 

@@ -97,6 +97,7 @@ class PgFacts:
     canary_at: float | None = None  # PRIMARY: begin of the last committed canary; STANDBY: last new one seen
     canary_written: datetime | None = None  # when the newest that is here was, by its writer's wall clock
     wal_free: int | None = None  # bytes on the volume of its WAL
+    wal_volume: int | None = None  # all bytes of that volume
     failed_starts: int = 0  # starts in a row that ended at once
     start_failed_at: float | None = None  # STOPPED: when the last of them did
 
@@ -158,7 +159,8 @@ class Facts:
     dispatchers_of: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict
     )  # site -> its dispatchers, by the settings
-    wal_room: int = 0  # bytes that should be free for our WAL before production is moved here
+    # Bytes that should be free for our WAL before production is moved here; None: by the size of its volume.
+    wal_room: int | None = 0
     live_site_sends: bool = True  # only the live site's dispatchers send (dispatcher.egress)
     places: tuple[str, ...] = ()  # every configured place: all that may observe
     health: Watch = field(default_factory=Watch)  # what was seen of the places' words so far

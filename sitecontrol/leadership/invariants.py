@@ -54,7 +54,10 @@ class Doubts:
 
 def _two_lead(f: Facts) -> str | None:
     """A term is granted to one node, so an old word is no excuse: it tells of an older term."""
-    lead = {node: m.record for node, m in f.cluster.members.items() if m.record.role is Role.LEADER}
+    lead = {}
+    for node, member in f.cluster.members.items():
+        if member.record.role is Role.LEADER:
+            lead[node] = member.record
     if len(lead) < 2:
         return None
     led: dict[int, list[str]] = {}
@@ -77,8 +80,10 @@ def _leads_out_of_step(f: Facts) -> str | None:
     if leader is None or sync is None or f.bad("leader") or f.bad("sync"):
         return None
     took = leader.record
+    if sync.term >= took.term:
+        return None
     complete = {(sync.leader, sync.leader_incarnation), *((s.node, s.incarnation) for s in sync.standbys)}
-    if sync.term >= took.term or (took.node, took.incarnation) in complete:
+    if (took.node, took.incarnation) in complete:
         return None
     names = ", ".join(sorted(f"{node} ({disk})" for node, disk in complete))
     who = f"{took.node} ({took.incarnation}) leads in term {took.term}"

@@ -106,6 +106,7 @@ class Watch:
     """What is remembered from one look to the next. Times are our own clock's."""
 
     looked_at: float | None = None  # None: etcd was not read yet
+    cluster: Snapshot | None = None  # what was looked at last
     heard: Mapping[str, Heard] = field(default_factory=dict)  # by place
     subject: Subject | None = None
     agreed_since: float | None = None
@@ -192,13 +193,18 @@ def look(
     """The watch after one more look. `home`: the preferred site."""
     if cluster.read_at is None:
         return before
-    first = before.looked_at is None
+    first, seen = before.looked_at is None, before.cluster
+    # Most of the time nothing of it has changed since the last look, which is a moment ago.
+    heard = seen is not None and seen.observations is cluster.observations
+    swaps = seen is not None and seen.history is cluster.history
+    windows = seen is not None and seen.desired is cluster.desired
     after = replace(
         before,
         looked_at=now,
-        heard=_hear(before.heard, cluster, now),
-        swaps=_swaps(before.swaps, cluster, now, wall if first else None),
-        windows=_windows(before.windows, cluster, NEVER if first else now),
+        cluster=cluster,
+        heard=before.heard if heard else _hear(before.heard, cluster, now),
+        swaps=before.swaps if swaps else _swaps(before.swaps, cluster, now, wall if first else None),
+        windows=before.windows if windows else _windows(before.windows, cluster, NEVER if first else now),
     )
     subject = _subject(after, cluster, places, site_of, now) if etcd_here else None
     stalled = before.looked_at is not None and now - before.looked_at > LOOK_GAP

@@ -10,6 +10,8 @@ missing messages that were acknowledged:
 * a primary at rest tells only where its last checkpoint was. It may take the lead and start; if it has less when crash
   recovery has ended, it lets nobody in, ends, and gives its name and the lead up (`older-copy-ends`).
 
+It has a lane of its own: a checkpoint takes as long as the disk does, and upkeep would keep the record waiting for it.
+
 What was acknowledged within `EVERY` seconds before the loss is not covered. A record that is lost, late or of the
 previous version's making tells less than is true, which bars nobody; one that tells more (garbage is not believed:
 `sitecontrol.belief`) is written over by whoever leads, or ends with a person's word: `sitectl node trust`.
@@ -105,6 +107,20 @@ BEFORE_OPENING: Sequence[Row] = (
         "replay-before-promotion",
         "We hold the lead, and have yet to replay what this node is recorded to have reached: promote nothing older.",
         lambda f: f.lead and f.pg.state is PgState.STANDBY and f.short_of is not None,
+    ),
+)
+
+ROWS: Sequence[Row] = (
+    Row(
+        "record-reached",
+        "Those who hold everything have come further: record how far, so that an older copy of any is known as one.",
+        lambda f: to_record(f) is not None,
+        to_record,
+    ),
+    Row(
+        "recorded",
+        "It is recorded how far they have come, or that is not ours to record now.",
+        lambda _: True,
     ),
 )
 

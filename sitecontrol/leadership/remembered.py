@@ -1,8 +1,8 @@
 """The last decisions of each lane, with the facts that they were taken on: what `sitectl why` tells of the past. Pure.
 
 A decision is remembered when it is another one than before, or when its effect was begun. One that is begun again and
-again is one entry that counts; and of upkeep, which goes to and fro, each row is one entry. All of it is of this agent,
-since it started; changes of leader have their evidence in the history for ever.
+again is one entry that counts; and of lanes that go to and fro, as upkeep does, each row is one entry. All of it is of
+this agent, since it started; changes of leader have their evidence in the history for ever.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,6 +14,7 @@ from sitecontrol.leadership.facts import Facts
 from sitecontrol.leadership.table import Decision, Lane
 
 KEPT = 50  # decisions of each lane
+TO_AND_FRO = (Lane.REACHED, Lane.UPKEEP)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,7 @@ def remember(
     past: tuple[Remembered, ...], decision: Decision, f: Facts, *, started: bool
 ) -> tuple[Remembered, ...]:
     """The lane's past with this decision, the oldest first."""
-    compared = past if decision.lane is Lane.UPKEEP else past[-1:]
+    compared = past if decision.lane in TO_AND_FRO else past[-1:]
     last = next((entry for entry in reversed(compared) if _alike(entry.decision, decision)), None)
     if last is not None:
         again = replace(last, last_at=f.wall, begun=last.begun + started)

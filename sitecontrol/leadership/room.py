@@ -15,6 +15,7 @@ from sitecontrol.leadership.facts import Facts
 from sitecontrol.records import DispatcherRecord
 
 MB = 1024 * 1024
+ROOM = 1024 * MB  # where no other figure is set
 
 
 def lacks_room(f: Facts, site: str) -> Iterator[str]:
@@ -30,12 +31,26 @@ def lacks_room(f: Facts, site: str) -> Iterator[str]:
 
 def lacks_wal_room(f: Facts) -> Iterator[str]:
     """Of our own node."""
-    free = f.pg.wal_free
-    if free is not None and free < f.wal_room:
-        yield (
-            f"{free // MB} MB are free for the WAL of {f.node}, and {f.wal_room // MB} MB should be before it leads"
-            " (replication.wal_room_mb): make room there"
-        )
+    free, wanted = f.pg.wal_free, wanted_wal_room(f)
+    if free is None or free >= wanted:
+        return
+    if f.wal_room is not None:
+        why = "replication.wal_room_mb"
+        cure = "make room there"
+    else:
+        why = f"where replication.wal_room_mb is not set: {ROOM // MB} MB, or a quarter of a smaller volume"
+        cure = "make room there, or set less if PostgreSQL's max_wal_size and wal_keep_size fit into it"
+    yield (
+        f"{free // MB} MB are free for the WAL of {f.node}, and {wanted // MB} MB should be before it leads ({why}):"
+        f" {cure}"
+    )
+
+
+def wanted_wal_room(f: Facts) -> int:
+    """Bytes. What is set counts as it is; what is not leaves a small volume usable."""
+    if f.wal_room is not None:
+        return f.wal_room
+    return ROOM if f.pg.wal_volume is None else min(ROOM, f.pg.wal_volume // 4)
 
 
 def _heard(f: Facts, site: str) -> list[DispatcherRecord]:

@@ -14,6 +14,7 @@ class Lane(Enum):
     SWAP = "swap"  # the planned swap's record
     HEALTH = "health"  # whether to ask for a swap because the live site is unfit
     RECORDS = "records"  # what stands in etcd and is not believed
+    REACHED = "reached"  # how far those who hold everything have come
     UPKEEP = "upkeep"
 
     __hash__ = (

@@ -4,19 +4,12 @@ from collections.abc import Sequence
 
 from sitecontrol.leadership.effects import Checkpoint, MoveEtcdLeader
 from sitecontrol.leadership.facts import PgState
-from sitecontrol.leadership.reaching import to_record
 from sitecontrol.leadership.slots import keeping
 from sitecontrol.leadership.table import Row
 
 SETTLED_AFTER = 2.0  # seconds after a promotion: those who were held through it are let through first
 
 ROWS: Sequence[Row] = (
-    Row(
-        "record-reached",
-        "Those who hold everything have come further: record how far, so that an older copy of any is known as one.",
-        lambda f: to_record(f) is not None,
-        to_record,
-    ),
     Row(
         "move-etcd-leader",
         "etcd's own leader runs in the live site: move it, or the site's loss would prolong every lease.",

@@ -15,8 +15,9 @@ from typing import Any
 
 from sitecontrol.etcd.api import FULL
 from sitecontrol.leadership import planning
-from sitecontrol.leadership.decide import AWAIT_TURN, decide
+from sitecontrol.leadership.decide import decide
 from sitecontrol.leadership.effects import Claim
+from sitecontrol.leadership.electing import AWAIT_TURN
 from sitecontrol.leadership.facts import Facts, LeaseFacts, PgFacts, PgState
 from sitecontrol.leadership.mending import in_step_unknown
 from sitecontrol.leadership.reaching import CURE, OLDER, older_copy

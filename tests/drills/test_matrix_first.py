@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.drills.rehearsal import IN_SWAP, REST, everything_holds
+from tests.drills.rehearsal import IDLE, IN_SWAP, REST, everything_holds
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(300), pytest.mark.long]
 
@@ -19,3 +19,11 @@ def test_everything_holds_when_it_strikes_in_the_middle_of_a_swap(
     name: str, lab: Path, tmp_path: Path
 ) -> None:
     everything_holds(name, lab, tmp_path, "--in-swap")
+
+
+@pytest.mark.parametrize("name", IDLE[::2])
+def test_everything_holds_beside_no_traffic_and_a_text_goes_through_at_the_end(
+    name: str, lab: Path, tmp_path: Path
+) -> None:
+    outcome = everything_holds(name, lab, tmp_path, "--rate", "0")
+    assert (outcome["accepted"], outcome["pause_s"]) == (2, None)  # one of each site

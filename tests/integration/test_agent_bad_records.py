@@ -1,17 +1,23 @@
 """Whatever anybody writes under the cluster's keys in etcd: the leader serves on, and writes over what is its own."""
 
 import shutil
+from datetime import UTC, datetime
 
 import pytest
 
-from sitecontrol.records import Initialize, Leader, Sync, Term
+from sitecontrol.records import Initialize, Leader, Phase, Swap, Sync, Term
 from tests.agents import Pair, steady_writing
 from tests.ports import free_ports
-from tests.sites import Site
+from tests.sites import TOKEN, Site
 
 GARBAGE = b"\x00garbage"
 KEYS = ("term", "leader", "sync", "swap", "initialize", "members/columbus-a", "members/denver-a")
+MENDED = ("reached", "desired")  # by the leader, like most of those above
+STAYS = ("dispatchers/nobody", "observations/witness", "history/0000000001-nobody")  # until it is deleted
+LOG = ("audit/nobody", "audit-head")  # of the audit log, which is looked at when somebody asks for it
+NO_KEY = ("nobody", "\u00fc/\x7f")  # of ours
 LONG = 600  # seconds of a lease that is nobody's
+OPERATOR = {"Authorization": f"Bearer {TOKEN}"}
 
 
 async def test_nothing_that_does_not_decode_closes_the_live_site(pair: Pair):
@@ -36,6 +42,36 @@ async def test_nothing_that_does_not_decode_closes_the_live_site(pair: Pair):
         return not any([(await site.status())["bad_records"] for site in pair.sites])
 
     await pair.until(believed, "everything in etcd is believed again")
+
+
+async def test_garbage_under_any_other_key_is_named_and_neither_stops_the_service_nor_a_swap(pair: Pair):
+    leader, standby, term = await pair.leads()
+    for path in ("/pause", "/resume"):  # `desired` is there to be spoilt
+        assert (await leader.ask(path, json={"reason": "a test", "by": "tester"}, headers=OPERATOR))[0] == 200
+    others = (*MENDED, *STAYS, *LOG, *NO_KEY)
+    async with pair.keys() as etcd:
+        try:
+            async with steady_writing(pair, leader, term):
+                for key in others:
+                    await etcd.put(pair.prefix + key, GARBAGE)
+
+                async def settled() -> bool:
+                    mended = [(await etcd.get(pair.prefix + key)).one for key in MENDED]
+                    named = (await leader.status())["bad_records"]
+                    return all(kv is not None and kv.value != GARBAGE for kv in mended) and set(named) == set(
+                        STAYS
+                    )
+
+                await pair.until(settled, "what is the leader's is written over, and the rest is named")
+                flawed = {flaw["key"] for flaw in (await leader.ask("/audit"))[1]["flaws"]}
+            assert "audit/nobody" in flawed
+            assert (await pair.leads())[::2] == (leader, term)
+            assert (await leader.swap(standby))[0] == 202
+            await pair.until_leads(standby, above=term)
+        finally:
+            for key in others:
+                if key not in (*MENDED, "audit-head"):
+                    await etcd.delete(pair.prefix + key)
 
 
 @pytest.mark.parametrize("lease", ["none", "nobody's"])
@@ -78,6 +114,28 @@ async def test_a_record_that_contradicts_the_others_is_written_over(pair: Pair, 
         await pair.until(mended, f"{key} is written over")
     after = (await pair.read_keys())[key]
     assert {**after, "serial": 0} == {**before, "serial": 0}
+    assert (await pair.leads())[::2] == (leader, term)
+
+
+@pytest.mark.parametrize("phase", [Phase.HANDED, Phase.FOLLOWING])
+async def test_a_forged_swap_that_says_it_was_handed_over_moves_nothing(pair: Pair, phase: Phase):
+    leader, standby, term = await pair.leads()
+    forged = Swap(
+        id="forged",
+        from_node=leader.node,
+        to_node=standby.node,
+        by="nobody",
+        phase=phase,
+        term=term,
+        requested_at=datetime.now(UTC),
+    )
+    async with steady_writing(pair, leader, term), pair.keys() as etcd:
+        await etcd.put(pair.prefix + "swap", forged.encode())
+
+        async def ended() -> bool:
+            return (await etcd.get(pair.prefix + "swap")).one is None
+
+        await pair.until(ended, "it is taken for one that was overtaken")
     assert (await pair.leads())[::2] == (leader, term)
 
 

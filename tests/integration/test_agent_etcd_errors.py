@@ -1,12 +1,14 @@
 """Every kind of etcd error between a live site and a real etcd: it serves on, is never wrong, and recovers by itself.
 
-Only the leader's agent is behind the proxies. The standby hears etcd all the while, and would take over if it could.
+Only one agent is behind the proxies: the leader's, while the standby hears etcd and would take over if it could; in the
+last test the standby's.
 """
 
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
@@ -299,3 +301,47 @@ async def test_an_etcd_that_was_made_anew_is_named_with_the_cure_until_ours_answ
 async def test_a_live_site_outlives_spoilt_bytes(pair: Pair, way: Way, spoil: Spoil):
     await asyncio.to_thread(way.spoil, spoil)
     await outlived(pair, way, lambda: way.spoilt > 0, lease_ends=spoil is Spoil.HALF_OPEN)
+
+
+STANDBY_HEARS: dict[str, Callable[[], Counted]] = {
+    **{name: partial(Refuses, *STATUS[name], done=False) for name in OUTLAST_THE_LEASE},
+    "late-but-done": partial(AnswersLate, done=True),
+    "another-cluster": AnotherCluster,
+    "compacted-watch": WatchIsCompacted,
+}
+SPOILS_WHAT_IT_HEARS = (Spoil.EMPTY_MESSAGE, Spoil.NO_MESSAGE, Spoil.UNREADABLE, Spoil.HALF_OPEN)
+
+
+async def test_a_standby_takes_no_lead_whatever_etcd_tells_it(pair: Pair, way: Way):
+    """The other way round: Columbus, behind the proxies, follows. It is the last test, for they all have it lead."""
+    home, away, term = await pair.leads()
+    assert (await home.swap(away))[0] == 202
+    term = await pair.until_leads(away, above=term)
+    await pair.until_two_site()
+    try:
+        async with steady_writing(pair, away, term):
+            for name, fault in STANDBY_HEARS.items():
+                told: Any = await asyncio.to_thread(way.begin, fault)
+
+                async def met(told: Any = told) -> bool:
+                    assert (await away.status())["live"]
+                    return bool(told.met >= MET)
+
+                await pair.until(met, f"the standby hears {name}")
+                await asyncio.to_thread(way.mend)
+                await pair.until_two_site()
+            for spoil in SPOILS_WHAT_IT_HEARS:
+                await asyncio.to_thread(way.spoil, spoil)
+
+                async def spoilt() -> bool:
+                    assert (await away.status())["live"]
+                    return way.spoilt > 0
+
+                await pair.until(spoilt, f"the standby hears {spoil.name}")
+                await asyncio.to_thread(way.mend)
+                await pair.until_two_site()
+    finally:
+        await asyncio.to_thread(way.mend)
+    assert (await pair.leads())[::2] == (away, term)
+    assert (await away.swap(home))[0] == 202
+    await pair.until_leads(home, above=term)

@@ -1,7 +1,9 @@
 """The planned swap on real nodes: there and back, refused, and rolled back."""
 
+import asyncio
 import signal
 
+from sitecontrol.agent.asking import MEANWHILE
 from sitecontrol.records import Phase
 from tests.agents import Pair
 from tests.sites import Site
@@ -86,9 +88,12 @@ async def swap(pair: Pair, leader: Site, to: Site) -> None:
     """Ask for it, and wait until it is done and both sites are in step."""
     asked, answer = await leader.swap(to)
     assert asked == 202, answer
+    await until_ended(pair, answer["id"])
 
+
+async def until_ended(pair: Pair, swap_id: str) -> None:
     async def ended() -> bool:
-        return any(e.get("evidence", {}).get("id") == answer["id"] for e in await pair.history())
+        return any(e.get("evidence", {}).get("id") == swap_id for e in await pair.history())
 
     await pair.until(ended, "the swap has ended")
     await pair.until_two_site()
@@ -109,6 +114,24 @@ async def test_a_swap_to_a_node_out_of_step_is_refused_with_the_reason_and_nothi
     assert "swap" not in await pair.read_keys()
     assert (await pair.leads())[::2] == (leader, term)
     await pair.write_at(leader, term)
+
+
+async def test_of_two_swaps_asked_for_at_once_at_both_sites_one_is_made_and_the_other_refused(pair: Pair):
+    home, away, term = await pair.leads()
+    answers = await asyncio.gather(home.swap(away), away.swap(away))
+    begun, refused = ([told for status, told in answers if status == wanted] for wanted in (202, 409))
+    assert (len(begun), len(refused)) == (1, 1), answers
+    [made] = [told["id"] for told in begun]
+    assert (
+        f"swap {made} to {away.node} is in progress" in refused[0]["detail"]
+        or refused[0]["detail"] == MEANWHILE
+    )
+    status, third = await home.swap(home)  # back again, before it has gone
+    assert status == 409
+    assert any(f"swap {made} to {away.node} is in progress" in one for one in third["obstacles"])
+    await until_ended(pair, made)
+    assert await pair.until_leads(away, above=term) == term + 1
+    assert [(e["kind"], e["term"]) for e in await pair.history() if e["term"] > term] == [("swap", term + 1)]
 
 
 async def test_a_dry_run_says_what_would_be_done_and_does_nothing(pair: Pair):

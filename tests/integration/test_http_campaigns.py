@@ -393,8 +393,10 @@ async def test_a_feeder_that_may_not_send_feeds_nothing(api: Api) -> None:
     api.leadership.gate.clear()
     feeder: Feeder = api.app[FEEDER]
     await feeder.start()
-    feeder.wake()
-    await asyncio.sleep(0.05)
+    for _ in range(3):  # it looks who may send, and looks again when woken
+        api.leadership.looked.clear()
+        feeder.wake()
+        await eventually(api.leadership.looked.is_set)
     api.leadership.gate.set()
     assert feeder.fed == 0
     await feeder.stop()

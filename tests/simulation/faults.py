@@ -41,6 +41,7 @@ class Kind(Enum):
     CLOCK_JUMPS = "clock-jumps"  # the wall clock, an hour
     ETCD_LEADER = "etcd-leader"  # moves: every lease begins anew
     GARBAGE = "garbage"  # somebody overwrites a record, and in the end the operator has it as it was
+    STARTS_FAIL = "starts-fail"  # a PostgreSQL that ends cannot be started again (scenarios only)
     FORCE = "force"  # an operator has a node lead on without those who hold everything (scenarios only)
     PLAN = "plan"  # an operator plans a swap for when this ends (scenarios only)
     FORGETFUL_DISK = (
@@ -83,7 +84,7 @@ WEIGHTS = dict.fromkeys(Kind, 1.0) | {
 
 IN_SCENARIOS = (
     *(Kind.WRONG_DISK, Kind.FORGETFUL_DISK, Kind.OLDER_SNAPSHOT, Kind.SECOND, Kind.ETCD_SLOW),
-    *(Kind.FORCE, Kind.PLAN),
+    *(Kind.FORCE, Kind.PLAN, Kind.STARTS_FAIL),
 )
 ANY = tuple(
     kind for kind in Kind if kind not in IN_SCENARIOS

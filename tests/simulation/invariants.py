@@ -1,7 +1,7 @@
 """The invariants by their names in docs/failover.md, looked at after every step in which something changed."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -9,6 +9,7 @@ from dispatcher.model import State
 from sitecontrol.leadership import audit
 from sitecontrol.leadership.invariants import Broken
 from sitecontrol.records import HistoryEntry, Phase, Swap
+from sitecontrol.view import Entry
 from tests.simulation.carrier import Inbox
 from tests.simulation.clients import Acknowledged, Ledger
 from tests.simulation.disk import Disk
@@ -23,6 +24,7 @@ UNDER_WAY = frozenset({State.QUEUED, State.SUBMITTING, State.IN_DOUBT})
 CLOCKS = 0.98  # two clocks of the simulation at their worst
 WORD_LASTS = 10.0  # seconds that a place's word may outlive what it saw: its lease, begun anew by an election of etcd's
 LONGEST_PAUSE = 1.0  # seconds between two acknowledgements
+RESTS = (10, 10.0)  # terms that begin within as many seconds, and in which nobody is opened
 SERVES_ON_WITHIN = 3.0  # seconds after the deadline of a swap that etcd left half way
 
 
@@ -60,9 +62,13 @@ class Invariants:
     alarms: Callable[[], Iterable[tuple[str, Broken]]]  # what agents say of invariants at run time, by node
     _open: dict[str, tuple[str, int]] = field(default_factory=dict)  # node -> (boot, term) as last seen
     _leader_seen: tuple[int, str] | None = None
+    _begun_terms: dict[int, float] = field(
+        default_factory=dict
+    )  # term -> when it began, as long as it counts
     only_lines: bool = False  # nothing but lines between places fails in this run
     _sync_seen: int = 0  # the revision of `sync` that was looked at
     _term_seen: int = 0  # and of `term`
+    _history_seen: Mapping[str, Entry[HistoryEntry]] | None = None
     _words_seen: int = 0  # entries of the history that tell of a person's word on who leads on
     planned: dict[str, float] = field(default_factory=dict)  # swap -> its time
     _begun: dict[str, datetime] = field(default_factory=dict)  # of these, when it began
@@ -100,9 +106,21 @@ class Invariants:
             return
         self._leader_seen = made
         self.say(f"LEADER     {made[1]} in term {made[0]}")
+        self._look_at_rest(made[0])
         database = self.world.databases[made[1]]
         if database.disk is None or not database.disk.unjudged:
             self.holds_all(database, "only-in-step-leads", f"{made[1]} leads in term {made[0]}")
+
+    def _look_at_rest(self, term: int) -> None:
+        """Nodes that come to nothing do not take the lead from one another again and again."""
+        now, (most, within) = self.scheduler.now, RESTS
+        opened = {number for number, *_ in self.ledger.opened}
+        begun = {**self._begun_terms, term: self._begun_terms.get(term, now)}
+        self._begun_terms = {t: at for t, at in begun.items() if t not in opened and now - at <= within}
+        if len(self._begun_terms) > most:
+            raise Violation(
+                "lead-rests", f"{len(self._begun_terms)} terms within {within:g} s, and nobody opened in any"
+            )
 
     def _look_at_opening(self, database: Database) -> None:
         server = database.server
@@ -186,6 +204,9 @@ class Invariants:
     def _look_at_words(self) -> None:
         """A person says that a node leads on: what it lacks is lost by that word, which has to tell so."""
         history = self.cluster.snapshot.history
+        if history is self._history_seen:
+            return
+        self._history_seen = history
         words = [key for key, entry in history.items() if entry.record.kind == "forced"]
         if len(words) == self._words_seen:
             return

@@ -14,7 +14,7 @@ from sitecontrol import view
 from sitecontrol.agent.executor import Executor
 from sitecontrol.agent.row import Row
 from sitecontrol.agent.steps import Steps
-from sitecontrol.leadership import decide
+from sitecontrol.leadership import decide, electing
 from sitecontrol.leadership.facts import Facts
 from sitecontrol.leadership.table import Lane
 from sitecontrol.leadership.transactions import Writer
@@ -304,7 +304,7 @@ MUTATIONS = (
         name="a fresh canary holds nobody back",
         rule="a standby that receives the leader's fresh canary waits before it runs for the lead",
         breaks=frozenset({"serves-through-dcs-loss"}),
-        patch=lambda: without_row("canary-holds-back", decide.AWAIT_TURN),
+        patch=lambda: without_row("canary-holds-back", electing.AWAIT_TURN),
         scenario=etcd_lost,
     ),
     Mutation(

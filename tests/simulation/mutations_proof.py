@@ -1,7 +1,7 @@
 """The rules of who counts as the leader, until when, and what must be seen before it is believed, each taken out.
 
 Nothing acknowledged depends on some of them, for synchronous commits carry it: the invariants that see them broken
-are `fenced-in-time`, `ended-before-given-up` and `barrier-before-opening`.
+are `fenced-in-time`, `ended-before-given-up`, `barrier-before-opening` and `lead-rests`.
 """
 
 import random
@@ -18,7 +18,7 @@ from tests.simulation.faults import Fault, Kind
 from tests.simulation.mutation import SAFETY, Mutation
 from tests.simulation.mutations import without_row
 from tests.simulation.own_postgres import ModelPostgres
-from tests.simulation.scenarios import forced_older_copy
+from tests.simulation.scenarios import forced_older_copy, neither_starts
 
 OTHER_DATA = ("lead-without-data", "lead-with-other-data")
 
@@ -252,6 +252,13 @@ PROOF = (
         breaks=frozenset({"ended-before-given-up", "fenced-in-time"}),
         patch=_told_to_end_is_ended,
         scenario=disk_stalls,
+    ),
+    Mutation(
+        name="a node that cannot start takes the lead again at once",
+        rule="whose PostgreSQL could not be started leaves the lead to others, after each failure for longer",
+        breaks=frozenset({"lead-rests"}),
+        patch=lambda: without_row("rest-after-failed-start"),
+        scenario=neither_starts,
     ),
     Mutation(
         name="a leader without proof goes on",

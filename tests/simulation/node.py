@@ -151,7 +151,7 @@ class SimulatedNode:
         self.etcd = etcd
         self.seen = view_of(cluster, database.place, scheduler, clock)
         view = cast("ClusterView", self.seen)
-        postgres: Any = ModelPostgres(database)
+        postgres: Any = ModelPostgres(database, clock)
         self.monitor = Monitor(
             postgres.connect, postgres.at_rest, postgres.running, lambda: None, clock, settings.failover
         )

@@ -7,18 +7,21 @@ from sitecontrol.agent.monitor import Running
 from sitecontrol.leadership.facts import PgFacts, PgState
 from tests.simulation.disk import Disk
 from tests.simulation.postgres import Database, Server
+from tests.simulation.scheduler import SimulatedClock
 from tests.simulation.session import ModelSession, connect
 
 SYSTEM_ID = "7"
 
 
 class ModelPostgres:
-    """What the agent's code asks of `OwnPostgres`, on a Database; `alive` tells whether this agent still is."""
+    """What the agent's code asks of `OwnPostgres`, on a Database, by the clock of its machine."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: SimulatedClock) -> None:
         self.database = database
         self.world = database.world
+        self._clock = clock
         self._failed_starts = 0
+        self._start_failed_at: float | None = None
         self._known_boot = ""
         self._compared_in: int | None = None
         self._apart_from: str | None = None
@@ -64,6 +67,7 @@ class ModelPostgres:
             clean_shutdown_lsn=disk.clean_end,
             was_primary=disk.was_primary,
             failed_starts=self._failed_starts,
+            start_failed_at=self._start_failed_at if self._failed_starts else None,
             apart_from=self._apart_from,
         )
 
@@ -79,6 +83,12 @@ class ModelPostgres:
             raise NodeError("no data")
         if database.disk_stalls:
             raise NodeError("its disk takes nothing")
+        if database.fails_starts:
+            await self._take_time(0.05, 0.2)
+            self._failed_starts += 1
+            self._start_failed_at = self._clock.now()
+            raise NodeError("it ended as soon as it was started")
+        self._failed_starts = 0
         assert not (not recovering and not disk.was_primary), "a standby's directory was started as a primary"
         self._known_boot = self.world.new_name("boot")
         ready = self.world.scheduler.now + self.world.rng.choice((0.05, 0.1, 0.3, 0.9))

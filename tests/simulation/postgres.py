@@ -113,6 +113,7 @@ class Database:
         self.disk_stalls = False  # nothing more gets onto it, and nothing that needs to be written ends
         self.unflushed = 0  # commits whose WAL waits for it
         self.fails_promotion = False
+        self.fails_starts = False  # it ends as soon as it is started
         world.databases[self.machine] = self
         self._restart_receiver()
 

@@ -234,3 +234,14 @@ BESIDE = (
     *(Kind.ETCD_SICK, Kind.ETCD_LATE, Kind.ETCD_LEADER, Kind.ETCD_MEMBER, Kind.WATCH_STALLS),
     *(Kind.KILL_AGENT, Kind.STOP_AGENT, Kind.KILL_POSTGRES, Kind.REPLAY_PAUSED, Kind.COMPACTION, Kind.SWAP),
 )
+
+
+def neither_starts(rng: random.Random) -> tuple[Fault, ...]:
+    """PostgreSQL of the leader crashes, that of the other is promoted and crashes, and neither can be started again."""
+    at = round(rng.uniform(3.0, 6.0), 2)
+    return (
+        Fault(2.0, 17.0, Kind.PROMOTION_FAILS, "denver"),
+        Fault(2.0, 17.0, Kind.STARTS_FAIL, "columbus"),
+        Fault(2.0, 17.0, Kind.STARTS_FAIL, "denver"),
+        Fault(at, 0.1, Kind.KILL_POSTGRES, "columbus"),
+    )

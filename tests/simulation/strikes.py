@@ -70,6 +70,7 @@ class Strikes:
             Kind.SLOW_STOP: self._slow_stop,
             Kind.DISK_STALLS: self._stall_disk,
             Kind.PROMOTION_FAILS: self._fail_promotion,
+            Kind.STARTS_FAIL: self._fail_starts,
             Kind.CLOCK_JUMPS: self._jump_clock,
         }
         self.operator = Operator(scheduler=scheduler, databases=world.databases, say=say, planned=planned)
@@ -176,6 +177,10 @@ class Strikes:
     def _fail_promotion(self, site: Site) -> Mend:
         site.database.fails_promotion = True
         return lambda: setattr(site.database, "fails_promotion", False)
+
+    def _fail_starts(self, site: Site) -> Mend:
+        site.database.fails_starts = True
+        return lambda: setattr(site.database, "fails_starts", False)
 
     def _kill_agent(self, site: Site) -> None:
         if site.node is not None:

@@ -86,6 +86,20 @@ def test_whoever_does_not_serve_begins_a_timeline_of_its_own_for_others_may_hold
     assert (closed.sync is not None, closed.sync and closed.sync.opens_above) == (True, 4)
 
 
+def of_an_earlier_version(there: Node) -> Node:
+    """Its agent tells of no format: it would miss that a timeline of its own is to begin."""
+    told = {name: value for name, value in (there.told or {}).items() if name != "writes_format"}
+    return replace(there, told=told)
+
+
+def test_whoever_is_to_begin_a_timeline_of_its_own_has_an_agent_that_knows_how():
+    older = of_an_earlier_version(node(COLUMBUS, received_lsn=1_001))
+    assert "the agent of columbus-a is of an earlier version" in by(older, node(DENVER))[2]
+    assert by(older, node(DENVER), word=Word(node=DENVER)) == (DENVER, 103, "")
+    assert by(node(COLUMBUS, received_lsn=1_001), of_an_earlier_version(node(DENVER))) == (COLUMBUS, 103, "")
+    assert by(of_an_earlier_version(serving()), node(DENVER)) == (COLUMBUS, 3, ""), "it goes on as it is"
+
+
 def test_on_one_timeline_it_is_whoever_wrote_it_or_of_those_that_run_whoever_received_most():
     assert by(node(COLUMBUS, received_lsn=1_001), node(DENVER)) == (COLUMBUS, 103, "")
     assert by(node(COLUMBUS), node(DENVER, received_lsn=1_001)) == (DENVER, 103, "")

@@ -8,6 +8,7 @@ import pytest
 from sitecontrol.belief import believe, newly_bad
 from sitecontrol.etcd.api import KeyValue
 from sitecontrol.records import (
+    FORMAT,
     Desired,
     DispatcherRecord,
     HistoryEntry,
@@ -375,7 +376,7 @@ def test_a_record_of_the_version_before_which_knew_fewer_fields_is_believed():
 def test_a_newer_format_is_refused_with_what_to_do_and_not_ours_to_write_over(name):
     story = Story()
     before = getattr(story.believed, name)
-    after = story.write_at(name, later(before.record, format=2), OUR_LEASE)
+    after = story.write_at(name, later(before.record, format=FORMAT + 1), OUR_LEASE)
     assert getattr(after, name) == before
     assert after.bad[name].newer
     assert "Upgrade this node" in after.bad[name].why

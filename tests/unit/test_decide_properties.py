@@ -101,6 +101,8 @@ postgreses = st.builds(
     open_term=st.none() | st.integers(1, 5),
     canary_at=st.none() | st.floats(80, 100),
     clean_shutdown_lsn=st.none() | st.just(900),
+    failed_starts=st.integers(0, 3),
+    start_failed_at=st.none() | st.floats(80, 100),
 )
 any_facts = st.builds(
     lambda base, **change: base(**change),
@@ -198,6 +200,16 @@ def test_only_a_node_that_can_miss_nothing_claims(facts):
 
 
 @given(any_facts)
+def test_nobody_claims_just_after_its_own_start_failed_while_another_who_is_complete_is_heard(facts):
+    failed = facts.pg.start_failed_at
+    if isinstance(effect(facts), Claim) and facts.pg.failed_starts and failed is not None:
+        named = facts.cluster.sync.record
+        others = {named.leader, *(s.node for s in named.standbys)} - {facts.node}
+        starts = facts.pg.state is PgState.STOPPED and facts.now - failed < 2.0
+        assert not (starts and others & facts.cluster.members.keys())
+
+
+@given(any_facts)
 def test_only_the_holder_of_the_lead_promotes_narrows_or_opens(facts):
     if isinstance(effect(facts), Promote | Narrow | Open | StartPrimary | GiveUp | ShutDownForSwap):
         assert facts.lead
@@ -257,6 +269,7 @@ def test_a_hand_over_is_decided_only_when_all_was_flushed_and_there_is_time(fact
     "holds",
     [
         test_only_a_node_that_can_miss_nothing_claims,
+        test_nobody_claims_just_after_its_own_start_failed_while_another_who_is_complete_is_heard,
         test_only_the_holder_of_the_lead_promotes_narrows_or_opens,
         test_nobody_opens_before_sync_was_narrowed_in_the_present_term,
         test_a_lead_is_given_up_only_when_another_is_in_step_or_we_fall_short_of_what_we_had,

@@ -17,6 +17,7 @@ from sitecontrol.etcd import binaries
 from sitecontrol.etcd.answers import OneCluster, TokenRefused, meaning
 from sitecontrol.etcd.api import EtcdRefused, EtcdUnknown, LeaseLost
 from sitecontrol.etcd.binaries import EtcdMissing, find_etcd
+from sitecontrol.etcd.endpoints import CHANNEL_OPTIONS
 from sitecontrol.etcd.hedge import first_answer
 from sitecontrol.etcd.stream import ANSWER_WITHIN, QUIET, Liveness, Step
 from sitecontrol.etcd.wire import end_of_prefix
@@ -42,6 +43,20 @@ def test_a_stream_that_leaves_the_question_unanswered_is_given_up() -> None:
 def test_no_stream_is_given_up_without_having_been_asked(silence: float) -> None:
     step, _ = Liveness(heard_at=0.0).step(silence)
     assert step is not Step.GIVE_UP
+
+
+# Connections
+
+
+def test_no_ping_comes_sooner_than_etcd_takes_them_and_its_answer_is_waited_for_no_longer_than_a_lease() -> (
+    None
+):
+    """etcd ends a connection with GOAWAY "too_many_pings" after a few that come within 5 s, or without a call."""
+    told = dict(CHANNEL_OPTIONS)
+    assert told["grpc.keepalive_time_ms"] >= 5_000
+    assert told["grpc.keepalive_permit_without_calls"] == 0
+    assert told["grpc.http2.ping_timeout_ms"] <= 2_000
+    assert told["grpc.max_reconnect_backoff_ms"] <= 300
 
 
 # Failures

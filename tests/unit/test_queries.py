@@ -1,6 +1,5 @@
 """Texts whose receipts do not come are asked for; what is learned is stored as a receipt."""
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -27,7 +26,13 @@ class Link:
     def __init__(self, *states: int) -> None:
         self.states = list(states)
         self.asked: list[QuerySm] = []
-        self.bound = True
+        self.is_bound = True
+        self.looked_at = 0
+
+    @property
+    def bound(self) -> bool:
+        self.looked_at += 1
+        return self.is_bound
 
     async def query(self, query: QuerySm) -> QuerySmResp:
         self.asked.append(query)
@@ -100,9 +105,10 @@ async def test_what_a_receipt_told_is_not_asked_for(written):
         queries.taken(ASKED, SUBMIT, TAKEN)
         assert await queries.deliver([receipt(written)])
         assert queries.open == 0
-        await asyncio.sleep(0.1)
-        assert link.asked == []
         assert len(stored.rows) == 1
+        queries.taken(ASKED, SUBMIT, replace(TAKEN, message_id="0AF4"))  # its turn is after that of the other
+        await eventually(lambda: link.asked)
+        assert [query.message_id for query in link.asked] == ["0AF4"]
 
 
 async def test_an_intermediate_receipt_or_one_that_was_not_stored_leaves_the_question_open():
@@ -132,13 +138,13 @@ async def test_a_carrier_that_never_tells_is_left_alone_in_the_end():
 
 async def test_a_link_that_is_not_bound_is_waited_for():
     link = Link(2)
-    link.bound = False
+    link.is_bound = False
     async with asking(link) as (queries, stored):
         queries.taken(ASKED, SUBMIT, TAKEN)
-        await asyncio.sleep(0.1)
+        await eventually(lambda: link.looked_at > 2)
         await eventually(lambda: queries.open == 1)  # none is while it is taken up and put back
         assert link.asked == []
-        link.bound = True
+        link.is_bound = True
         await eventually(lambda: stored.rows)
 
 

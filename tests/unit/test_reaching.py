@@ -1,5 +1,6 @@
 """An older copy of a node's data, put back with its name: it does not lead, says why, and names the cure."""
 
+import asyncio
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from sitecontrol.agent.executor import Executor
+from sitecontrol.agent.lanes import Lanes
 from sitecontrol.agent.memory import Memory
 from sitecontrol.agent.monitor import Monitor
 from sitecontrol.agent.state import AgentState
@@ -15,7 +17,9 @@ from sitecontrol.clock import SystemClock
 from sitecontrol.leadership.audit import Act
 from sitecontrol.leadership.decide import decide
 from sitecontrol.leadership.effects import (
+    Checkpoint,
     Claim,
+    Effect,
     GiveUp,
     Open,
     Promote,
@@ -191,7 +195,7 @@ def test_nothing_older_is_promoted():
 
 def recorded(**change: Any) -> RecordReached | None:
     values: dict[str, Any] = {"pg": primary(whole_lsn=990)}
-    decided = effect(at_columbus(**(values | change)), Lane.UPKEEP)
+    decided = effect(at_columbus(**(values | change)), Lane.REACHED)
     return decided if isinstance(decided, RecordReached) else None
 
 
@@ -259,6 +263,26 @@ def test_what_another_leader_wrote_or_garbage_is_written_over_at_once():
 )  # fmt: skip
 def test_nobody_else_records_and_nobody_in_the_way_of_a_swap(change: dict[str, Any]):
     assert recorded(**change) is None
+
+
+async def test_a_checkpoint_that_takes_its_time_keeps_no_record_waiting():
+    """With a large memory it takes minutes: an image of that time would not be known as older."""
+    begun: list[type[Effect]] = []
+    both = asyncio.Event()
+
+    async def takes_its_time(decided: Effect, _: Facts) -> None:
+        begun.append(type(decided))
+        if {Checkpoint, RecordReached} <= set(begun):
+            both.set()
+        await asyncio.Event().wait()
+
+    promoted = at_columbus(pg=primary(whole_lsn=990, timeline=4, control_timeline=3, since=90.0))
+    lanes = Lanes(takes_its_time, lambda: None, SystemClock())
+    for lane in (Lane.UPKEEP, Lane.REACHED):
+        lanes.offer(decide(lane, promoted), promoted)
+    async with asyncio.timeout(5.0):
+        await both.wait()
+    await lanes.stop()
 
 
 # -- what is believed --------

@@ -10,10 +10,11 @@ import pytest
 from sitecontrol.agent.state import AgentState
 from sitecontrol.leadership.alone import CURE
 from sitecontrol.leadership.decide import decide
-from sitecontrol.leadership.effects import GiveUp, Promote, StartPrimary, StartStandby
+from sitecontrol.leadership.effects import Claim, GiveUp, Promote, StartPrimary, StartStandby
 from sitecontrol.leadership.facts import Facts, LeaseFacts, PgFacts, PgState
 from sitecontrol.leadership.table import Lane
 from sitecontrol.leadership.trusting import in_the_way_of_force
+from sitecontrol.leadership.why import document
 from sitecontrol.records import Role, Term
 from tests.unit.decided import effect, rule
 from tests.unit.leadership_facts import (
@@ -73,6 +74,47 @@ def test_alone_it_keeps_the_lead_goes_on_trying_and_names_the_way_out(pg: PgFact
     state.decisions[Lane.POSTGRES] = decide(Lane.POSTGRES, facts)
     assert any(CURE in reason for reason in state.reasons)
     assert CURE in state.cluster()["decision"]["sentence"]
+
+
+# -- two of which neither can be started --------
+
+
+def gave_up(failures: int = 1, ago: float = 0.5, **change: Any) -> Facts:
+    """At Columbus: its PostgreSQL cannot be started. Denver, complete as well, took the lead and just gave it up."""
+    picture = {"leader": None, "term": entry(Term(term=4, released_by=DENVER))}
+    pg = down(failed_starts=failures, start_failed_at=100.0 - ago)
+    return at_columbus(cluster=cluster(**(picture | change)), pg=pg, leader_absent_since=99.9)
+
+
+def test_who_could_not_be_started_leaves_the_lead_to_another_who_is_complete_each_time_for_longer():
+    found = {
+        failures: [rule(gave_up(failures, ago)) for ago in (rest - 0.1, rest + 0.1)]
+        for failures, rest in ((1, 2.0), (2, 4.0), (3, 8.0), (5, 32.0), (6, 60.0), (9_999, 60.0))
+    }
+    assert all(rules == ["rest-after-failed-start", "claim"] for rules in found.values()), found
+
+
+def test_alone_it_takes_the_lead_at_once_and_tries_again():
+    gone = {COLUMBUS: cluster().members[COLUMBUS]}
+    assert isinstance(effect(gave_up(members=gone)), Claim), "the other is not heard any more"
+    assert isinstance(effect(gave_up(sync=entry(sync(COLUMBUS)))), Claim), "the other holds not everything"
+
+
+def test_who_has_failed_at_nothing_takes_the_lead_from_one_that_cannot_be_started_at_once():
+    left = cluster(leader=None, term=entry(Term(term=3, released_by=COLUMBUS)))
+    runs = at_denver(cluster=left, leader_absent_since=99.9)
+    assert isinstance(effect(runs), Claim)
+    assert isinstance(effect(replace(gave_up(), pg=down())), Claim), "nor does one rest that was only stopped"
+
+
+def test_that_it_rests_is_told_with_the_way_out():
+    facts = replace(gave_up(), etcd_members=dict.fromkeys(("columbus", "denver", "witness"), True))
+    state = AgentState(prefix="/p/", facts=facts, version="1")
+    state.decisions[Lane.POSTGRES] = decide(Lane.POSTGRES, facts)
+    assert any("PostgreSQL's log tells why" in reason for reason in state.reasons)
+    [told] = [node for node in document(facts)["site_lost"]["nodes"] if node["node"] == COLUMBUS]
+    assert (told["rule"], told["could_lead"]) == ("rest-after-failed-start", False)
+    assert "PostgreSQL's log tells why" in told["obstacles"][0]
 
 
 def test_with_another_in_step_it_gives_the_lead_up_instead():

@@ -1,13 +1,17 @@
 """A node whose volume of WAL is nearly full: no swap goes there, and after a loss it leads all the same."""
 
+import shutil
 import threading
+import tomllib
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from sitecontrol.agent import wal_room as module
+from sitecontrol.agent.agent import _wal_room
 from sitecontrol.agent.state import AgentState
 from sitecontrol.agent.wal_room import KNOWN_FOR, LOOK_EVERY, WalRoom
 from sitecontrol.clock import SystemClock
@@ -18,6 +22,7 @@ from sitecontrol.leadership.room import MB
 from sitecontrol.leadership.swapping import obstacles
 from sitecontrol.leadership.table import Lane
 from sitecontrol.leadership.why import outlook, site_loss
+from sitecontrol.settings import ReplicationSettings
 from tests.unit.decided import effect
 from tests.unit.held_clock import HeldClock
 from tests.unit.leadership_facts import (
@@ -34,6 +39,7 @@ from tests.unit.leadership_facts import (
 )
 from tests.waiting import eventually
 
+PLACE = {"data_dir": "/data", "listen": "127.0.0.1:5432"}
 TOO_LITTLE = "100 MB are free for the WAL of denver-a, and 1024 MB should be before it leads"
 
 
@@ -53,6 +59,35 @@ def test_a_standby_with_too_little_room_says_that_it_is_not_ready_and_why():
     assert "replication.wal_room_mb" in told
     assert reasons(denver(1_024 * MB)) == []
     assert reasons(denver(None)) == [], "what is not known bars nothing"
+
+
+def test_where_no_figure_is_set_a_small_volume_needs_a_quarter_of_it_and_a_large_one_a_gigabyte():
+    def small(free: int, volume: int | None) -> list[str]:
+        pg = standby(wal_free=free * MB, wal_volume=None if volume is None else volume * MB)
+        return reasons(at_denver(pg=pg, wal_room=None))
+
+    assert small(512, 2_048) == []
+    (told,) = small(511, 2_048)
+    assert told.startswith("511 MB are free for the WAL of denver-a, and 512 MB should be before it leads")
+    assert "replication.wal_room_mb is not set" in told
+    assert "or set less" in told, "the cure"
+    assert len(told) <= 500, "as long as a reason may be"
+    for volume in (4_096, 900_000, None):
+        assert (small(1_024, volume), len(small(1_023, volume))) == ([], 1)
+
+
+def test_a_figure_that_is_set_counts_as_it_is_on_any_volume():
+    pg = standby(wal_free=1_000 * MB, wal_volume=2_048 * MB)
+    assert len(reasons(at_denver(pg=pg, wal_room=1_024 * MB))) == 1
+    assert reasons(at_denver(pg=replace(pg, wal_free=0), wal_room=0)) == [], "0: none is asked for"
+
+
+def test_an_agent_knows_whether_a_figure_was_set():
+    for replication, known in (("", None), ("wal_room_mb = 0", 0), ("wal_room_mb = 7", 7 * MB)):
+        made = SimpleNamespace(
+            replication=ReplicationSettings.model_validate(PLACE | tomllib.loads(replication))
+        )
+        assert _wal_room(cast("Any", made)) == known
 
 
 @pytest.mark.parametrize("planned", [True, False])
@@ -85,6 +120,12 @@ async def test_it_is_looked_at_where_the_wal_lies(tmp_path: Path):
     (tmp_path / "pg_wal").symlink_to(elsewhere)
     room = WalRoom(tmp_path, SystemClock())
     await eventually(lambda: (room.free or 0) > 0)
+
+
+async def test_the_volumes_size_is_told_as_well(tmp_path: Path):
+    (tmp_path / "pg_wal").mkdir()
+    room = WalRoom(tmp_path, SystemClock())
+    await eventually(lambda: room.volume == shutil.disk_usage(tmp_path).total)
 
 
 async def test_without_a_data_directory_it_is_not_known_and_found_later(tmp_path: Path):

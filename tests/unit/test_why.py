@@ -245,16 +245,19 @@ def test_no_more_than_the_last_decisions_of_a_lane_are_kept():
     assert past[-1].decision.rule == "superseded"
 
 
-def test_upkeep_that_goes_to_and_fro_is_one_entry_for_each_row():
+def test_a_lane_that_goes_to_and_fro_is_one_entry_for_each_row():
     """How far all have come is recorded every second: that pushes nothing else out of sight."""
     told = cluster(reached=None)
     behind = at_columbus(cluster=told, pg=replace(at_columbus().pg, whole_lsn=990))
     kept = at_columbus()
     past: tuple[Any, ...] = ()
     for _ in range(KEPT):
-        past = remember(past, decide(Lane.UPKEEP, behind), behind, started=True)
-        past = remember(past, decide(Lane.UPKEEP, kept), kept, started=False)
-    assert [(entry.decision.rule, entry.begun) for entry in past] == [("record-reached", KEPT), ("kept", 0)]
+        past = remember(past, decide(Lane.REACHED, behind), behind, started=True)
+        past = remember(past, decide(Lane.REACHED, kept), kept, started=False)
+    assert [(entry.decision.rule, entry.begun) for entry in past] == [
+        ("record-reached", KEPT),
+        ("recorded", 0),
+    ]
 
 
 # -- for people

@@ -31,14 +31,19 @@ async def witness_loss(stage: Stage, _site: str) -> None:
 
 
 async def witness_then_site(stage: Stage, site: str) -> None:
-    """The witness dies, and then the live site: nobody may lead without a majority, until they are back."""
+    """The witness dies, and then the live site: nobody may lead without a majority, until they are back. It is told
+    before, and then by who holds still.
+    """
     hot = other_site(site)
     await stage.strike("witness-loss", "witness")
+    no_majority = stage.in_the_way(site, "etcd would have 1 of its 3 members")
+    await stage.until(f"{site} tells that nobody could follow it", no_majority, within=15)
     await stage.steady(3)
     await stage.strike("site-loss", site)
     await stage.until(f"{hot} says that it hears nobody", stage.rule_is(hot, "follows-unheard"), within=15)
     await stage.steady(4)
     await stage.until(f"{hot} still lets nobody in", stage.is_closed(hot), within=0)
+    await stage.until(f"{hot} tells why", stage.in_the_way(hot, "etcd is not reached"), within=0)
     await stage.heal()
 
 
