@@ -111,6 +111,7 @@ class Posting(Feed):
                 )
                 for one in following
             ],
+            end=None,
             full=len(due) + len(following) == limit or len(due) == (limit + 1) // 2,
         )
 

@@ -162,6 +162,7 @@ class Webhooks(Statements):
             letters=letters,
             events=following,
             full=row["full_batch"],
+            end=None if row["end_tick"] is None else (row["end_tick"], 0),
         )
 
     async def settle_webhook(self, settled: Settlement) -> bool:

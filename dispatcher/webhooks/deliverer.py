@@ -28,8 +28,6 @@ from dispatcher.webhooks.pacing import Answer, Outcome, of_status
 POST_S: Final = 10.0
 READ_BYTES: Final = 8_192  # of an answer's body
 READ_S: Final = 1.0  # for these, once the status is there
-CONNECTIONS: Final = 100  # in all
-CONNECTIONS_PER_HOST: Final = 16
 KEPT_S: Final = 20.0  # a connection that nobody uses
 LOOKUPS: Final = 16  # of names, at once: a resolver may take its time
 AGENT: Final = "Hotsite-Webhooks/1"
@@ -113,8 +111,7 @@ class Deliverer:
             connector=aiohttp.TCPConnector(
                 resolver=Resolver(self._allowed),
                 use_dns_cache=False,
-                limit=CONNECTIONS,
-                limit_per_host=CONNECTIONS_PER_HOST,
+                limit=0,  # how many posts there are at once is the poster's business
                 keepalive_timeout=KEPT_S,
                 socket_factory=connected,
             ),

@@ -204,6 +204,7 @@ class Batch:
     letters: Sequence[Letter]
     events: Sequence[Following]
     full: bool  # there may be more
+    end: Position | None  # where the feed goes on once all of these events are settled, if that is known
 
     def takes(self, kind: str) -> bool:
         return not self.kinds or kind in self.kinds

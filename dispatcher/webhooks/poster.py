@@ -36,7 +36,7 @@ from dispatcher.webhooks.model import (
     WebhookClaim,
     WebhookCounts,
 )
-from dispatcher.webhooks.round import Round
+from dispatcher.webhooks.round import AT_ONCE, Round
 from sitecontrol.clock import Clock
 
 log = structlog.get_logger()
@@ -47,7 +47,7 @@ POLL_S: Final = 0.5
 CLAIM_FOR_S: Final = 30.0
 MARGIN_S: Final = 2.0  # a claim's holder and whoever waits it out both leave so much
 ENDPOINTS: Final = 32  # served at once
-POSTS: Final = 64  # at once, in all
+POSTS: Final = ENDPOINTS * AT_ONCE  # at once, in all: no endpoint waits for another's slow receiver
 BATCH: Final = 200  # events of a round
 TRIAL: Final = 5  # the same, at an endpoint that fails
 ROUNDS: Final = 10  # of a claim
@@ -144,6 +144,7 @@ class Poster:
         del self._serving[claim_id]
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("webhook_not_served", claim_id=claim_id, exc_info=error)
+            return  # the next look is soon enough
         self._wake.set()
 
     async def _claim(self) -> Sequence[WebhookClaim]:

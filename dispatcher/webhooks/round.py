@@ -31,6 +31,7 @@ from sitecontrol.clock import Clock
 
 AT_ONCE: Final = 8  # posts to one endpoint
 HOPELESS: Final = 8  # failures, and nothing taken: the rest of the round is not tried
+SLOW_S: Final = 5.0  # a round that takes longer is the last of its claim: others have their turn
 LOGGED: Final = 100  # attempts of a round that are shown; failures go first
 
 
@@ -128,6 +129,10 @@ class Round:
         self._gone |= answer.outcome is Outcome.GONE
         return answer.taken
 
+    @property
+    def _slow(self) -> bool:
+        return self._clock.now() - self._began > SLOW_S
+
     # -- what came of it
 
     @property
@@ -172,7 +177,7 @@ class Round:
             failure=None if refusal is None else refusal.failure,
             disable=self._why_disable(failures),
             log=self._log(),
-            release=last or not self._batch.full or bool(failures) or self._over(),
+            release=last or not self._batch.full or bool(failures) or self._slow or self._over(),
         )
 
     def _position(self) -> Position | None:
@@ -182,10 +187,8 @@ class Round:
         ]
         tried = [i.position for i in self._items if i.position is not None and i.answer is not None]
         known = [one.event.position for one in self._batch.events]
-        if not known:
-            return None
         if not untried:
-            return known[-1]
+            return self._batch.end or (known[-1] if known else None)
         reached = max(tried, default=None)
         before = [p for p in known if p < min(untried)]
         if reached is None or reached < min(untried):

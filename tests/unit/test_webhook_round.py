@@ -96,6 +96,7 @@ def batch(
         "letters": letters,
         "events": following or [Following(event=event, behind=False) for event in events],
         "full": False,
+        "end": None,
     } | changes
     return Batch(**fields)
 
@@ -131,6 +132,12 @@ async def test_what_is_taken_leaves_nothing_but_a_new_position() -> None:
     settled = await run(batch([happened(n) for n in range(1, 31)]), Receiver(good))
     assert (settled.position, settled.taken, settled.failed) == ((4, 30), 30, 0)
     assert (list(settled.letters), list(settled.gone), settled.failures, settled.retry_s) == ([], [], 0, None)
+
+
+async def test_the_end_of_the_feed_is_a_position_once_nothing_before_it_is_left() -> None:
+    given = batch([happened(1, 7), happened(2, 7)], end=(9, 0))
+    assert (await run(given, Receiver(good))).position == (9, 0)
+    assert (await run(given, Receiver(bad))).position == (1, 1)
 
 
 async def test_no_more_than_a_few_are_posted_at_once() -> None:

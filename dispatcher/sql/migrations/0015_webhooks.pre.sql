@@ -559,7 +559,21 @@ language sql stable as $$
             select from hotsite.webhook_letter as l
             where l.webhook_id = w.webhook_id and l.dead_at is null and l.next_try_at <= now()
         )
-        or exists (select from hotsite.read_feed(w.account_id, w.tick, w.event_no, 1))
+        or exists ( -- in the interval of its position
+            select from hotsite.feed_event as e
+            where e.account_id = w.account_id and e.event_no > w.event_no
+            and e.xid >= coalesce((select t.horizon from hotsite.feed_tick as t where t.tick = w.tick - 1), '0')
+            and e.xid < (select t.horizon from hotsite.feed_tick as t where t.tick = w.tick)
+        )
+        or exists ( -- in those that follow; or its own is not kept any more
+            select from hotsite.feed_event as e
+            where e.account_id = w.account_id
+            and e.xid >= coalesce(
+                (select t.horizon from hotsite.feed_tick as t where t.tick = w.tick),
+                case when w.tick <= (select max(t.tick) from hotsite.feed_tick as t) then xid8 '0' end
+            )
+            and e.xid < (select t.horizon from hotsite.feed_tick as t order by t.tick desc limit 1)
+        )
     )
 $$;
 
@@ -572,7 +586,7 @@ create function hotsite.claim_webhooks(
 returns table (claim_id bigint, webhook_id uuid, account_id integer)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
-set plan_cache_mode = force_generic_plan set enable_hashjoin = off set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 begin
     perform control.assert_leader(p_term);
@@ -599,11 +613,11 @@ $$;
 
 -- What is to be posted next under a claim: letters whose time has come, the first of each message, up to half of
 -- p_limit (p_trial_limit, if the endpoint fails), and what follows in the feed. Begins round p_round, and may be asked again for it. `held` is false when
--- the claim is not held any more: then nothing may be posted.
+-- the claim is not held any more: then nothing may be posted. `end_tick`: where to go on once all of it is settled.
 create function hotsite.webhook_batch(
     p_term bigint, p_claim bigint, p_round integer, p_limit integer, p_trial_limit integer,
     out held boolean, out url text, out kinds text[], out secret bytea, out old_secret bytea, out failures integer,
-    out failing_s double precision, out letters json, out events json, out full_batch boolean
+    out failing_s double precision, out letters json, out events json, out full_batch boolean, out end_tick bigint
 )
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -614,6 +628,7 @@ declare
     v_limit integer;
     v_letters integer;
     v_events integer;
+    v_newest bigint;
 begin
     perform control.assert_leader(p_term);
     update hotsite.webhook as w set round = p_round
@@ -645,6 +660,7 @@ begin
         ))
         order by l.next_try_at, l.event_no limit (v_limit + 1) / 2
     ) as l;
+    select max(t.tick) into v_newest from hotsite.feed_tick as t;
     select json_agg(json_build_object(
         'event', hotsite.event_as_json(f.tick, f.event),
         'behind', (f.event).message_id is not null and exists (
@@ -655,6 +671,10 @@ begin
     into events, v_events
     from hotsite.read_feed(v.account_id, v.tick, v.event_no, v_limit - v_letters) as f;
     full_batch := v_letters + v_events = v_limit or v_letters = (v_limit + 1) / 2;
+    -- Nothing follows in what was closed when we looked: then this is where to go on.
+    if v_letters + v_events < v_limit and coalesce((events->-1->'event'->>'tick')::bigint, 0) <= v_newest then
+        end_tick := greatest(v.tick, v_newest + 1);
+    end if;
 end
 $$;
 
