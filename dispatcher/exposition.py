@@ -20,6 +20,7 @@ from dispatcher.observed import Observed
 from dispatcher.reload import Reload
 from dispatcher.retention.upkeep import Upkeep
 from dispatcher.smpp.link import Link
+from dispatcher.webhooks.exposition import WebhookExposition
 from sitecontrol.clock import Clock
 from sitecontrol.settings import Settings
 from sitecontrol.settings_carriers import Carrier
@@ -42,6 +43,7 @@ class Exposition(Collector):
         observed: Observed,
         upkeep: Upkeep,
         door: Door,
+        webhooks: WebhookExposition,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
@@ -54,6 +56,7 @@ class Exposition(Collector):
         self._observed = observed
         self._upkeep = upkeep
         self._door = door
+        self._webhooks = webhooks
         self._metrics = metrics
         self._clock = clock
         self._version = installed_version()
@@ -108,6 +111,7 @@ class Exposition(Collector):
             "rates": self._observed.rates,
             "queue": self._queue(),
             "retention": self._retention(),
+            "webhooks": self._webhooks.status(),
         }
 
     def collect(self) -> Iterator[Metric]:

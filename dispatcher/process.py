@@ -9,6 +9,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Sequence
+from ipaddress import ip_network
 from pathlib import Path
 
 import structlog
@@ -30,11 +31,14 @@ from dispatcher.reload import Reload
 from dispatcher.retention.carry_out import Place
 from dispatcher.retention.upkeep import Upkeep
 from dispatcher.store import DispatcherError
+from dispatcher.webhooks.deliverer import Deliverer
+from dispatcher.webhooks.exposition import WebhookExposition
+from dispatcher.webhooks.poster import Poster
 from sitecontrol.clock import Clock, SystemClock
 from sitecontrol.etcd.api import Etcd
 from sitecontrol.etcd.connect import connect
 from sitecontrol.records import DispatcherRecord
-from sitecontrol.settings import DispatcherInstance, Secrets, Settings, SettingsError
+from sitecontrol.settings import DispatcherInstance, Environment, Secrets, Settings, SettingsError
 from sitecontrol.view import ClusterView
 
 log = structlog.get_logger()
@@ -105,6 +109,19 @@ class Dispatcher:
         self._observed = Observed(leadership=self._leadership, totals=metrics.totals, clock=clock)
         self._app = create_app(self._leadership, settings, clock, router=self._engine.router)
         self._app[FEEDER].clock_agrees = lambda: self._clocks.agree(self._leadership.gate.node)
+        deliverer = Deliverer(
+            allowed=[ip_network(network) for network in settings.dispatcher.webhook_networks],
+            plain=settings.site.environment is Environment.LAB,
+        )
+        self._poster = Poster(
+            identity=self._engine.identity,
+            leadership=self._leadership,
+            deliverer=deliverer,
+            clock=clock,
+            clock_agrees=lambda: self._clocks.agree(self._leadership.gate.node),
+        )
+        webhooks = WebhookExposition(self._poster, deliverer)
+        metrics.registry.register(webhooks)
         self._exposition = Exposition(
             name=name,
             settings=settings,
@@ -115,6 +132,7 @@ class Dispatcher:
             observed=self._observed,
             upkeep=self._upkeep,
             door=self._app[DOOR],
+            webhooks=webhooks,
             metrics=metrics,
             clock=clock,
         )
@@ -144,6 +162,7 @@ class Dispatcher:
             *self._engine.tasks,
             self._reload.tasks,
             self._app[FEEDER].tasks,
+            self._poster.tasks,
             self._observed.tasks,
             self._upkeep.tasks,
             self._registration.tasks,
@@ -166,6 +185,7 @@ class Dispatcher:
         await self._engine.start()
         await self._reload.start()
         await self._app[FEEDER].start()
+        await self._poster.start()
         await self._observed.start()
         await self._upkeep.start()
         await self._registration.start()
@@ -175,7 +195,13 @@ class Dispatcher:
         finally:
             await self._reload.stop()
             await self._app[FEEDER].stop()
-            await together([self._engine.stop(), self._app[INTAKE].stop(within_s=CLOSE_WITHIN_S)])
+            await together(
+                [
+                    self._engine.stop(),
+                    self._poster.stop(),
+                    self._app[INTAKE].stop(within_s=CLOSE_WITHIN_S),
+                ]
+            )
             await together(
                 [runner.cleanup(), self._observed.stop(), self._upkeep.stop(), self._registration.stop()]
             )

@@ -34,6 +34,7 @@ from dispatcher.model import (
     State,
     SubmitResult,
 )
+from dispatcher.webhooks.store import WebhookStore
 
 MAX_PARTS: Final = 20_000  # of replies, that wait for others
 JOINED_AT_ONCE: Final = 200  # texts
@@ -183,7 +184,7 @@ class ClockworkStore(Protocol):
     async def api_keys(self, term: int) -> Sequence[ApiKey]: ...
 
 
-class Store(MessageStore, SendingStore, ReceiptStore, ClockworkStore, CampaignStore, Protocol):
+class Store(MessageStore, SendingStore, ReceiptStore, ClockworkStore, CampaignStore, WebhookStore, Protocol):
     """All of it, on one connection."""
 
     async def aclose(self) -> None: ...

@@ -36,6 +36,14 @@ TIMES = (
     ("campaign_batch", "fed_at"),
     ("campaign_batch", "counted_at"),
     ("topic", "at"),
+    ("feed_event", "at"),
+    ("feed_tick", "at"),
+    ("webhook", "old_secret_until"),
+    ("webhook", "failing_since"),
+    ("webhook", "next_try_at"),
+    ("webhook_letter", "at"),
+    ("webhook_letter", "next_try_at"),
+    ("webhook_letter", "dead_at"),
 )
 
 
