@@ -93,7 +93,7 @@ async def test_triggers_of_before_are_those_of_all_partitions(bare_database: Tar
         "create table public.noted (message_id uuid);"
         " create function public.note() returns trigger language plpgsql security definer as"
         " $$ begin insert into public.noted values (new.message_id); return null; end $$;"
-        " create trigger delivery_noted after update on hotsite.delivery for each row execute function public.note()"
+        " create trigger told_elsewhere after update on hotsite.delivery for each row execute function public.note()"
     )
     async with stage_of(bare_database) as stage:
         await migrate.apply(as_role(bare_database, "hotsite_migrate"), known=UP_TO_PARTITIONS)
