@@ -21,6 +21,7 @@ from dispatcher.model import (
     DoubtPage,
     Group,
     Held,
+    MessageClass,
     MessageView,
     NewMessage,
     OpenClaim,
@@ -87,10 +88,20 @@ class MessageStore(Protocol):
 class SendingStore(Protocol):
     """Claims, and what became of them."""
 
-    async def claim(self, term: int, dispatcher: str, limit: int, claim_for_s: float) -> Sequence[Claim]:
-        """Claim up to `limit` queued segments, emergency first, oldest first. Committed before it returns.
+    async def claim(
+        self,
+        term: int,
+        dispatcher: str,
+        limit: int,
+        claim_for_s: float,
+        *,
+        down_to: MessageClass = MessageClass.MARKETING,
+    ) -> Sequence[Claim]:
+        """Claim up to `limit` queued segments, emergency first. Committed before it returns.
 
-        What is past its `expires_at` is never claimed; `release_due` makes that final.
+        Inside a class accounts take turns, each with its oldest; the next claim goes on where this one ended.
+        `down_to`: of no class behind this one. What is past its `expires_at` is never claimed; `release_due`
+        makes that final.
         """
         ...
 

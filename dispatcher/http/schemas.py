@@ -53,6 +53,7 @@ Instant = Annotated[
     AwareDatetime, AfterValidator(_in_utc), Field(strict=False), BeforeValidator(_is_said_as_a_time)
 ]
 Reference = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+Topic = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 ProgramName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 
 
@@ -85,6 +86,17 @@ class MessageRequest(Shape):
         description="What to do when a text may or may not have left: send it once more, or wait for a receipt. "
         "The program's choice if left out.",
     )
+    topic: Topic | None = Field(
+        default=None,
+        description="What it is about, such as the id of an outage, printable. A newer text of the same topic, under "
+        "the same program to the same number, takes the place of an older one that has not left yet: that one is "
+        "`canceled`, and its story names the newer.",
+    )
+    topic_at: Instant | None = Field(
+        default=None,
+        description="As of when what it says holds (RFC 3339, with zone), for what may arrive out of order: a text "
+        "that is older than the newest of its topic is `canceled` at once. Left out: as of being accepted.",
+    )
 
     def content(self) -> object:
         """What it says, as its caller said it: what must agree when a reference is repeated."""
@@ -95,6 +107,10 @@ class PreviewRequest(Shape):
     """A text, to see how it would be sent."""
 
     body: str = Field(description="The text.")
+    program: ProgramName | None = Field(
+        default=None, description="With `to`: also tell by which carrier it would go."
+    )
+    to: str | None = Field(default=None, description="The customer's number, in E.164 form.")
 
 
 class ListQuery(Shape):
@@ -209,6 +225,15 @@ class EventAnswer(Answer):
     detail: str
 
 
+class RouteAnswer(Answer):
+    """What one carrier is to a text, as the dispatcher that answers sees it now."""
+
+    carrier: str
+    may: bool = Field(description="Whether it would carry the text now.")
+    reason: str = Field(examples=["may", "prefix", "down"])
+    detail: str = Field(description="The same in words.")
+
+
 class MessageAnswer(Answer):
     """A message and all that happened to it."""
 
@@ -228,6 +253,11 @@ class MessageAnswer(Answer):
     on_doubt: OnDoubt
     parts: list[PartAnswer]
     events: list[EventAnswer]
+    route: list[RouteAnswer] | None = Field(
+        default=None,
+        description="While some of it waits: every carrier, the likeliest first, and why it would carry it now, or "
+        "not. Only of a single message.",
+    )
 
 
 class PageAnswer(Answer):
@@ -298,3 +328,8 @@ class PreviewAnswer(Answer):
     )
     cost: CostAnswer
     too_long: bool = Field(description=f"More than {MAX_SEGMENTS} segments: it would be refused.")
+    route: list[RouteAnswer] | None = Field(
+        default=None,
+        description="With `program` and `to`: every carrier, the likeliest first, and why it would carry the text now, "
+        "or not.",
+    )

@@ -5,12 +5,23 @@ from itertools import count
 from uuid import UUID
 
 from dispatcher.memory_store.rows import Doubted, OpenedClaim, Parked, Segment, Submission
-from dispatcher.model import ApiKey, Event, NewMessage, Program, Reply, ReplyPart, State, StoredDurability
+from dispatcher.model import (
+    ApiKey,
+    Event,
+    MessageClass,
+    NewMessage,
+    Program,
+    Reply,
+    ReplyPart,
+    State,
+    StoredDurability,
+)
 from dispatcher.states import BY_NAME, What
 from dispatcher.store import NotLeader
-from dispatcher.story import stored_detail
+from dispatcher.story import stored_detail, superseded_detail
 from sitecontrol.clock import Clock, SystemClock
 
+TopicKey = tuple[int, int, str, str]  # account, program, recipient, topic
 PartsKey = tuple[str, str, str, int, int]  # carrier, source, destination, reference, total
 
 
@@ -27,7 +38,12 @@ class Tables:
         self._messages: dict[UUID, NewMessage] = {}
         self._references: dict[tuple[int, str], NewMessage] = {}
         self._segments: dict[tuple[UUID, int], Segment] = {}
+        self._topics: dict[
+            TopicKey, tuple[datetime, UUID]
+        ] = {}  # as of when the newest text holds, and which it is
+        self._superseded: dict[UUID, UUID] = {}  # by which
         self._claims: dict[int, OpenedClaim] = {}
+        self._turns: dict[MessageClass, int] = {}  # the account that was served last
         self._submissions: list[Submission] = []
         self._doubted: list[Doubted] = []
         self._parked: list[Parked] = []
@@ -83,8 +99,19 @@ class Tables:
         self, segment: Segment, what: What, *, after_s: float = 0.0, attempt: int | None = None
     ) -> None:
         self._move(segment, State.QUEUED, what, attempt=attempt)
-        if after_s > 0:
+        if after_s > 0 or segment.message.id in self._superseded:  # the clockwork sees to these
             segment.next_try_at = self._clock.wall() + timedelta(seconds=after_s)
+
+    def _let_go(self, segment: Segment, newer: UUID) -> None:
+        """It was superseded while it waited."""
+        again = segment.resent
+        what = What.SUPERSEDED_AGAIN if again else What.SUPERSEDED
+        BY_NAME[what].check(segment.state, State.IN_DOUBT if again else State.CANCELED)
+        segment.state = State.IN_DOUBT if again else State.CANCELED
+        segment.next_try_at = None
+        segment.updated_at = self._clock.wall()
+        detail = superseded_detail(BY_NAME[what].sentence, newer)
+        self._add_line(segment, detail)
 
     def _tell(self, segment: Segment, what: What, *, attempt: int | None = None) -> None:
         row = BY_NAME[what]
@@ -94,5 +121,8 @@ class Tables:
             carrier=segment.carrier if row.by_carrier else None,
             command_status=segment.command_status if row.by_carrier else None,
         )
+        self._add_line(segment, detail)
+
+    def _add_line(self, segment: Segment, detail: str) -> None:
         line = Event(at=self._clock.wall(), state=segment.state, segment=segment.number, detail=detail)
         self._events.setdefault(segment.message.id, []).append(line)

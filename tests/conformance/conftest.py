@@ -32,8 +32,10 @@ TIMES = (
     ("reply_part", "joined_at"),
     ("unnamed", "claimed_at"),
     ("unnamed", "submitted_at"),
+    ("campaign", "started_at"),
     ("campaign_batch", "fed_at"),
     ("campaign_batch", "counted_at"),
+    ("topic", "at"),
 )
 
 

@@ -15,6 +15,7 @@ from tests.message_store import TERM, admin, as_role
 DISPATCH = "hotsite_dispatch"
 GRANTED = {
     "accept",
+    "accept_topical",
     "add_to_list",
     "api_keys",
     "begin_list",
@@ -22,6 +23,7 @@ GRANTED = {
     "campaigns",
     "cancel",
     "change_campaign",
+    "claim_in_turn",
     "claim_unexpired",
     "claimed_by",
     "count_campaign",

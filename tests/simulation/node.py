@@ -77,6 +77,10 @@ class SimulatedLanes:
         self._running[decision.lane] = (effect, task)
         return True
 
+    def busy_with(self, lane: Lane) -> Effect | None:
+        busy = self._running.get(lane)
+        return busy[0] if busy is not None else None
+
     def _just_done(self, lane: Lane, effect: Effect) -> bool:
         last = self._ended.get(lane)
         return last is not None and last[0] == effect and self._node.clock.now() - last[1] < 0.2

@@ -72,11 +72,20 @@ class FakeQueue:
         found = [r.outcome for r in self.settled if r.message_id.int == number]
         return found[-1] if found else None
 
-    async def claim(self, term: int, dispatcher: str, limit: int, claim_for_s: float) -> Sequence[Claim]:
+    async def claim(
+        self,
+        term: int,
+        dispatcher: str,
+        limit: int,
+        claim_for_s: float,
+        *,
+        down_to: MessageClass = MessageClass.MARKETING,
+    ) -> Sequence[Claim]:
         self.claims_made += 1
         if self.unfit is not None:
             raise self.unfit
-        taken, self.waiting = self.waiting[:limit], self.waiting[limit:]
+        taken = [one for one in self.waiting if one.message_class <= down_to][:limit]
+        self.waiting = [one for one in self.waiting if one not in taken]
         claim_id = next(self._ids)
         if taken:
             self.open.append(
@@ -156,12 +165,17 @@ class FakeLink:
     def __init__(self, *, room: int = 1_000, bound: bool = True) -> None:
         self.space = room
         self.bound = bound
+        self.throttled = False
         self.submissions: list[Submission] = []
         self.answer_with: Answer | None = Answer(doubt=False, message_id="id")  # None: leave unanswered
 
     @property
     def texts(self) -> list[bytes]:
         return [submission.submit.short_message for submission in self.submissions]
+
+    @property
+    def free(self) -> bool:
+        return self.bound and self.space > 0
 
     async def wait_bound(self, _deadline: float) -> bool:
         await asyncio.sleep(0.005)

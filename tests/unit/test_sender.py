@@ -1,7 +1,7 @@
 """Claiming and writing: what is written, what never is, and what becomes of each segment."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,8 +45,10 @@ async def sending(
     chosen: Settings | None = None,
     lead: str = "columbus-a",
     carrier: Carrier = CARRIER,
+    over: Sequence[tuple[Carrier, FakeLink]] = (),
 ) -> AsyncIterator[Bench]:
-    """A sender at columbus over these links, with `lead` leading in term 1."""
+    """A sender at columbus over these links of one carrier, or `over` several, with `lead` leading in term 1."""
+    pairs = over or [(carrier, link) for link in links]
     queue = FakeQueue()
     async with two_sites(chosen, queue) as sites:
         parts = {"leadership": sites.leadership, "clock": sites.clock, "metrics": sites.metrics}
@@ -68,8 +70,15 @@ async def sending(
         )
         await sites.lead(lead, 1)
         await results.start()
-        await sender.start([(carrier, link) for link in links])
-        yield Bench(sites=sites, queue=queue, links=list(links), sender=sender, results=results, doubt=doubt)
+        await sender.start(pairs)
+        yield Bench(
+            sites=sites,
+            queue=queue,
+            links=[link for _, link in pairs],
+            sender=sender,
+            results=results,
+            doubt=doubt,
+        )
         await sender.stop()
         await results.stop(within=1.0)
         assert not sender.tasks.died.is_set()
@@ -130,6 +139,34 @@ async def test_a_text_does_not_wait_behind_a_dead_or_full_link():
         bench.queue.waiting = [claim(n) for n in range(50)]
         await eventually(lambda: len(bench.queue.settled) == 50)
         assert len(bench.links[2].texts) == 50
+
+
+async def test_an_emergency_is_let_in_and_goes_first_while_a_whole_batch_waits_for_a_slow_link():
+    link = FakeLink(room=0)
+    async with sending(link) as bench:
+        bench.queue.waiting = [claim(n) for n in range(1_000)]
+        await eventually(lambda: bench.sender._wanted() == 0)
+        left = len(bench.queue.waiting)
+        bench.queue.waiting.append(claim(5_000, MessageClass.EMERGENCY, body="Wire down"))
+        await eventually(lambda: len(bench.queue.waiting) == left)
+        link.space = 1
+        await eventually(lambda: len(link.texts) == 1)
+        assert link.texts == [b"Wire down"]
+
+
+async def test_no_more_than_a_batch_of_emergencies_is_let_in():
+    link = FakeLink(room=0)
+    async with sending(link) as bench:
+        bench.queue.waiting = [claim(n) for n in range(1_000)]
+        await eventually(lambda: bench.sender._wanted() == 0)
+        before = bench.sender.unwritten
+        batch = batch_size([CARRIER], bench.sites.settings.dispatcher)
+        bench.queue.waiting += [claim(5_000 + n, MessageClass.EMERGENCY) for n in range(3 * batch)]
+        await eventually(lambda: bench.sender.unwritten == before + batch)
+        made = bench.queue.claims_made
+        await looked_again(bench)
+        await looked_again(bench)
+        assert (bench.sender.unwritten, bench.queue.claims_made) == (before + batch, made)
 
 
 async def test_what_cannot_be_written_before_the_deadline_goes_back_to_the_queue():
