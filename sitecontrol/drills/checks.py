@@ -32,6 +32,8 @@ class Evidence:
     broken: Sequence[Broken]  # requests without an answer, from dispatchers that the story did not kill
     fencing: Mapping[str, float]  # at the site that was struck: milliseconds until each step
     doubles: Duplicates
+    doubts: Mapping[str, int] | None  # by carrier: attempts that came into doubt; None: nobody could say
+    windows: Mapping[str, int]  # by carrier: the most submits that one dispatcher has unanswered
     pause: Gap | None
     idle: bool  # nobody sent anything: no pause could be seen
     fault_at: float
@@ -90,6 +92,9 @@ def check(evidence: Evidence) -> tuple[dict[str, bool], list[str]]:
             f"{len(evidence.refusals)} requests were refused, {len(evidence.broken)} got no answer"
             + (f" ({kinds})" if kinds else ""),
         )
+    if drill.one_window_in_doubt:
+        beyond = _beyond_its_window(evidence)
+        expect("only-its-window-in-doubt", not beyond, beyond)
     if drill.silent_when_cut:
         spoke = [
             ack
@@ -145,6 +150,17 @@ def _check_ends(evidence: Evidence, expect: Callable[[str, bool, str], None]) ->
         "unanswered-accounted-for",
         not adrift,
         "; ".join(one.sentence for one in adrift[:SHOWN_WITH_STATE]),
+    )
+
+
+def _beyond_its_window(evidence: Evidence) -> str:
+    """What a dispatcher that died left in doubt beyond what it had unanswered at most; empty: nothing."""
+    if evidence.doubts is None:
+        return "nobody could say what came into doubt"
+    return ", ".join(
+        f"{count} texts in doubt at {carrier}, and the window has {evidence.windows.get(carrier, 0)}"
+        for carrier, count in sorted(evidence.doubts.items())
+        if count > evidence.windows.get(carrier, 0)
     )
 
 
