@@ -24,9 +24,10 @@ from dispatcher.observed import Observed
 from dispatcher.owned import Tasks, together
 from dispatcher.registration import Registration
 from dispatcher.store import DispatcherError
-from sitecontrol.clock import Clock, SystemClock
+from sitecontrol.clock import Clock
 from sitecontrol.etcd.api import Etcd
 from sitecontrol.etcd.connect import connect
+from sitecontrol.lab_clock import clock_of
 from sitecontrol.records import DispatcherRecord
 from sitecontrol.settings import DispatcherInstance, Secrets, Settings, SettingsError
 from sitecontrol.view import ClusterView
@@ -183,7 +184,7 @@ async def run_dispatcher(settings: Settings, secrets: Secrets, name: str) -> Non
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    clock = SystemClock()
+    clock = clock_of(settings)
     etcd = connect(settings.etcd, secrets, clock)
     try:
         await Dispatcher(settings, secrets, name, etcd, clock).run(stop)
