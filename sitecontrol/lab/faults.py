@@ -317,10 +317,10 @@ FAULTS: dict[str, Fault] = {
             "etcd-quorum-loss", "the etcd members of the witness and the hot site killed", "live", lose_quorum
         ),
         _fault("etcd-loss", "all etcd members killed", "live", lose_etcd),
-        _fault("disk-full", "no room left on the volume of the live site's PostgreSQL", "live", fill_volumes),
+        _fault("disk-full", "no room left on the volume of the site's PostgreSQL", "live", fill_volumes),
         _fault("etcd-full", "etcd's store full, up to its quota", "live", fill_etcd),
-        _fault("clock-ahead", "the live site's wall clock an hour ahead", "live", put_clocks_ahead),
-        _fault("clock-behind", "the live site's wall clock an hour behind", "live", put_clocks_back),
+        _fault("clock-ahead", "the place's wall clock an hour ahead", "live", put_clocks_ahead),
+        _fault("clock-behind", "the place's wall clock an hour behind", "live", put_clocks_back),
     )
 }
 
