@@ -22,7 +22,7 @@ help:
 	@echo "make fuzz    octets against the SMPP codec and session, SECONDS=3600"
 	@echo "make bench   how fast it is, as ratios within one run"
 	@echo "make bench-peers    the same traffic through Kannel and Jasmin, where they are installed"
-	@echo "make failover-report    how long failures take, over ROUNDS=20 of drills, beside Patroni (80 minutes)"
+	@echo "make failover-report    how long failures take, over ROUNDS=20 of drills, beside Patroni (3 hours)"
 	@echo "make lock    write requirements.lock anew from pyproject.toml and the client's"
 	@echo "make clean   end the labs of this folder, and remove what was made: .venv, labs, caches"
 

@@ -1,6 +1,6 @@
 """`python -m dispatcher`: a dispatcher as a process, and the administration of its schema and accounts.
 
-python -m dispatcher --config FILE --name NAME
+python -m dispatcher --config FILE --name NAME     (SIGHUP: FILE is read again for its carriers)
 python -m dispatcher migrate --config FILE
 python -m dispatcher account add --config FILE --account NAME --program NAME --source SHORTCODE [--expires 90d]
 python -m dispatcher account list --config FILE [--account NAME]
@@ -36,7 +36,7 @@ def main(context: click.Context, config: Path | None, name: str | None) -> None:
         if name is None:
             raise click.UsageError("--name is missing: which of [[dispatcher.instances]] is this?")
         configure(f"dispatcher {name}")
-        carry_out(config, lambda settings, secrets: run_dispatcher(settings, secrets, name))
+        carry_out(config, lambda settings, secrets: run_dispatcher(settings, secrets, name, config))
 
 
 @main.command()

@@ -12,10 +12,12 @@ from prometheus_client.registry import Collector
 from dispatcher.clocks import Clocks
 from dispatcher.condition import Condition
 from dispatcher.engine.engine import Engine
+from dispatcher.engine.router import Why
 from dispatcher.http.door import Bound, Door
 from dispatcher.leadership import Leadership
 from dispatcher.metrics import PREFIX, Metrics
 from dispatcher.observed import Observed
+from dispatcher.reload import Reload
 from dispatcher.smpp.link import Link
 from sitecontrol.clock import Clock
 from sitecontrol.settings import Settings
@@ -34,6 +36,7 @@ class Exposition(Collector):
         settings: Settings,
         leadership: Leadership,
         engine: Engine,
+        reload: Reload,
         clocks: Clocks,
         observed: Observed,
         door: Door,
@@ -44,6 +47,7 @@ class Exposition(Collector):
         self._settings = settings
         self._leadership = leadership
         self._engine = engine
+        self._reload = reload
         self._clocks = clocks
         self._observed = observed
         self._door = door
@@ -87,6 +91,8 @@ class Exposition(Collector):
             "durability": state.durability,
             "clock_agrees": self._clocks.agree(state.leader_node),
             "links": [_link(carrier, link) for carrier, link in self._engine.links],
+            "routing": self._engine.router.status() | {"draining": self._engine.draining},
+            "config": self._reload.status(),
             "unwritten": self._engine.sender.unwritten,
             "unanswered": self._engine.sender.unanswered,
             "journal_broken": self._engine.journal.broken,
@@ -128,6 +134,7 @@ class Exposition(Collector):
         yield from self._connection_families()
         yield from self._queue_families()
         yield from self._link_families()
+        yield from self._route_families()
 
     def _queue(self) -> dict[str, Any] | None:
         queue = self._observed.queue
@@ -193,6 +200,40 @@ class Exposition(Collector):
             if link.rtt_s is not None:
                 rtt.add_metric(which, link.rtt_s)
         yield from (bound, flight, window, rate, rtt, events)
+
+    def _route_families(self) -> Iterator[Metric]:
+        router = self._engine.router
+        chosen = CounterMetricFamily(
+            PREFIX + "route_chosen", "Segments written to a carrier", labels=["carrier"]
+        )
+        for name, texts in router.chosen.items():
+            chosen.add_metric([name], texts)
+        excluded = CounterMetricFamily(
+            PREFIX + "route_excluded",
+            "Claimed segments that a carrier may not carry by its settings, by why",
+            labels=["carrier", "why"],
+        )
+        for (name, reason), texts in router.excluded.items():
+            excluded.add_metric([name, reason.name.lower()], texts)
+        returned = CounterMetricFamily(
+            PREFIX + "route_returned",
+            "Claimed segments that went back to the queue for a while, by why: nobody may carry them, those that may"
+            " are all down, or more were claimed than those take in time",
+            labels=["why"],
+        )
+        for why in Why:
+            returned.add_metric([why], router.returned[why])
+        usable = GaugeMetricFamily(
+            PREFIX + "carrier_state", "1 for the state that the carrier is in", labels=["carrier", "state"]
+        )
+        for name in router.table.carriers:
+            usable.add_metric([name, router.state(name)], 1)
+        yield from (chosen, excluded, returned, usable)
+        yield GaugeMetricFamily(
+            PREFIX + "settings_refused",
+            "1 while the settings file was refused when it was last read again",
+            value=self._reload.status()["refused"] is not None,
+        )
 
 
 def _link(carrier: Carrier, link: Link) -> dict[str, Any]:

@@ -19,13 +19,22 @@ class Tasks:
         self._owner = owner
         self._tasks: set[asyncio.Task[Any]] = set()
         self._stopping = False
+        self._dismissed: set[asyncio.Task[Any]] = set()
         self.died = asyncio.Event()
 
-    def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> None:
-        """Run `work` until `stop`. It must not end before."""
+    def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """Run `work` until `stop`, or `dismiss`. It must not end before."""
         task = asyncio.get_running_loop().create_task(work, name=f"{self._owner}: {name}")
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
+
+    async def dismiss(self, *tasks: asyncio.Task[Any]) -> None:
+        """Cancel these, which are not wanted any more, and wait until each has ended."""
+        self._dismissed.update(tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def stop(self) -> None:
         """Cancel them all and wait until each has ended."""
@@ -37,7 +46,8 @@ class Tasks:
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if self._stopping:
+        if self._stopping or task in self._dismissed:
+            self._dismissed.discard(task)
             return
         error = None if task.cancelled() else task.exception()
         log.error("task_died", task=task.get_name(), exc_info=error)

@@ -1,4 +1,4 @@
-"""Puts a dispatcher together from the settings and runs it until SIGTERM, SIGINT, or a defect.
+"""Puts a dispatcher together from the settings and runs it until SIGTERM, SIGINT, or a defect. SIGHUP: `reload`.
 
 Everything starts at once and waits for what it needs: HTTP is answered (requests are held, then 503) and links
 are bound also while no leader is known. A stop goes the other way round, within two seconds: nothing new comes
@@ -8,14 +8,16 @@ in and nothing is claimed; answers are awaited, links unbound, results stored; t
 import asyncio
 import signal
 from collections.abc import Sequence
+from pathlib import Path
 
 import structlog
 
 from dispatcher.clocks import Clocks
 from dispatcher.dial import DATABASE, dialler
+from dispatcher.engine.changes import Change
 from dispatcher.engine.engine import Engine
 from dispatcher.exposition import Exposition
-from dispatcher.http.app import FEEDER, INTAKE, create_app
+from dispatcher.http.app import DIRECTORY, FEEDER, INTAKE, create_app
 from dispatcher.http.health import Health
 from dispatcher.http.server import DOOR, serve
 from dispatcher.leadership import Leadership
@@ -23,6 +25,7 @@ from dispatcher.metrics import Metrics
 from dispatcher.observed import Observed
 from dispatcher.owned import Tasks, together
 from dispatcher.registration import Registration
+from dispatcher.reload import Reload
 from dispatcher.store import DispatcherError
 from sitecontrol.clock import Clock
 from sitecontrol.etcd.api import Etcd
@@ -62,8 +65,10 @@ class Dispatcher:
         etcd: Etcd,
         clock: Clock,
         *,
+        file: Path | None = None,
         database: str = DATABASE,
     ) -> None:
+        """`file`: what `settings` were read from, and will be again when `reload` is called."""
         self._instance = instance(settings, name)
         self._view = ClusterView(etcd, settings.prefix, clock)
         self._following = Tasks("cluster view")
@@ -84,15 +89,18 @@ class Dispatcher:
             clock_agrees=self._clocks.agree,
             clock=clock,
             metrics=metrics,
+            program_name=self._program_name,
         )
+        self._reload = Reload(file=file, running=settings, change=self._change, clock=clock)
         self._observed = Observed(leadership=self._leadership, totals=metrics.totals, clock=clock)
-        self._app = create_app(self._leadership, settings, clock)
+        self._app = create_app(self._leadership, settings, clock, router=self._engine.router)
         self._app[FEEDER].clock_agrees = lambda: self._clocks.agree(self._leadership.gate.node)
         self._exposition = Exposition(
             name=name,
             settings=settings,
             leadership=self._leadership,
             engine=self._engine,
+            reload=self._reload,
             clocks=self._clocks,
             observed=self._observed,
             door=self._app[DOOR],
@@ -123,6 +131,7 @@ class Dispatcher:
             self._leadership.tasks,
             self._clocks.tasks,
             *self._engine.tasks,
+            self._reload.tasks,
             self._app[FEEDER].tasks,
             self._observed.tasks,
             self._registration.tasks,
@@ -143,6 +152,7 @@ class Dispatcher:
         await self._leadership.start()
         await self._clocks.start()
         await self._engine.start()
+        await self._reload.start()
         await self._app[FEEDER].start()
         await self._observed.start()
         await self._registration.start()
@@ -150,6 +160,7 @@ class Dispatcher:
         try:
             await first_of(stop, *(tasks.died for tasks in self.tasks))
         finally:
+            await self._reload.stop()
             await self._app[FEEDER].stop()
             await together([self._engine.stop(), self._app[INTAKE].stop(within_s=CLOSE_WITHIN_S)])
             await together([runner.cleanup(), self._observed.stop(), self._registration.stop()])
@@ -159,6 +170,16 @@ class Dispatcher:
             log.info("dispatcher_stopped")
         if not stop.is_set():
             raise Defect
+
+    def reload(self) -> None:
+        """Read the file again, soon: see `Reload`."""
+        self._reload.ask()
+
+    def _program_name(self, number: int) -> str | None:
+        return self._app[DIRECTORY].program_name(number)
+
+    async def _change(self, read: Settings) -> Change:
+        return await self._engine.change(read.carrier, read.dispatcher)
 
     def _record(self) -> DispatcherRecord:
         sender, swap = self._engine.sender, self._leadership.gate.swap
@@ -179,14 +200,17 @@ async def first_of(*events: asyncio.Event) -> None:
         await asyncio.gather(*waiting, return_exceptions=True)
 
 
-async def run_dispatcher(settings: Settings, secrets: Secrets, name: str) -> None:
+async def run_dispatcher(settings: Settings, secrets: Secrets, name: str, file: Path | None = None) -> None:
     """Run until told to stop. Raises SettingsError when the settings cannot work here."""
     stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop.set)
     clock = clock_of(settings)
     etcd = connect(settings.etcd, secrets, clock)
     try:
-        await Dispatcher(settings, secrets, name, etcd, clock).run(stop)
+        dispatcher = Dispatcher(settings, secrets, name, etcd, clock, file=file)
+        loop.add_signal_handler(signal.SIGHUP, dispatcher.reload)
+        await dispatcher.run(stop)
     finally:
         await etcd.aclose()

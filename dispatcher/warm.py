@@ -124,7 +124,10 @@ class Slot:
 
     def _backoff(self, state: RetryCallState) -> float:
         pause = self._pause(state)
-        return min(pause, NEEDED_BACKOFF_S) if self.needed and self._scouts else pause
+        if not (self.needed and self._scouts):
+            return pause
+        # Not a bare bound: most pauses would be just that one, and all dispatchers dial in step.
+        return min(pause, uniform(NEEDED_BACKOFF_S / 2, NEEDED_BACKOFF_S))  # noqa: S311 # spreads load
 
     async def _nap(self, seconds: float) -> None:
         self._hurry.clear()

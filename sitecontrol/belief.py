@@ -41,7 +41,7 @@ def believe(before: Snapshot, found: Snapshot) -> Snapshot:
     if _nothing_new(before, picture):
         return picture
     picture = _replaced(picture, "leader", _no_leader(before, picture), _leader_before(before, picture))
-    picture = _missed(before, picture)
+    picture = _missed(picture)
     picture = _replaced(picture, "initialize", _wrong_initialize(before, picture), before.initialize)
     picture = _replaced(picture, "term", _wrong_term(before, picture), _term_before(before, picture))
     picture = _replaced(picture, "sync", _wrong_sync(before, picture), before.sync)
@@ -72,14 +72,16 @@ def _replaced(picture: Snapshot, name: str, why: str | None, known: Entry[R] | N
     return replace(picture, bad=bad, **change) if name in bad else picture
 
 
-def _missed(before: Snapshot, picture: Snapshot) -> Snapshot:
-    """What stays for ever is named when it is gone while somebody leads: then it was not all of etcd that was lost."""
+def _missed(picture: Snapshot) -> Snapshot:
+    """What stays for ever is named when it is gone while somebody leads: then not all of etcd was lost. Also by one
+    that never saw it, as the leader's agent that was just started: nobody else would write it.
+    """
     if picture.leader is None:
         return picture
     gone = {
         name: Bad(why="is gone, while a node leads", mod_revision=0, lease=0)
         for name in FOR_EVER
-        if getattr(before, name) is not None and getattr(picture, name) is None and name not in picture.bad
+        if getattr(picture, name) is None and name not in picture.bad
     }
     return replace(picture, bad={**picture.bad, **gone}) if gone else picture
 

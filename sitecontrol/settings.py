@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from sitecontrol.profiles import DEFAULTS, Profile
-from sitecontrol.settings_carriers import Carrier
+from sitecontrol.settings_carriers import Carrier, RouteBy, check_carriers
 from sitecontrol.settings_errors import Misfit, explain
 from sitecontrol.settings_forms import Form
 from sitecontrol.settings_types import (
@@ -193,6 +193,8 @@ class DispatcherSettings(Section):
     claim_max: Annotated[int, Field(ge=1, le=10_000)] = 500
     reply_wait: Seconds = 120.0  # for the missing parts of a reply; then what came is stored
     doubt_grace: Seconds = 60.0  # before a text in doubt whose program says so is sent again
+    route_by: RouteBy = RouteBy.WEIGHT  # among carriers of one priority (docs/routing.md)
+    route_wait: Annotated[float, Field(ge=0, le=60)] = 1.0  # for a better carrier that has no room just now
     # Room for 2,000 segments however JSON writes them: a text that is far too long is told so as a text (422).
     max_body_bytes: Annotated[int, Field(ge=1_000)] = 1_000_000
     max_bulk_line_bytes: Annotated[int, Field(ge=1_000)] = 1_000_000
@@ -328,14 +330,7 @@ class Settings(Section):
                 'is for labs only; use consent = "required", or environment = "lab" in [site]',
             )
         self._check_traffic()
-        for carrier in self.carrier:
-            if self.dispatcher.doubt_grace <= carrier.silent_for:
-                raise Misfit(
-                    ("dispatcher", "doubt_grace"),
-                    f"must be more than twice the response_timeout of carrier {carrier.name!r},"
-                    f" {carrier.silent_for:g} s: so long its link may still bring the first copy of a text that is sent"
-                    " again",
-                )
+        check_carriers(self.carrier, doubt_grace=self.dispatcher.doubt_grace, by=self.dispatcher.route_by)
         return self
 
     def _check_traffic(self) -> None:

@@ -111,4 +111,14 @@ ShortCode = Annotated[
     StringConstraints(pattern=r"^[A-Za-z0-9 ._-]{1,20}$"),
     Form(words="a short code (or a number without +) in quotes", example="12345"),
 ]
+Prefix = Annotated[
+    str,
+    StringConstraints(pattern=r"^\+[1-9][0-9]{0,14}$"),
+    Form(words="the beginning of a number in E.164 form, with +, in quotes", example="+1614"),
+]
+ProgramName = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=100),
+    Form(words="the name of a program in quotes", example="outage"),
+]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]

@@ -1,6 +1,6 @@
 """`make failover-report`: every kind of failure many times on a lab of its own, then Patroni, then the page.
 
-It takes about four minutes a round. `--keep` keeps the figures in a file: what is there is added to, so that a long
+It takes about eight minutes a round. `--keep` keeps the figures in a file: what is there is added to, so that a long
 series may be made in pieces, and a page written anew without a run (`--repeat 0 --peer-repeat 0`).
 """
 
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import click
 
+from bench.failover.ballast import lay_in
 from bench.failover.figures import DrillFigures, Figures, PeerFigures, of_outcome, read, write
 from bench.failover.page import PROMISES, page
 from bench.failover.phases import phases, read_noted
@@ -40,7 +41,7 @@ NAMES = tuple(promise.drill for promise in PROMISES)
 Say = Callable[[str], None]
 
 
-async def drill(control: LabControl, name: str) -> DrillFigures:
+async def drill(control: LabControl, name: str, gigabytes: float) -> DrillFigures:
     """One run, from a whole lab to a whole lab."""
     await wait_until_whole(control, WHOLE_WITHIN)
     load = os.getloadavg()[0]
@@ -55,7 +56,13 @@ async def drill(control: LabControl, name: str) -> DrillFigures:
         until=None if outcome.healed_at is None else datetime.fromisoformat(outcome.healed_at),
         answered_s=outcome.pause_from_s + (outcome.pause_s or 0.0),
     )
-    return of_outcome(outcome, phases=way, history=list(history.get("history", [])), load=round(load, 1))
+    return of_outcome(
+        outcome,
+        phases=way,
+        history=list(history.get("history", [])),
+        load=round(load, 1),
+        gigabytes=round(gigabytes, 2),
+    )
 
 
 async def rounds(
@@ -63,16 +70,18 @@ async def rounds(
     names: tuple[str, ...],
     repeat: int,
     *,
+    gigabytes: float,
     minutes: float,
     calm: float,
     say: Say,
     done: Callable[[DrillFigures | str], None],
 ) -> None:
-    """Every drill once a round; none is begun when the time is up, or while the machine's load is above `calm`. `done`:
-    what a run came to, or why it failed.
+    """Every drill once a round, with so much data in both sites; none is begun when the time is up, or while the
+    machine's load is above `calm`. `done`: what a run came to, or why it failed.
     """
     ends = time.monotonic() + 60 * minutes
     async with LabControl.open(folder) as control:
+        held = await lay_in(control, gigabytes, say=say) if gigabytes else 0.0
         for number in range(repeat):
             for name in names:
                 while os.getloadavg()[0] > calm and time.monotonic() < ends:  # noqa: ASYNC110 # nothing tells of it
@@ -81,7 +90,7 @@ async def rounds(
                     say(f"the time is up in round {number + 1} of {repeat}")
                     return
                 try:
-                    found = await drill(control, name)
+                    found = await drill(control, name, held)
                 except (LabError, DrillFailedError) as error:
                     say(f"{number + 1}/{repeat} {name}: {error}")
                     done(f"`{name}`, {error}")
@@ -105,6 +114,13 @@ def machine() -> str:
 @click.option(
     "--only", type=click.Choice(NAMES), multiple=True, help="Only these drills; may be given again."
 )
+@click.option(
+    "--gigabytes",
+    type=click.FloatRange(0.0, 100.0),
+    default=1.0,
+    show_default=True,
+    help="Data in both sites before the first drill; 0: only what is sent.",
+)
 @click.option("--minutes", type=float, default=24 * 60.0, help="Begin no drill after so long.")
 @click.option(
     "--calm", type=float, default=8.0, show_default=True, help="Begin no drill while the load is above it."
@@ -125,6 +141,7 @@ def main(
     repeat: int,
     peer_repeat: int,
     only: tuple[str, ...],
+    gigabytes: float,
     minutes: float,
     calm: float,
     environment: Path | None,
@@ -145,21 +162,31 @@ def main(
             figures.drills.append(found)
         write(figures, keep)
 
+    ended_early = False
     try:
         if repeat:
             with running_lab(wan_ms=WAN_MS) as lab:
                 asyncio.run(
-                    rounds(lab.folder, only or NAMES, repeat, minutes=minutes, calm=calm, say=say, done=done)
+                    rounds(
+                        lab.folder,
+                        only or NAMES,
+                        repeat,
+                        gigabytes=gigabytes,
+                        minutes=minutes,
+                        calm=calm,
+                        say=say,
+                        done=done,
+                    )
                 )
         if peer_repeat:
             _measure_patroni(figures, peer_repeat, environment, keep, say)
     except (BenchError, LabError) as error:
         say(f"ended early: {error}")
+        ended_early = True
     output.write_text(page(figures, machine=machine(), wan_ms=WAN_MS))
     say(f"{output} is written")
-    sys.exit(
-        1 if figures.failed or any(run.not_held or run.acknowledged_lost for run in figures.drills) else 0
-    )
+    bad = any(run.not_held or run.acknowledged_lost for run in figures.drills)
+    sys.exit(1 if ended_early or figures.failed or bad else 0)
 
 
 def _measure_patroni(

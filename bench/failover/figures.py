@@ -29,6 +29,7 @@ class DrillFigures(BaseModel):
     swaps: list[dict[str, int]]  # of planned ones: milliseconds, by the later phase
     not_held: list[str]
     load: float  # of the machine, when it began
+    gigabytes: float = 0.0  # that lay in the database of each site
 
 
 class PeerFigures(BaseModel):
@@ -58,7 +59,12 @@ def write(figures: Figures, file: Path | None) -> None:
 
 
 def of_outcome(
-    outcome: Outcome, *, phases: dict[str, float], history: list[dict[str, Any]], load: float
+    outcome: Outcome,
+    *,
+    phases: dict[str, float],
+    history: list[dict[str, Any]],
+    load: float,
+    gigabytes: float = 0.0,
 ) -> DrillFigures:
     if outcome.pause_s is None:
         raise ValueError("an idle drill has no pause to measure")
@@ -83,4 +89,5 @@ def of_outcome(
         swaps=swaps,
         not_held=[name for name, held in outcome.held.items() if not held],
         load=load,
+        gigabytes=gigabytes,
     )

@@ -67,6 +67,7 @@ class Queries:
         self._open: dict[Key, _Text] = {}
         self._due: list[tuple[float, int, Key]] = []
         self._order = count()
+        self._asks = False
         self.tasks = Tasks("queries")
 
     @property
@@ -75,9 +76,14 @@ class Queries:
         return len(self._open)
 
     async def start(self, links: Sequence[tuple[Carrier, AskedLink]]) -> None:
-        """`links`: those that send. Nothing is started where no carrier is to be asked."""
+        """`links`: those that send."""
+        self.use(links)
+
+    def use(self, links: Sequence[tuple[Carrier, AskedLink]]) -> None:
+        """From now on. Nothing is started where no carrier is to be asked."""
         self._links = [(carrier, link) for carrier, link in links if carrier.query_after is not None]
-        if self._links:
+        if self._links and not self._asks:
+            self._asks = True
             self.tasks.spawn(self._ask_forever(), "ask")
 
     async def stop(self) -> None:

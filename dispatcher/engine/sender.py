@@ -2,8 +2,8 @@
 
 Theory: one batch is being written while the next is being claimed, so a claim's commit to both sites costs
 latency and not rate. A claim is good until its deadline: counted on our own clock from before the claim was
-asked for, less a margin. Each link takes from the common backlog as it has room, so nothing waits behind a
-slow or dead link.
+asked for, less a margin. Each link takes from the common backlog as it has room, of what its carrier may carry and
+whose turn it is (`routing`), so nothing waits behind a slow or dead link.
 
 Rules (messaging.md, "Claiming, sending, doubt"):
 
@@ -12,13 +12,15 @@ Rules (messaging.md, "Claiming, sending, doubt"):
   anything unwritten: that it is late for good is said by the database, by its own clock.
 * What was provably never written goes back to the queue at once; what was written gets the carrier's answer,
   or is in doubt. Nothing is ever written twice under one claim.
+* What no carrier can take now goes back to the queue with a time, before its claim ends and before it fills the
+  backlog (`router`).
 * A short code with a rate of its own never goes faster than that, over all links together (`short_codes`).
 * Claims whose commit was unknown never reached us: `issued` tells them from those that did.
 * What is about to be written stands in the journal first, so that the next life can tell it from what never was.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from math import inf
@@ -30,6 +32,8 @@ import structlog
 from dispatcher.engine import outcome
 from dispatcher.engine.backlog import Backlog, Claimed
 from dispatcher.engine.results import Results
+from dispatcher.engine.router import Router
+from dispatcher.engine.routing import Table
 from dispatcher.engine.schema import SchemaSeen
 from dispatcher.engine.short_codes import ShortCodes
 from dispatcher.journal import Journal
@@ -54,6 +58,7 @@ IDLE_PAUSE_S = 0.2  # the longest between claims while nothing comes and nobody 
 WRITE_MAX = 100  # segments in one write
 ROOM_WITHIN_S = 0.25  # how long a link is waited for before looking round again
 REFUSED_PAUSE_S = 0.01  # after a write of which a link took nothing
+TURN_PAUSE_S = 0.002  # while it is another carrier's turn: its link has room, and takes it at once
 HELD_PAUSE_S = 0.05  # at most, while every text waits for its short code: one of another may come meanwhile
 TROUBLE_PAUSE_S = 0.5
 FORGET_CLAIMS_AFTER_S = 900.0  # far beyond any claim's length
@@ -64,6 +69,12 @@ class SendingLink(Protocol):
 
     @property
     def bound(self) -> bool: ...
+
+    @property
+    def free(self) -> bool: ...
+
+    @property
+    def throttled(self) -> bool: ...
 
     async def wait_bound(self, deadline: float) -> bool: ...
 
@@ -83,7 +94,11 @@ class Sender:
         settings: DispatcherSettings,
         clock: Clock,
         metrics: Metrics,
+        router: Router | None = None,
     ) -> None:
+        self.router = router or Router(clock=clock)
+        self._carriers: dict[SendingLink, Carrier] = {}
+        self._feeding: dict[SendingLink, asyncio.Task[None]] = {}
         self._leadership = leadership
         self._results = results
         self._journal = journal
@@ -115,19 +130,47 @@ class Sender:
 
     @property
     def _bound_carriers(self) -> list[Carrier]:
-        """That of each bound link."""
-        return [carrier for carrier, link in self._links if link.bound]
+        """That of each bound link over which new texts may go."""
+        return [carrier for carrier, link in self._links if link.bound and carrier.weight]
 
     @property
     def unwritten(self) -> int:
         return len(self._backlog)
 
-    async def start(self, links: Sequence[tuple[Carrier, SendingLink]]) -> None:
-        self._links = list(links)
+    async def start(self, links: Sequence[tuple[Carrier, SendingLink]], table: Table | None = None) -> None:
+        """`table`: what the carriers may carry; else what the links' own say."""
+        self.use(links, table or self._table_of(links))
         self._leadership.subscribe(self._wake)
         self.tasks.spawn(self._claim_forever(), "claim")
-        for carrier, link in links:
-            self.tasks.spawn(self._feed(carrier, link), f"feed {carrier.name}")
+        self._feed_links()
+
+    def use(self, links: Sequence[tuple[Carrier, SendingLink]], table: Table | None = None) -> None:
+        """From now on these links, and no others, are written to. What waits finds its way anew."""
+        self._links = list(links)
+        self._carriers = {link: carrier for carrier, link in links}
+        self._short_codes.use([carrier for carrier, _ in links], self._clock.now())
+        self.router.use(table or self._table_of(links), links)
+        waiting = self._backlog.withdraw()
+        self._admit([replace(item, lane=self.router.lane(item.claim)) for item in waiting], again=True)
+
+    async def change(self, links: Sequence[tuple[Carrier, SendingLink]], table: Table) -> None:
+        """As `use`, while texts are being sent. When it returns, nothing is written to a link that is left out."""
+        self.use(links, table)
+        kept = {link for _, link in links}
+        gone = [self._feeding.pop(link) for link in list(self._feeding) if link not in kept]
+        await self.tasks.dismiss(*gone)
+        self._feed_links()
+        self._wake.set()
+
+    def _table_of(self, links: Sequence[tuple[Carrier, SendingLink]]) -> Table:
+        carriers = list({carrier.name: carrier for carrier, _ in links}.values())
+        return Table(carriers, self._settings.route_by, self._settings.route_wait)
+
+    def _feed_links(self) -> None:
+        for carrier, link in self._links:
+            if link not in self._feeding:
+                task = self.tasks.spawn(self._feed(link), f"feed {carrier.name}")
+                self._feeding[link] = task
 
     async def stop(self, *, drain: float = 0.0) -> None:
         """Claim and write no more, give back what was not written, wait up to `drain` seconds for answers."""
@@ -155,6 +198,7 @@ class Sender:
         while True:
             self._wake.clear()
             self._withdraw()
+            self._give_back_stranded()
             wanted = self._wanted()
             claimed = await self._claim(wanted) if wanted else 0
             if claimed and claimed == wanted:
@@ -170,8 +214,19 @@ class Sender:
         """How many to claim now: nothing while a whole batch still waits to be written, or may not be: others can."""
         if not self.may_send or self._journal.blocks:
             return 0
-        batch = batch_size(self._bound_carriers, self._settings)
-        return batch if len(self._backlog) < batch else 0
+        bound = self._bound_carriers
+        batch = batch_size(bound, self._settings)
+        return batch if len(self._backlog) < batch or self._somebody_has_less(batch, bound) else 0
+
+    def _somebody_has_less(self, than: int, bound: Sequence[Carrier]) -> bool:
+        """Whether so few texts wait that one of these carriers may take, however many wait for others."""
+        if self.router.plain:
+            return False
+        lanes = self._backlog.lanes.items()
+        return any(
+            sum(w.texts for lane, w in lanes if lane is None or carrier.name in lane.carriers) < than
+            for carrier in bound
+        )
 
     async def _claim(self, limit: int) -> int:
         async def op(store: Store, term: int) -> tuple[float, Sequence[Claim]]:
@@ -195,9 +250,15 @@ class Sender:
             now = self._clock.now()
             self.issued.update((claim.claim_id, now) for claim in claims)
         deadline = before + self._settings.claim_for * (1.0 - MARGIN)
+        lane_of = self.router.lane
         self._admit(
             [
-                Claimed(claim, deadline, inf if claim.expires_in_s is None else before + claim.expires_in_s)
+                Claimed(
+                    claim,
+                    deadline,
+                    inf if claim.expires_in_s is None else before + claim.expires_in_s,
+                    lane_of(claim),
+                )
                 for claim in claims
             ]
         )
@@ -205,14 +266,36 @@ class Sender:
             self._metrics.group("claim", len(claims))
         return len(claims)
 
-    def _admit(self, items: Sequence[Claimed]) -> None:
-        """Keep what can be written in time, and give back what its short code's rate leaves for later."""
-        kept, away = self._short_codes.admit(
-            items, self._bound_carriers, self._settings.claim_for / 2, self._clock.now()
-        )
+    def _admit(self, items: Sequence[Claimed], *, again: bool = False) -> None:
+        """Keep what can be written in time, and give back the rest with the time of its turn: what no carrier can take,
+        and what its short code's rate leaves for later. `again`: the short codes have counted them before.
+        """
+        claim_for = self._settings.claim_for
+        kept, away = self.router.admit(items, self._backlog.lanes, self._room_of, claim_for)
+        if not again:
+            kept, later = self._short_codes.admit(
+                kept, self._bound_carriers, claim_for / 2, self._clock.now()
+            )
+            away += later
         self._backlog.add(kept)
+        self._give_back(away)
+
+    def _room_of(self, carriers: Collection[str]) -> int:
+        bound = [carrier for carrier in self._bound_carriers if carrier.name in carriers]
+        return batch_size(bound, self._settings)
+
+    def _give_back(self, away: Sequence[tuple[Claimed, float]]) -> None:
         for item, seconds in away:
             self._results.put(replace(outcome.never_written(item.claim), retry_after_s=seconds))
+
+    def _give_back_stranded(self) -> None:
+        """What waits for carriers that have all gone, while others could take what is behind it."""
+        if self.router.plain or not self._bound_carriers:
+            return
+        for lane in self.router.stranded(self._backlog.lanes):
+            self._give_back(
+                self.router.give_back(self._backlog.withdraw_lane(lane), self._settings.claim_for)
+            )
 
     def forget_old_claims(self) -> None:
         limit = self._clock.now() - FORGET_CLAIMS_AFTER_S
@@ -226,8 +309,8 @@ class Sender:
 
     # -- writing
 
-    async def _feed(self, carrier: Carrier, link: SendingLink) -> None:
-        """Write to one link, as long as we live, whatever it has room for."""
+    async def _feed(self, link: SendingLink) -> None:
+        """Write to one link, as long as it is ours, whatever it has room for."""
         while True:
             await self._backlog.wait()
             soon = self._clock.now() + ROOM_WITHIN_S
@@ -235,8 +318,9 @@ class Sender:
                 await link.wait_bound(soon)
                 continue
             room = await link.room(min(WRITE_MAX, len(self._backlog)), soon)
-            if room and (pause := self._write(carrier, link, room)):
+            if room and (pause := self._write(self._carriers[link], link, room)):
                 await self._clock.sleep(pause)
+                continue
             self._wake.set()
 
     def _write(self, carrier: Carrier, link: SendingLink, room: int) -> float:
@@ -246,19 +330,24 @@ class Sender:
         """
         self._withdraw()
         turn = self._short_codes.turn(carrier, self._clock.now())
-        taken = self._backlog.take(room, turn.may if turn else None)
+        quotas = self.router.quotas(carrier.name, self._settings.claim_for * (1.0 - MARGIN))
+        taken = self._backlog.take(room, turn.may if turn else None, quotas)
         made = self._compose(carrier, self._unexpired(taken))
-        unwritten = []
+        written, unwritten = [], []
         for item, submission in self._hand_over(carrier, link, made) if made else ():
             if submission.written:
                 self._written(carrier, item, submission)
+                written.append(item)
                 if turn:
                     turn.written(item)
             else:
                 unwritten.append(item)
         self._backlog.put_back(unwritten)
-        if len(made) > len(unwritten):
+        self.router.wrote(carrier.name, written)
+        if written:
             return 0.0
+        if quotas and quotas.turn:
+            return TURN_PAUSE_S
         held = turn.wait_s if turn and not taken else 0.0
         return max(REFUSED_PAUSE_S, min(held, HELD_PAUSE_S))
 
@@ -320,7 +409,9 @@ class Sender:
         self.unanswered -= 1
         if self.unanswered == 0:
             self.all_answered.set()
-        self._results.put(outcome.of_answer(item.claim, carrier.name, answer.result()))
+        told = answer.result()
+        self.router.answered(carrier.name, item.claim, told)
+        self._results.put(outcome.of_answer(item.claim, carrier.name, told))
 
     @staticmethod
     def _tag(submission: Submission) -> tuple[Carrier, Claimed]:

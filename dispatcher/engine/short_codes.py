@@ -60,6 +60,17 @@ class ShortCodes:
         self._kept_until: dict[str, float] = {}  # by when what was kept will have been written
         self._away_until: dict[str, float] = {}  # by when what was sent away will have had its turn
 
+    def use(self, carriers: Sequence[Carrier], now: float) -> None:
+        """Their rates may have changed."""
+        named = {carrier.name: carrier for carrier in carriers}
+        for key in list(self._paces):
+            carrier = named.get(key[0])
+            rate = carrier.rate_of(key[1]) if carrier is not None else None
+            if rate is None:
+                del self._paces[key]
+            else:
+                self._paces[key].change(rate, now)
+
     def turn(self, carrier: Carrier, now: float) -> Turn | None:
         """None when the carrier's links are all that counts."""
         if carrier.short_code_rate is None and not carrier.short_code_rates:
@@ -94,5 +105,6 @@ class ShortCodes:
 
 def _together(source: str, carriers: Sequence[Carrier]) -> float:
     """What all of them allow of one short code; infinite when one has no rate for it."""
-    rates = [carrier.rate_of(source) for carrier in {carrier.name: carrier for carrier in carriers}.values()]
+    different = {carrier.name: carrier for carrier in carriers if carrier.serves(source)}
+    rates = [carrier.rate_of(source) for carrier in different.values()]
     return sum(inf if rate is None else rate for rate in rates) or inf

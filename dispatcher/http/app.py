@@ -15,10 +15,13 @@ from aiohttp.typedefs import Middleware
 
 from dispatcher.campaigns.feeder import Feeder
 from dispatcher.campaigns.states import Act
+from dispatcher.engine.router import Router
+from dispatcher.engine.routing import Table
 from dispatcher.http import answers, body, docs, openapi
 from dispatcher.http.access import Access
 from dispatcher.http.bulk import Bulk
 from dispatcher.http.campaign_calls import Campaigns
+from dispatcher.http.carriers import Carriers
 from dispatcher.http.directory import Directory
 from dispatcher.http.door import Door
 from dispatcher.http.doubts import Doubts
@@ -47,12 +50,20 @@ STREAMED: Final = ("/bulk", "/list")  # read as they come, whatever they announc
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def create_app(leadership: LeadershipLike, settings: Settings, clock: Clock) -> web.Application:
+def create_app(
+    leadership: LeadershipLike, settings: Settings, clock: Clock, *, router: Router | None = None
+) -> web.Application:
     """The application. Further routes may be added to it before it starts; `answer` words their problems too.
+
+    `router` tells of carriers and routes as they are; without one, of the settings' carriers, none of them bound.
 
     Raises SettingsError when this process cannot have as many connections as it is to have.
     """
     ids = Ids(clock)
+    if router is None:
+        router = Router(clock=clock)
+        router.use(Table(settings.carrier, settings.dispatcher.route_by, settings.dispatcher.route_wait), ())
+    carriers = Carriers(router, leadership, settings.site.name)
     intake = Intake(leadership, settings.dispatcher, clock)
     directory = Directory(leadership, clock, hold_for=settings.dispatcher.hold_for)
     access = Access(directory, clock)
@@ -65,6 +76,7 @@ def create_app(leadership: LeadershipLike, settings: Settings, clock: Clock) -> 
         clock=clock,
         ids=ids,
         shelf=TemplateShelf(leadership, clock),
+        carriers=carriers,
     )
     bulk = Bulk(messages=messages, intake=intake, access=access, settings=settings.dispatcher)
     feeder = Feeder(leadership=leadership, ids=ids)
@@ -89,7 +101,14 @@ def create_app(leadership: LeadershipLike, settings: Settings, clock: Clock) -> 
         "doubts": Doubts(leadership=leadership, access=access).list,
         "preview": messages.preview,
         **_on_campaigns(
-            leadership, settings, clock, access=access, messages=messages, feeder=feeder, ids=ids
+            leadership,
+            settings,
+            clock,
+            access=access,
+            messages=messages,
+            carriers=carriers,
+            feeder=feeder,
+            ids=ids,
         ),
         **_descriptions(),
     }
@@ -106,12 +125,13 @@ def _on_campaigns(
     *,
     access: Access,
     messages: Messages,
+    carriers: Carriers,
     feeder: Feeder,
     ids: Ids,
 ) -> dict[str, Handler]:
     """The handlers of `routes_campaigns`."""
     bodies = body.Bodies(settings.dispatcher.max_body_bytes)
-    templates = Templates(leadership=leadership, access=access, bodies=bodies, carriers=settings.carrier)
+    templates = Templates(leadership=leadership, access=access, bodies=bodies, carriers=carriers)
     campaigns = Campaigns(
         leadership=leadership,
         access=access,

@@ -41,6 +41,7 @@ class Picture:
     keys: dict[bytes, ApiKey]
     programs: dict[tuple[int, str], Program]
     names: dict[int, list[str]]
+    by_number: dict[int, str]  # the names of all programs
 
 
 def draw(keys: Sequence[ApiKey], programs: Sequence[Program]) -> Picture:
@@ -52,6 +53,7 @@ def draw(keys: Sequence[ApiKey], programs: Sequence[Program]) -> Picture:
         keys={key.secret_hash: key for key in keys},
         programs={(program.account_id, program.name): program for program in programs},
         names=names,
+        by_number={program.id: program.name for program in programs},
     )
 
 
@@ -61,7 +63,7 @@ class Directory:
         self._clock = clock
         self._hold_for = hold_for
         self._tasks = Tasks("directory")
-        self._picture = Picture(keys={}, programs={}, names={})
+        self._picture = Picture(keys={}, programs={}, names={}, by_number={})
         self._asked = asyncio.Event()
         self._next: asyncio.Future[bool] | None = None
         self._stopped = False
@@ -92,6 +94,10 @@ class Directory:
 
     def program(self, account_id: int, name: str) -> Program | None:
         return self._picture.programs.get((account_id, name))
+
+    def program_name(self, number: int) -> str | None:
+        """None while it is not known."""
+        return self._picture.by_number.get(number)
 
     def program_names(self, account_id: int) -> list[str]:
         """Those that the account may send under now, in the order of the alphabet."""

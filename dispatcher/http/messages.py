@@ -2,13 +2,15 @@
 
 import base64
 import binascii
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 from uuid import UUID
 
 from aiohttp import web
 
 from dispatcher.http import answers, body, checking, numbers, submission
 from dispatcher.http.access import Access
+from dispatcher.http.carriers import Carriers
 from dispatcher.http.directory import Directory
 from dispatcher.http.problem import INVALID, LEFT, NOT_FOUND, FieldError, Problem, invalid, shorten
 from dispatcher.http.schemas import ListQuery, MessageRequest, PreviewRequest
@@ -17,12 +19,14 @@ from dispatcher.http.template_shelf import TemplateShelf
 from dispatcher.intake import Acknowledgement, Intake, LeadershipLike, RowRefused
 from dispatcher.leadership import Lane
 from dispatcher.model import MessageView, NewMessage, Page, Program, State
+from dispatcher.states import WAITING
 from dispatcher.store import Store
 from dispatcher.uuid7 import Ids
 from sitecontrol.clock import Clock
 from sitecontrol.settings import Settings
 
 PROGRAMS_TOLD: Final = 10
+NOT_LEFT: Final = WAITING | {State.SUBMITTING}
 
 
 class Messages:
@@ -37,6 +41,7 @@ class Messages:
         clock: Clock,
         ids: Ids,
         shelf: TemplateShelf,
+        carriers: Carriers,
     ) -> None:
         self._leadership = leadership
         self._intake = intake
@@ -47,7 +52,7 @@ class Messages:
         self._shelf = shelf
         self._site = settings.site.name
         self._durability = settings.dispatcher.durability
-        self._carriers = settings.carrier
+        self._carriers = carriers
         self._bodies = body.Bodies(settings.dispatcher.max_body_bytes)
         self._terms = Terms(any_possible_number=settings.dispatcher.consent == "assumed")
 
@@ -92,14 +97,20 @@ class Messages:
         raise invalid(FieldError(field="program", message=message, value=shorten(name)))
 
     async def composed(self, asked: MessageRequest, program: Program) -> NewMessage:
-        """The message to store. A text whose time has passed is refused, unless its reference is known: that is a
-        repeat of what may have been accepted in time, and is answered like any. Raises Problem, or Unavailable.
+        """The message to store. A text whose time has passed, or that no carrier may carry, is refused, unless its
+        reference is known: that is a repeat of what may have been accepted before, and is answered like any. Raises
+        Problem, or Unavailable.
         """
         now = self._clock.wall()
         before = submission.was_in_time(asked, now)
         if before is not None and await self._is_known(program.account_id, asked.reference):
             now = before
-        return submission.compose(asked, program, new_id=self._ids.new(), now=now, terms=self._terms)
+        row = submission.compose(asked, program, new_id=self._ids.new(), now=now, terms=self._terms)
+        if (fault := self._carriers.fault(program, row.to)) is not None and not (
+            row.reference is not None and await self._is_known(program.account_id, row.reference)
+        ):
+            raise invalid(fault)
+        return row
 
     async def _is_known(self, account_id: int, reference: str | None) -> bool:
         async def op(store: Store, term: int) -> Page:
@@ -121,7 +132,19 @@ class Messages:
         async def op(store: Store, term: int) -> MessageView | None:
             return await store.read(term, key.account_id, message_id)
 
-        return answers.json_response(answers.message(found(await self._leadership.run(op, lane=Lane.READ))))
+        view = found(await self._leadership.run(op, lane=Lane.READ))
+        return answers.json_response({**answers.message(view), **self._way(view)})
+
+    def _way(self, view: MessageView) -> dict[str, Any]:
+        """By which carrier what has not left would go now, and why not by the others."""
+        program = self._directory.program(view.account_id, view.program)
+        if (
+            not self._carriers.all
+            or program is None
+            or not any(part.state in NOT_LEFT for part in view.segments)
+        ):
+            return {}
+        return {"route": self._carriers.route(program, view.to, view.message_class)}
 
     async def list(self, request: web.Request) -> web.Response:
         key = await self._access.caller(request)
@@ -162,12 +185,25 @@ class Messages:
         return answers.json_response(answers.message(view))
 
     async def preview(self, request: web.Request) -> web.Response:
-        await self._access.caller(request)
+        key = await self._access.caller(request)
         body.check_type(request, body.JSON)
         asked = checking.read_json(PreviewRequest, await self._bodies.read(request))
         if (fault := submission.body_fault(asked.body)) is not None:
             raise invalid(FieldError(field="body", message=fault, value=shorten(asked.body)))
-        return answers.json_response(answers.preview(asked.body, self._carriers))
+        document = answers.preview(asked.body, self._carriers.all)
+        if asked.to is not None or asked.program is not None:
+            document["route"] = await self._route(key.account_id, asked)
+        return answers.json_response(document)
+
+    async def _route(self, account_id: int, asked: PreviewRequest) -> Sequence[dict[str, Any]]:
+        """Raises Problem, or Unavailable."""
+        if asked.to is None or asked.program is None:
+            field = "to" if asked.to is None else "program"
+            raise invalid(FieldError(field=field, message="is needed, too, to tell the route"))
+        if (fault := numbers.fault(asked.to, any_possible=True)) is not None:
+            raise invalid(FieldError(field="to", message=fault, value=shorten(asked.to)))
+        program = await self.program(account_id, asked.program)
+        return self._carriers.route(program, asked.to, program.message_class)
 
 
 def check(query: ListQuery) -> None:

@@ -95,6 +95,10 @@ class PreviewRequest(Shape):
     """A text, to see how it would be sent."""
 
     body: str = Field(description="The text.")
+    program: ProgramName | None = Field(
+        default=None, description="With `to`: also tell by which carrier it would go."
+    )
+    to: str | None = Field(default=None, description="The customer's number, in E.164 form.")
 
 
 class ListQuery(Shape):
@@ -209,6 +213,15 @@ class EventAnswer(Answer):
     detail: str
 
 
+class RouteAnswer(Answer):
+    """What one carrier is to a text, as the dispatcher that answers sees it now."""
+
+    carrier: str
+    may: bool = Field(description="Whether it would carry the text now.")
+    reason: str = Field(examples=["may", "prefix", "down"])
+    detail: str = Field(description="The same in words.")
+
+
 class MessageAnswer(Answer):
     """A message and all that happened to it."""
 
@@ -228,6 +241,11 @@ class MessageAnswer(Answer):
     on_doubt: OnDoubt
     parts: list[PartAnswer]
     events: list[EventAnswer]
+    route: list[RouteAnswer] | None = Field(
+        default=None,
+        description="While some of it waits: every carrier, the likeliest first, and why it would carry it now, or "
+        "not. Only of a single message.",
+    )
 
 
 class PageAnswer(Answer):
@@ -298,3 +316,8 @@ class PreviewAnswer(Answer):
     )
     cost: CostAnswer
     too_long: bool = Field(description=f"More than {MAX_SEGMENTS} segments: it would be refused.")
+    route: list[RouteAnswer] | None = Field(
+        default=None,
+        description="With `program` and `to`: every carrier, the likeliest first, and why it would carry the text now, "
+        "or not.",
+    )

@@ -10,6 +10,7 @@ from dispatcher.campaigns.templates import Faulty, Template
 from dispatcher.campaigns.variables import Variable, from_json
 from dispatcher.http import answers, body, checking
 from dispatcher.http.access import Access
+from dispatcher.http.carriers import Carriers
 from dispatcher.http.problem import NOT_FOUND, FieldError, Problem, invalid, shorten
 from dispatcher.http.schemas_campaigns import (
     TemplatePreviewRequest,
@@ -21,7 +22,6 @@ from dispatcher.http.submission import body_fault
 from dispatcher.intake import LeadershipLike
 from dispatcher.leadership import Lane
 from dispatcher.store import Store
-from sitecontrol.settings_carriers import Carrier
 
 LONGEST_NAME = 100
 
@@ -33,7 +33,7 @@ class Templates:
         leadership: LeadershipLike,
         access: Access,
         bodies: body.Bodies,
-        carriers: Sequence[Carrier],
+        carriers: Carriers,
     ) -> None:
         self._leadership = leadership
         self._access = access
@@ -96,7 +96,7 @@ class Templates:
         text = rendered(template, values)
         if (fault := body_fault(text)) is not None:
             raise invalid(FieldError(field="vars", message=f"make a text that {fault}", value=shorten(text)))
-        return {"text": text, "at_most": at_most(template), **answers.preview(text, self._carriers)}
+        return {"text": text, "at_most": at_most(template), **answers.preview(text, self._carriers.all)}
 
     async def chosen(
         self,

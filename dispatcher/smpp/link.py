@@ -112,6 +112,16 @@ class Link:
         return self.mode is not BindMode.RECEIVER
 
     @property
+    def free(self) -> bool:
+        """Whether a submit may be written right now."""
+        return self.bound and self._allowed(1, self._clock.now()) > 0
+
+    @property
+    def throttled(self) -> bool:
+        """Whether the carrier asked for a pause, and it is not over."""
+        return self._pace.paused(self._clock.now())
+
+    @property
     def in_flight(self) -> int:
         """Submits written and not answered, those in doubt not counted."""
         return self._connection.in_flight if self._connection else 0
@@ -130,6 +140,11 @@ class Link:
     def paused_for(self) -> float:
         """Seconds until the pace allows the next segment: when a throttled text may be tried again."""
         return max(0.0, self._pace.wait(self._clock.now()))
+
+    def retune(self, rate: float) -> None:
+        """Segments per second by the carrier's setting, from now on."""
+        self._pace.change(rate, self._clock.now())
+        self._wake_up()
 
     async def start(self) -> None:
         """Begin to connect and bind, and keep doing so until `stop`. Returns at once."""

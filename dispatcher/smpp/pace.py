@@ -41,6 +41,18 @@ class Pace:
         self._fill(now)
         return 0 if now < self._paused_until else int(self._tokens)
 
+    def paused(self, now: float) -> bool:
+        """Whether the carrier said that it was too much, and nothing is written for a while."""
+        return now < self._paused_until
+
+    def change(self, rate: float, now: float) -> None:
+        """The setting is another from now on."""
+        self._fill(now)
+        slowed = self.rate < self._setting
+        self._setting = rate
+        self.rate = min(self.rate, rate) if slowed else rate
+        self._tokens = min(self._tokens, self._burst)
+
     def take(self, segments: int) -> None:
         """They were written. Only after `available` allowed so many."""
         self._tokens -= segments

@@ -145,4 +145,4 @@ def pause_before_repeat(effect: Effect, failures: int) -> float:
     """
     if not isinstance(effect, Clone) or failures == 0:
         return PAUSE_BEFORE_REPEAT
-    return float(min(2.0 ** (failures - 1), LONGEST_PAUSE))
+    return float(min(2.0 ** min(failures - 1, 10), LONGEST_PAUSE))  # a node may be away for months

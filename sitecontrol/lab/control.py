@@ -113,9 +113,9 @@ class LabControl:
         """Make every line between two places as bad as told; `heal_lines` mends them."""
         await self._control("POST", self.plan.ports.wan, "/shape", shape.model_dump())
 
-    async def sql(self, node: LabNode, statement: str) -> Any:
+    async def sql(self, node: LabNode, statement: str, *, within: float = SQL_WITHIN) -> Any:
         """Run one statement on a node's PostgreSQL, as its superuser; the first value of its first row, or None. Raises
-        LabUnreachableError.
+        LabUnreachableError, also when it takes more than `within` seconds.
         """
         socket_dir = self.plan.lab.installation.postgres_home(node.key) / "socket"
         target = Target(
@@ -128,7 +128,7 @@ class LabControl:
         try:
             session = await Session.connect(target, timeout=SQL_WITHIN)
             try:
-                rows = await session.read(statement, timeout=SQL_WITHIN)
+                rows = await session.read(statement, timeout=within)
                 return rows[0][0] if rows else None
             finally:
                 session.terminate()

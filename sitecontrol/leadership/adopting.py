@@ -60,7 +60,7 @@ class Node:
     @property
     def serves_in(self) -> int | None:
         """The term in which its PostgreSQL is open, and commits: one that was cut off may be open, and waits."""
-        primary, term = self._get("state") == PgState.PRIMARY.value, self._get("open_term")
+        primary, term = self.is_primary, self._get("open_term")
         age = self.told.get("canary_age_s") if self.told is not None else None
         return (
             int(term)
@@ -78,11 +78,20 @@ class Node:
         return bool(self._get("streaming"))
 
     @property
+    def follows(self) -> str | None:
+        """From whom it was told to receive."""
+        known = self._get("follows")
+        return None if known is None else str(known)
+
+    @property
     def wrote(self) -> bool:
         """It was the last primary of its timeline, as far as itself knows."""
-        state = self._get("state")
-        was = state == PgState.STOPPED.value and self._get("was_primary")
-        return state == PgState.PRIMARY.value or bool(was)
+        was = self._get("state") == PgState.STOPPED.value and self._get("was_primary")
+        return self.is_primary or bool(was)
+
+    @property
+    def is_primary(self) -> bool:
+        return bool(self._get("state") == PgState.PRIMARY.value)
 
     @property
     def runs(self) -> bool:
@@ -206,8 +215,9 @@ def _not_decided(f: Facts, nodes: Sequence[Node], word: Word) -> Iterator[str]:
     elif serving and word.node not in (None, serving[0].node):
         yield f"{serving[0].node} serves, so it holds everything, and {word.node} cannot lead beside it"
     if not serving:
+        closed = {n.node for n in nodes if n.is_primary}  # they are heard, and do not serve
         for node in ours:
-            if node.streams:
+            if node.streams and node.follows not in closed:
                 yield f"{node.node} receives from somebody who serves, and is not heard: start that agent"
         if word.node is None and _furthest(ours) is None:
             each = ", ".join(f"{n.node} timeline {n.timeline}, {_row(n)}" for n in ours)

@@ -43,6 +43,7 @@ ROWS: Sequence[Row] = (
             and swapping.in_time(f)
             and f.etcd_here
             and f.lease_safe
+            and not swapping.target_lost(f)
             and (f.drained or f.phase_age > f.settings.drain_within)
         ),
         lambda _: ShutDownForSwap(),

@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from sitecontrol.frozen import replace
-from sitecontrol.records import HistoryEntry, Maintenance, Observation, Planned
+from sitecontrol.records import HistoryEntry, Maintenance, Observation, Phase, Planned
 from sitecontrol.view import Entry, Snapshot
 
 ENOUGH = 2  # places that must agree
@@ -293,4 +293,8 @@ def _calm(
 
 
 def by_health(entry: HistoryEntry) -> bool:
-    return entry.evidence.get("rule") in (HEALTH_SWAP, FAILBACK)
+    """One of its swaps, or a try. The end of one that was handed over and then overtaken tells of no other: the term
+    that it began has an entry, too.
+    """
+    overtaken = entry.kind == "swap rolled back" and any(t.phase is Phase.HANDED for t in entry.steps)
+    return entry.evidence.get("rule") in (HEALTH_SWAP, FAILBACK) and not overtaken

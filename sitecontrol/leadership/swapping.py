@@ -48,23 +48,18 @@ def obstacles(f: Facts, to_node: str, *, planned: bool = True) -> tuple[str, ...
     `planned`: nothing is wrong with the live site, so that what can be put in order first should be.
     """
     found: list[str] = []
-    leader, sync = f.leader, f.sync
+    leader = f.leader
     if to_node not in f.site_of:
-        return (f"no node {to_node!r} is configured",)
-    if leader is None or sync is None:
+        return _cannot_be_handed_to(f, to_node)
+    if leader is None or f.sync is None:
         return (nobody_leads(f),)
     if leader.record.node == to_node:
-        return (f"{to_node} leads already",)
+        return _cannot_be_handed_to(f, to_node)
     if f.etcd_full:
         found.append(FULL)
-    if to_node not in {s.node for s in sync.standbys}:
-        found.append(f"{to_node} is not in step: it might lack acknowledged messages")
-    elif _another_disk(f, to_node):
-        found.append(f"{to_node} has another data directory than the one that is in step")
+    found.extend(_cannot_be_handed_to(f, to_node))
     member = f.member(to_node)
-    if member is None:
-        found.append(f"the agent of {to_node} is not heard")
-    else:
+    if member is not None:
         found.extend(member.record.reasons if not member.record.ready else ())
         behind = member.record.received_lsn - member.record.replayed_lsn
         if behind > REPLAY_LAG_BYTES:
@@ -90,6 +85,29 @@ def obstacles(f: Facts, to_node: str, *, planned: bool = True) -> tuple[str, ...
     if planned and not found:
         found.extend(lacks_room(f, site))
     return tuple(found)
+
+
+def _cannot_be_handed_to(f: Facts, node: str) -> tuple[str, ...]:
+    """Why the hand-over to this node would be refused, or would lose something, however well all else is."""
+    if node not in f.site_of:
+        return (f"no node {node!r} is configured",)
+    if f.leader is not None and f.leader.record.node == node:
+        return (f"{node} leads already",)
+    found: list[str] = []
+    if f.sync is None or node not in {s.node for s in f.sync.standbys}:
+        found.append(f"{node} is not in step: it might lack acknowledged messages")
+    elif _another_disk(f, node):
+        found.append(f"{node} has another data directory than the one that is in step")
+    if f.member(node) is None:
+        found.append(f"the agent of {node} is not heard")
+    return tuple(found)
+
+
+def target_lost(f: Facts) -> tuple[str, ...]:
+    """Why the swap in progress, past its checks, cannot be handed over any more. Less than `obstacles`: what would only
+    have been a reason not to begin it, such as a carrier's link, is none to have held requests for nothing.
+    """
+    return _cannot_be_handed_to(f, f.swap.to_node) if f.swap is not None else ()
 
 
 def _another_disk(f: Facts, node: str) -> bool:
@@ -177,6 +195,13 @@ ROWS: Sequence[Row] = (
         "The target cannot take over: roll the swap back and name what stands in the way.",
         lambda f: _leaves_us(Phase.REQUESTED)(f) and bool(_obstacles_in_progress(f)),
         lambda f: RollBack(reason="; ".join(_obstacles_in_progress(f))),
+    ),
+    Row(
+        "target-lost",
+        "The target can be handed nothing any more: it has left step, has another data directory, its agent is gone, or"
+        " nobody ever checked it. Roll back at once, before anything is shut down for it.",
+        lambda f: (_leaves_us(Phase.CHECKED)(f) or _leaves_us(Phase.HELD)(f)) and bool(target_lost(f)),
+        lambda f: RollBack(reason="; ".join(target_lost(f))),
     ),
     Row(
         "check",

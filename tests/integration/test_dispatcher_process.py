@@ -1,5 +1,6 @@
 """`python -m dispatcher` as others start it: what it says, how it ends."""
 
+import json
 import signal
 import socket
 import subprocess
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
@@ -177,3 +179,43 @@ def test_migrating_without_a_leader_says_what_was_tried(tmp_path: Path):
     code, said = refusal([sys.executable, "-m", "dispatcher", "migrate", "--config", str(config)])
     assert code == 1
     assert "columbus-a" in said
+
+
+SECOND = """
+[[carrier]]
+name = "second"
+address = "127.0.0.1:9"
+system_id = "hotsite"
+"""
+
+
+def test_a_hangup_has_the_file_read_again_and_a_wrong_one_changes_nothing(tmp_path: Path):
+    port = free_port()
+    config = configure(tmp_path, port)
+    (tmp_path / "carrier-second").write_text("secret")
+    with running(config) as process:
+        wait_until_it_answers(f"http://127.0.0.1:{port}/health")
+
+        def after_a_hangup() -> dict[str, Any]:
+            before = told(port)["config"]
+            process.send_signal(signal.SIGHUP)
+            deadline = time.monotonic() + 20
+            while (status := told(port))["config"] == before or status["config"]["changing"]:
+                assert time.monotonic() < deadline, "the file was not read again"
+                time.sleep(0.05)  # another process
+            return status
+
+        config.write_text(config.read_text() + SECOND)
+        status = after_a_hangup()
+        assert [link["name"] for link in status["links"]] == ["acme-1", "second-1"]
+        config.write_text(config.read_text() + SECOND)
+        status = after_a_hangup()
+        assert "another carrier has this name" in status["config"]["refused"]["reasons"][0]
+        assert [link["name"] for link in status["links"]] == ["acme-1", "second-1"]
+        assert process.poll() is None
+
+
+def told(port: int) -> dict[str, Any]:
+    with urlopen(f"http://127.0.0.1:{port}/status", timeout=5) as answer:
+        status: dict[str, Any] = json.load(answer)
+    return status

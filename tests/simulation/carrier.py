@@ -90,6 +90,14 @@ class CarrierLink:
     def bound(self) -> bool:
         return self._place not in self._inbox.lost
 
+    @property
+    def free(self) -> bool:
+        return self.bound
+
+    @property
+    def throttled(self) -> bool:
+        return False
+
     async def wait_bound(self, deadline: float) -> bool:
         del deadline
         return self.bound

@@ -9,7 +9,7 @@ is what is stored.)
 
 import itertools
 import random
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -110,6 +110,7 @@ class EtcdCluster:
         self._electing = False
         self._away_until = dict.fromkeys(PLACES, 0.0)
         self._serving: dict[str, bool] = {}  # what `serves` last said, until something changes
+        self.made = 0  # how often it was made anew: its members are of another cluster then
         self.late = 0  # calls that are under way, and will be applied after their caller had given them up
         self.changed = Bell(scheduler)
         self.store.listen(self._follow)
@@ -170,6 +171,23 @@ class EtcdCluster:
             self._serving.clear()
             self.store.elect()
 
+    def make_anew(self) -> None:
+        """All its members have lost their disks. Whoever knows the cluster that they were does not go over to them."""
+        self.made += 1
+        self.late = 0
+        self.store.lose_everything()
+        self.store.of_dispatchers = self.store.grant(FOR_EVER)
+        self.read = self.snapshot = Snapshot()
+
+    def lose(self, keys: Iterable[str]) -> None:
+        """Somebody deletes them, at once."""
+        deletes = tuple(Delete(key=key) for key in keys)
+        self.store.txn((), deletes, read_on_failure=False)
+
+    @property
+    def keys(self) -> list[str]:
+        return [kv.key for kv in self.store.get_prefix(PREFIX).kvs]
+
     async def _end_leases(self) -> None:
         """Each in its time, but none while nobody leads."""
         while True:
@@ -200,6 +218,16 @@ class EtcdClient:
         self._cluster = cluster
         self._scheduler = scheduler
         self._place = place
+        self._made = cluster.made
+
+    @property
+    def knows(self) -> bool:
+        """These are the members of the cluster that gave the first answer."""
+        return self._made == self._cluster.made
+
+    @property
+    def _served(self) -> bool:
+        return self.knows and self._cluster.serves(self._place)
 
     @property
     def strangers(self) -> Sequence[str]:
@@ -260,13 +288,13 @@ class EtcdClient:
         cluster, rng, wait = self._cluster, self._cluster.rng, self._scheduler.wait
         started = self._scheduler.now
         await wait(rng.uniform(0.005, 0.06))
-        if not cluster.serves(self._place):
+        if not self._served:
             await self._out_of_time(started)
         if writes and (rng.random() < cluster.sick or (cluster.late_only and step.func == cluster.store.txn)):
             await self._meet_fault(step, started)
         answer = step()
         await wait(rng.uniform(0.5, 0.85) if self._place in cluster.slow else rng.uniform(0.005, 0.06))
-        if not cluster.serves(self._place):
+        if not self._served:
             await self._out_of_time(started)
         return answer
 
@@ -289,8 +317,9 @@ class EtcdClient:
             self._cluster.rng.choice((1.5, 3.0, 8.0, 20.0)) * self._cluster.rng.random()
         )
         await self._scheduler.until(lambda: self._cluster.leader is not None, within=1e9, every=0.2)
-        self._cluster.late -= 1
-        self._try(step)
+        if self.knows:
+            self._cluster.late -= 1
+            self._try(step)
 
     @staticmethod
     def _try(step: Callable[[], Any]) -> None:

@@ -43,7 +43,11 @@ class Kind(Enum):
     GARBAGE = "garbage"  # somebody overwrites a record, and in the end the operator has it as it was
     STARTS_FAIL = "starts-fail"  # a PostgreSQL that ends cannot be started again (scenarios only)
     FORCE = "force"  # an operator has a node lead on without those who hold everything (scenarios only)
+    ODD_SWAP = "odd-swap"  # somebody writes one that is past its checks, to `other`: a site, or nobody (scenarios only)
     PLAN = "plan"  # an operator plans a swap for when this ends (scenarios only)
+    KEYS_LOST = "keys-lost"  # somebody deletes records; an operator makes them anew (scenarios only)
+    ETCD_ANEW = "etcd-anew"  # all three members lose their data; likewise (scenarios only)
+    MAINTENANCE = "maintenance"  # an operator announces work at a site (scenarios only)
     FORGETFUL_DISK = (
         "forgetful-disk"  # a site is lost, and its disk has not kept what it had flushed (scenarios only)
     )
@@ -84,7 +88,15 @@ WEIGHTS = dict.fromkeys(Kind, 1.0) | {
 
 IN_SCENARIOS = (
     *(Kind.WRONG_DISK, Kind.FORGETFUL_DISK, Kind.OLDER_SNAPSHOT, Kind.SECOND, Kind.ETCD_SLOW),
-    *(Kind.FORCE, Kind.PLAN, Kind.STARTS_FAIL),
+    *(
+        Kind.FORCE,
+        Kind.PLAN,
+        Kind.STARTS_FAIL,
+        Kind.MAINTENANCE,
+        Kind.KEYS_LOST,
+        Kind.ETCD_ANEW,
+        Kind.ODD_SWAP,
+    ),
 )
 ANY = tuple(
     kind for kind in Kind if kind not in IN_SCENARIOS

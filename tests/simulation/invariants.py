@@ -1,21 +1,26 @@
 """The invariants by their names in docs/failover.md, looked at after every step in which something changed."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from dispatcher.model import State
 from sitecontrol.leadership import audit
+from sitecontrol.leadership.effects import Effect, ShutDownForSwap
+from sitecontrol.leadership.facts import Facts
 from sitecontrol.leadership.invariants import Broken
+from sitecontrol.leadership.observed import FAILBACK
 from sitecontrol.records import HistoryEntry, Phase, Swap
 from sitecontrol.view import Entry
+from tests.simulation.adopting import Adopted
 from tests.simulation.carrier import Inbox
 from tests.simulation.clients import Acknowledged, Ledger
 from tests.simulation.disk import Disk
 from tests.simulation.etcd import PREFIX, EtcdCluster
 from tests.simulation.observers import Truth
 from tests.simulation.postgres import Database, World
+from tests.simulation.returning import HOME, NOT_HOME, Returns
 from tests.simulation.scene import settings_of
 from tests.simulation.scheduler import EPOCH, Scheduler, Task
 from tests.simulation.sending import SimulatedDispatcher
@@ -60,6 +65,7 @@ class Invariants:
     truth: Truth
     say: Callable[[str], None]
     alarms: Callable[[], Iterable[tuple[str, Broken]]]  # what agents say of invariants at run time, by node
+    returns: Returns | None  # production goes back home by itself
     _open: dict[str, tuple[str, int]] = field(default_factory=dict)  # node -> (boot, term) as last seen
     _leader_seen: tuple[int, str] | None = None
     _begun_terms: dict[int, float] = field(
@@ -72,6 +78,9 @@ class Invariants:
     _words_seen: int = 0  # entries of the history that tell of a person's word on who leads on
     planned: dict[str, float] = field(default_factory=dict)  # swap -> its time
     _begun: dict[str, datetime] = field(default_factory=dict)  # of these, when it began
+    _adopted: Mapping[str, Adopted] = field(default_factory=dict)
+    _adopted_in: int = 0  # the term after which etcd's data were made anew
+    _log_deleted: bool = False
     _asked: dict[str, float] = field(default_factory=dict)  # health's swaps, and when each was asked for
 
     def after_step(self, task: Task) -> None:
@@ -87,6 +96,8 @@ class Invariants:
         self._look_at_leader()
         self._look_at_sync()
         self._look_at_term()
+        if self.returns is not None:
+            self.returns.look(self.cluster.snapshot)
         self._look_at_swap()
         for node, broken in self.alarms():
             raise Violation(broken.invariant, f"{node} sees that {broken.what}")
@@ -212,16 +223,35 @@ class Invariants:
             return
         self._words_seen = len(words)
         newest = max((history[key] for key in words), key=lambda entry: entry.mod_revision, default=None)
-        if newest is not None:
-            self._accept_loss(newest.record)
+        adopted = next(
+            (self._adopted[key] for key in words if key in self._adopted and history[key] is newest), None
+        )
+        if adopted is not None and newest is not None:
+            self._look_at_adopted(newest.record, adopted)
+        elif newest is not None:
+            self._accept_loss(newest.record, loss_told(newest.record))
 
-    def _accept_loss(self, word: HistoryEntry) -> None:
+    def _look_at_adopted(self, word: HistoryEntry, told: Adopted) -> None:
+        """What etcd had lost is made anew: by what the nodes know without loss, by a word with what he was told."""
+        self._adopted_in = word.term
+        if told.by_word:
+            self._accept_loss(word, LossTold(nothing=not told.told_of_loss, since=None))
+        else:
+            self.say(f"ADOPTED    {word.node} after term {word.term}")
+            self.holds_all(self.world.databases[word.node], "acked-survives", f"{word.node} is adopted")
+
+    def data_lost(self, adopted: Mapping[str, Adopted], *, log_deleted: bool) -> None:
+        """What was seen of records that are gone. `adopted`: what an operator is told who makes them anew."""
+        self._adopted, self._log_deleted = adopted, self._log_deleted or log_deleted
+        self._words_seen = self._sync_seen = self._term_seen = 0
+        self._asked.clear()
+
+    def _accept_loss(self, word: HistoryEntry, told: LossTold) -> None:
         """Of the messages, and of what is known of texts that left."""
         database = self.world.databases[word.node]
         disk = database.disk
         lost = [t for t in self.ledger.acknowledged if disk is None or not disk.holds(t.entry, t.position)]
         self.say(f"FORCED     {word.node} after term {word.term}: {len(lost)} messages are lost")
-        told = loss_told(word)
         since = None if told.since is None else (told.since - EPOCH).total_seconds()
         for message in lost:
             if told.nothing or (since is not None and message.at < since):
@@ -283,30 +313,44 @@ class Invariants:
         self._look_at_dropped()
         if swap is None or swap.evidence is None or swap.id in self._asked:
             return
-        now, limits = self.scheduler.now, settings_of("columbus").failover
         self.say(f"ASKED      {swap.by} for a swap from {swap.from_node}")
-        before = [now - at for at in self._asked.values()]
-        self._asked[swap.id] = now
+        if self.returns is not None and swap.evidence.get("rule") == FAILBACK:
+            self._broken("failback-holds", swap, self.returns.wrong(swap, CLOCKS))
+        else:
+            self._broken("health-holds", swap, self._not_agreed(swap))
+        self._broken("health-holds", swap, self._beyond_limits())
+        self._asked[swap.id] = self.scheduler.now
+
+    @staticmethod
+    def _broken(invariant: str, swap: Swap, wrong: Iterable[str]) -> None:
+        for what in wrong:
+            raise Violation(invariant, f"{swap.by} asks for a swap, and {what}")
+
+    def _not_agreed(self, swap: Swap) -> Iterator[str]:
         live = self._place(swap.from_node)
-        saw = self.truth.who_saw(live, now - WORD_LASTS)
-        say = {
-            p
-            for p, o in picture.observations.items()
-            if not o.record.blind and o.record.fit.get(live) is False
-        }
-        wrong = (
-            f"only {', '.join(saw & say) or 'nobody'} saw the live site unfit, and says so"
-            if len(saw & say) < 2
-            else "automatic swaps are paused"
-            if picture.desired is not None and picture.desired.record.paused
-            else f"the last one was asked for {before[-1]:.1f} s ago"
-            if before and before[-1] < limits.swap_cool_down * CLOCKS
-            else f"there were {len(before)} within the hour"
-            if len(before) >= limits.max_swaps_per_hour
-            else ""
-        )
-        if wrong:
-            raise Violation("health-holds", f"{swap.by} asks for a swap, and {wrong}")
+        saw = self.truth.who_saw(live, self.scheduler.now - WORD_LASTS)
+        words = self.cluster.snapshot.observations.items()
+        say = {place for place, o in words if not o.record.blind and o.record.fit.get(live) is False}
+        if len(saw & say) < 2:
+            yield f"only {', '.join(saw & say) or 'nobody'} saw the live site unfit, and says so"
+
+    def _beyond_limits(self) -> Iterator[str]:
+        """Those of all swaps that no person asks for."""
+        now, limits = self.scheduler.now, settings_of("columbus").failover
+        before = [now - at for at in self._asked.values()]
+        desired = self.cluster.snapshot.desired
+        if desired is not None and desired.record.paused:
+            yield "automatic swaps are paused"
+        elif before and before[-1] < limits.swap_cool_down * CLOCKS:
+            yield f"the last one was asked for {before[-1]:.1f} s ago"
+        elif len(before) >= limits.max_swaps_per_hour:
+            yield f"there were {len(before)} within the hour"
+
+    def away_from_home(self, live: str) -> str | None:
+        """It is back where it goes back by itself, but if it has moved as often as it may, or it is not the hour."""
+        if self.returns is None or live == HOME or not self.returns.in_hours:
+            return None
+        return None if len(self._asked) >= settings_of(HOME).failover.max_swaps_per_hour else NOT_HOME
 
     def _look_at_planned(self, swap: Swap) -> None:
         """It begins at its time, and once: whatever stops it afterwards, nobody begins it again."""
@@ -331,6 +375,22 @@ class Invariants:
                 raise Violation(
                     "planned-in-time", f"{swap} is dropped {at - self.scheduler.now:.2f} s too soon"
                 )
+
+    def begins(self, effect: Effect, facts: Facts) -> None:
+        """Just before an agent does something, by what it knows: nothing is shut down for a target that it knows could
+        not be handed the lead.
+        """
+        if not isinstance(effect, ShutDownForSwap):
+            return
+        swap, sync = facts.cluster.swap, facts.cluster.sync
+        target = swap.record.to_node if swap is not None else ""
+        told = facts.cluster.members.get(target)
+        here = told.record.incarnation if told is not None else None
+        in_step = {(s.node, s.incarnation) for s in sync.record.standbys} if sync is not None else set()
+        if target == facts.node or (target, here) not in in_step:
+            raise Violation(
+                "shut-down-for-somebody", f"{facts.node} is shut down for {target or 'nobody'}, on {here}"
+            )
 
     # -- texts
 
@@ -386,15 +446,18 @@ class Invariants:
             raise Violation("serves-through-dcs-loss", f"a pause of {pause:.2f} s, with no hand-over sent")
 
     def log_verifies(self) -> None:
-        """Whatever was applied late, or twice tried: the audit log verifies, and tells of every term."""
+        """Whatever was applied late, or twice tried: the audit log verifies, and tells of every term. (Of what was lost
+        with it nothing tells, and what somebody deletes of it is missed.)
+        """
         kvs = self.cluster.store.get_prefix(PREFIX).kvs
         broken = audit.flaws(kvs, PREFIX)
-        if broken:
+        if broken and not self._log_deleted:
             raise Violation("log-verifies", f"{broken[0].key} {broken[0].what}")
         told = {seal for entry in audit.document(kvs, PREFIX)["audit"] for seal in entry["seals"]}
         term = self.cluster.snapshot.term
+        first = max(2, self._adopted_in + 1)
         missing = [
-            n for n in range(2, (term.record.term if term else 0) + 1) if f"history/{n:010d}" not in told
+            n for n in range(first, (term.record.term if term else 0) + 1) if f"history/{n:010d}" not in told
         ]
-        if missing:
+        if missing and not self._log_deleted:
             raise Violation("log-verifies", f"no entry tells how term {missing[0]} began")

@@ -4,9 +4,11 @@ import random
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from tests.simulation.faults import ANY, Fault, Kind, schedule
+from tests.simulation.returning import Failback
 from tests.simulation.run import Outcome, run
 
 SAFETY = frozenset(
@@ -33,10 +35,13 @@ class Mutation:
     breaks: frozenset[str]
     patch: Callable[[], AbstractContextManager[Any]]
     scenario: Callable[[random.Random], tuple[Fault, ...]] = whatever_fails  # what is likely to need the rule
+    failback: Failback | None = None  # the settings of it that need the rule; None: as each seed has it
 
 
 def is_missed(mutation: Mutation, tries: int = 600, *, once: Callable[..., Outcome] = run) -> None:
     """Fails unless an invariant breaks without the rule, and holds with it in the very same schedule, by `once`."""
+    if mutation.failback is not None:
+        once = partial(once, failback=mutation.failback)
     with mutation.patch():
         outcomes = (once(seed, mutation.scenario(random.Random(seed))) for seed in range(tries))
         found = next((outcome for outcome in outcomes if outcome.violation is not None), None)

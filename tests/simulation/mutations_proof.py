@@ -1,7 +1,7 @@
 """The rules of who counts as the leader, until when, and what must be seen before it is believed, each taken out.
 
 Nothing acknowledged depends on some of them, for synchronous commits carry it: the invariants that see them broken
-are `fenced-in-time`, `ended-before-given-up`, `barrier-before-opening` and `lead-rests`.
+are `fenced-in-time`, `ended-before-given-up`, `barrier-before-opening`, `lead-rests` and `shut-down-for-somebody`.
 """
 
 import random
@@ -13,12 +13,13 @@ from unittest.mock import patch
 from sitecontrol.agent.executor import Executor
 from sitecontrol.agent.keeper import Keeper
 from sitecontrol.agent.row import OPEN, OPENING, WRITE_WITHIN, Row
+from sitecontrol.leadership import swapping
 from sitecontrol.leadership.facts import Facts
 from tests.simulation.faults import Fault, Kind
 from tests.simulation.mutation import SAFETY, Mutation
 from tests.simulation.mutations import without_row
 from tests.simulation.own_postgres import ModelPostgres
-from tests.simulation.scenarios import forced_older_copy, neither_starts
+from tests.simulation.scenarios import forced_older_copy, lost_target, neither_starts
 
 OTHER_DATA = ("lead-without-data", "lead-with-other-data")
 
@@ -259,6 +260,13 @@ PROOF = (
         breaks=frozenset({"lead-rests"}),
         patch=lambda: without_row("rest-after-failed-start"),
         scenario=neither_starts,
+    ),
+    Mutation(
+        name="what becomes of a swap's target is not asked",
+        rule="the target of a swap that can be handed nothing any more ends it, before anything is shut down for it",
+        breaks=frozenset({"shut-down-for-somebody"}),
+        patch=lambda: patch.object(swapping, "target_lost", lambda _: ()),
+        scenario=lost_target,
     ),
     Mutation(
         name="a leader without proof goes on",

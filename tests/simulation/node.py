@@ -72,9 +72,14 @@ class SimulatedLanes:
         elif self._just_done(decision.lane, effect):
             return False
         self._node.say("decided", f"{decision.rule}: {type(effect).__name__}")
+        self._node.begins(effect, facts)
         task = self._node.spawn(self._run(decision.lane, effect, facts, busy[1] if busy else None))
         self._running[decision.lane] = (effect, task)
         return True
+
+    def busy_with(self, lane: Lane) -> Effect | None:
+        busy = self._running.get(lane)
+        return busy[0] if busy is not None else None
 
     def _just_done(self, lane: Lane, effect: Effect) -> bool:
         last = self._ended.get(lane)
@@ -143,8 +148,10 @@ class SimulatedNode:
         clock: SimulatedClock,
         lease_file: LeaseFile,
         say: Callable[[str, str], None],
+        begins: Callable[[Effect, Facts], None],
     ) -> None:
         self.scheduler, self.database, self.clock, self.say = scheduler, database, clock, say
+        self.begins = begins
         self.owner = f"agent {database.machine}"
         self._databases = databases
         etcd = EtcdClient(cluster, scheduler, database.place)
@@ -240,8 +247,8 @@ class SimulatedNode:
                 await self.scheduler.wait(0.2)
                 continue
             await self.clock.sleep(0.04)
-            other = self._databases[target]
-            if not self.scheduler or not other.world.network.talk(self.database.place, other.place):
+            other = self._databases.get(target)
+            if other is None or not other.world.network.talk(self.database.place, other.place):
                 continue
             server = other.up()
             if server is not None:

@@ -34,11 +34,11 @@ class Operator:
     async def force(self, site: Site, until: float) -> None:
         """Again and again until then: that this node leads on, as soon as nothing speaks against it."""
         while self.scheduler.now < until:
-            facts = _facts_of(site)
+            facts = facts_of(site)
             act = self._forced(facts) if facts is not None else None
             if facts is not None and act is not None:
                 self.say(f"ASKS       {facts.node} leads on: {act.what.value}")
-                await self._write(site, _writer(facts).trust(act, facts.pg.timeline))
+                await self._write(site, writer_of(facts).trust(act, facts.pg.timeline))
             await self.scheduler.wait(ASKS_EVERY)
 
     def _forced(self, f: Facts) -> Act | None:
@@ -56,7 +56,7 @@ class Operator:
 
     async def plan(self, site: Site, swap: str, to: str, in_s: float) -> None:
         """Production is to move there, so many seconds from now. Once."""
-        facts = _facts_of(site)
+        facts = facts_of(site)
         if facts is None:
             return
         at = facts.wall + timedelta(seconds=in_s)
@@ -64,9 +64,29 @@ class Operator:
         wish = wishes.plan_swap(facts, Planned(id=swap, to=to, at=at, asked_at=facts.wall, by=BY))
         if wish.obstacles:
             return
-        act = Act(what=wish.deed, by=BY, at=facts.wall, about=wish.about)
-        if await self._write(site, _writer(facts).want(wish.desired(facts), act)):
+        if await self._wish(site, facts, wish):
             self.say(f"PLANNED    {swap} to {to}, in {in_s:.2f} s")
+
+    async def announce(self, site: Site, for_s: float) -> None:
+        """There is work at this site for so long; in the end he says that it is over."""
+        facts = facts_of(site)
+        if facts is None:
+            return
+        begun = wishes.begin_maintenance(facts, site.place, round(for_s), by=BY, reason="work")
+        if not await self._wish(site, facts, begun):
+            return
+        self.say(f"ANNOUNCED  work at {site.place}, for {for_s:.2f} s")
+        await self.scheduler.wait(for_s)
+        while (facts := facts_of(site)) is None or not await self._ended(site, facts):
+            await self.scheduler.wait(ASKS_EVERY)
+
+    async def _ended(self, site: Site, facts: Facts) -> bool:
+        over = wishes.end_maintenance(facts, site.place)
+        return bool(over.obstacles) or await self._wish(site, facts, over)
+
+    async def _wish(self, site: Site, facts: Facts, wish: wishes.Wish) -> bool:
+        act = Act(what=wish.deed, by=BY, at=facts.wall, about=wish.about, reason=wish.reason)
+        return await self._write(site, writer_of(facts).want(wish.desired(facts), act))
 
     async def _write(self, site: Site, transaction: Transaction) -> bool:
         """False: it was not written, or nobody knows."""
@@ -78,12 +98,12 @@ class Operator:
             return False
 
 
-def _facts_of(site: Site) -> Facts | None:
+def facts_of(site: Site) -> Facts | None:
     """What the agent there knows, if one runs."""
     return None if site.node is None else site.node.agent.state.facts
 
 
-def _writer(f: Facts) -> Writer:
+def writer_of(f: Facts) -> Writer:
     """As the API's."""
     incarnation = f.pg.incarnation or "unknown"
     return Writer(

@@ -10,6 +10,7 @@ from sitecontrol.etcd.api import Put
 from sitecontrol.leadership.invariants import Broken
 from sitecontrol.profiles import Profile
 from sitecontrol.records import DispatcherRecord, Initialize, InStep, Leader, Sync, Term
+from sitecontrol.settings import Settings
 from tests.simulation.carrier import Inbox
 from tests.simulation.clients import Dispatcher, Ledger
 from tests.simulation.disk import Disk
@@ -19,6 +20,7 @@ from tests.simulation.invariants import Invariants, Violation
 from tests.simulation.node import SimulatedNode
 from tests.simulation.observers import Observer, Truth
 from tests.simulation.postgres import Database, Server, World
+from tests.simulation.returning import NOT_HOME, Failback, Returns, failback_of
 from tests.simulation.scene import NODE_OF, Site, settings_of
 from tests.simulation.scheduler import EPOCH, Scheduler, SimulatedClock
 from tests.simulation.sending import SimulatedDispatcher, Surroundings
@@ -43,6 +45,7 @@ class Outcome:
 
 class Run:
     STRIKES: type[Strikes] = Strikes
+    OBSERVED = True  # health daemons tell what they see
 
     def __init__(
         self,
@@ -51,9 +54,12 @@ class Run:
         *,
         kinds: tuple[Kind, ...] = ANY,
         profile: Profile = Profile.LAB,
+        failback: Failback | None = None,
     ) -> None:
+        """`failback`: with which settings production goes back home by itself; None: as the seed has it."""
         self.seed = seed
         self._profile = profile
+        self._failback = (failback or failback_of(seed)) if self.OBSERVED else None
         self.rng = random.Random(seed)  # a seed is what it is for
         planned = schedule(self.rng, kinds)
         self.faults = planned if faults is None else faults
@@ -79,6 +85,7 @@ class Run:
             say=self.say,
             only_lines=all(fault.kind in LINES for fault in self.faults),
             alarms=self._alarms,
+            returns=self._returns(),
         )
         self.strikes = self.STRIKES(
             scheduler=self.scheduler,
@@ -90,9 +97,12 @@ class Run:
             sites=self.sites,
             rng=self.rng,
             say=self.say,
+            ledger=self.ledger,
             planned=self.invariants.planned,
             start_agent=self._start_agent,
             start_sender=self._start_sender,
+            start_others=self._start_others,
+            data_lost=self.invariants.data_lost,
         )
 
     # -- beginning
@@ -104,7 +114,7 @@ class Run:
             database = Database(self.world, node, place)
             drift = self.rng.uniform(-0.01, 0.01)
             clock = SimulatedClock(self.scheduler, drift, self.rng.uniform(0, 1e5))
-            self.sites[place] = Site(place, database, clock, settings_of(place, self._profile))
+            self.sites[place] = Site(place, database, clock, self._settings(place))
             database.disk = Disk(incarnation=f"disk-{place}")
         columbus, denver = (self.sites[p].database for p in SITES)
         assert columbus.disk is not None
@@ -119,6 +129,17 @@ class Run:
         denver.server = Server(denver.disk, "boot1", recovering=True, names=(), ready_at=0.0)
         denver.follows = columbus.node
         self._first_records(columbus, denver)
+
+    def _settings(self, place: str) -> Settings:
+        if self._failback is None:
+            return settings_of(place, self._profile)
+        return settings_of(place, self._profile, self._failback.after, self._failback.hours)
+
+    def _returns(self) -> Returns | None:
+        if self._failback is None:
+            return None
+        stalls = any(fault.kind is Kind.WATCH_STALLS for fault in self.faults)
+        return Returns(scheduler=self.scheduler, sites=self.sites, wanted=self._failback, stalls=stalls)
 
     def _first_records(self, columbus: Database, denver: Database) -> None:
         store = self.cluster.store
@@ -161,6 +182,7 @@ class Run:
             clock=site.clock,
             lease_file=site.lease_file,
             say=lambda what, said, name=site.database.machine: self.say(f"{name:11} {what:8} {said}"),
+            begins=self.invariants.begins,
         )
         site.node.start()
 
@@ -171,8 +193,8 @@ class Run:
         )
         site.sender.start()
 
-    def _start_observers(self) -> None:
-        for place in PLACES:
+    def _start_observer(self, place: str) -> None:
+        if self.OBSERVED:
             Observer(
                 scheduler=self.scheduler,
                 network=self.network,
@@ -182,6 +204,27 @@ class Run:
                 truth=self.truth,
                 place=place,
             ).start()
+
+    def _start_others(self, place: str) -> None:
+        """Again: all that runs in a place but an agent and a sender."""
+        for owner in (f"health {place}", f"dispatcher {place}"):
+            self.scheduler.kill(owner)
+        self._start_observer(place)
+        if place in SITES:
+            self._start_client(place)
+
+    def _start_client(self, place: str) -> None:
+        Dispatcher(
+            scheduler=self.scheduler,
+            cluster=self.cluster,
+            databases=self.world.databases,
+            place=place,
+            ledger=self.ledger,
+            rng=random.Random(self.seed + 3),
+            check=self.invariants.acknowledged,
+            number=self._next_message,
+            may_ask=functools.partial(self._lets_through, place),
+        ).start()
 
     @functools.cached_property
     def _around(self) -> Surroundings:
@@ -204,18 +247,9 @@ class Run:
                 self._start_agent(site)
                 self._start_sender(site)
             for place in SITES:
-                Dispatcher(
-                    scheduler=self.scheduler,
-                    cluster=self.cluster,
-                    databases=self.world.databases,
-                    place=place,
-                    ledger=self.ledger,
-                    rng=random.Random(self.seed + 3),
-                    check=self.invariants.acknowledged,
-                    number=self._next_message,
-                    may_ask=functools.partial(self._lets_through, place),
-                ).start()
-            self._start_observers()
+                self._start_client(place)
+            for place in PLACES:
+                self._start_observer(place)
             for fault in self.faults:
                 self.scheduler.spawn(self.strikes.strike(fault), "faults")
             self.scheduler.run(self._struck_until(), self.invariants.after_step)
@@ -286,7 +320,7 @@ class Run:
             return "nobody is in step"
         if self.scheduler.now - self.ledger.last > 1.0:
             return "nothing is acknowledged"
-        return self._who_sends(database.place)
+        return self._who_sends(database.place) or self.invariants.away_from_home(database.place)
 
     def _who_sends(self, live: str) -> str | None:
         for site in self.sites.values():
@@ -313,7 +347,8 @@ class Run:
                 break
         else:
             swap = self.cluster.snapshot.swap
-            raise Violation("swap-ends" if swap is not None else "converges", missing or "it came and went")
+            broken = "swap-ends" if swap is not None else "goes-home" if missing == NOT_HOME else "converges"
+            raise Violation(broken, missing or "it came and went")
         leader = self.cluster.snapshot.leader
         assert leader is not None
         self.invariants.holds_all(self.world.databases[leader.record.node], "acked-survives", "at the end")
@@ -331,8 +366,9 @@ def run(
     *,
     kinds: tuple[Kind, ...] = ANY,
     profile: Profile = Profile.LAB,
+    failback: Failback | None = None,
 ) -> Outcome:
-    return Run(seed, faults, kinds=kinds, profile=profile).go()
+    return Run(seed, faults, kinds=kinds, profile=profile, failback=failback).go()
 
 
 def shrink(

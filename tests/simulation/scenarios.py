@@ -1,8 +1,9 @@
 """Schedules of faults that are likely to need one certain rule."""
 
 import random
+from dataclasses import replace
 
-from tests.simulation.faults import ANY, Fault, Kind, schedule
+from tests.simulation.faults import ANY, END, Fault, Kind, schedule
 
 
 def cut_then_isolated(rng: random.Random) -> tuple[Fault, ...]:
@@ -218,6 +219,68 @@ def planned_while_clocks_jump(rng: random.Random) -> tuple[Fault, ...]:
         for site in ("columbus", "denver")
     )
     return tuple(sorted((plan, *jumps, *schedule(rng, BESIDE_CLOCKS)[: rng.randint(0, 2)])))
+
+
+def away_from_home(rng: random.Random) -> tuple[Fault, ...]:
+    """Production is driven from home, where it goes back to by itself; something may go wrong before that, or then."""
+    gone = rng.choice(
+        (
+            Fault(1.6, 3.0, Kind.KILL_SITE, "columbus"),
+            Fault(1.6, 3.0, Kind.CARRIER_LOST, "columbus"),
+            Fault(1.6, 0.1, Kind.SWAP, "columbus"),
+        )
+    )
+    later = (replace(fault, at=round(fault.at + rng.uniform(0.0, 6.0), 2)) for fault in schedule(rng))
+    beside = sorted(fault for fault in later if fault.at + fault.lasts < END)
+    return (gone, *[fault for fault in beside if fault.at > gone.at][: rng.randint(0, 4)])
+
+
+def records_lost(rng: random.Random) -> tuple[Fault, ...]:
+    """Somebody deletes records of etcd, or all; something else may be wrong, as when nobody serves at that moment."""
+    at = round(rng.uniform(3.0, 8.0), 2)
+    return _with_losses(rng, Fault(at, 0.1, Kind.KEYS_LOST, "witness", _who_is_named(rng)))
+
+
+def etcd_made_anew(rng: random.Random) -> tuple[Fault, ...]:
+    """All of etcd's data are lost with its members, which are made anew."""
+    at = round(rng.uniform(3.0, 8.0), 2)
+    lasts = round(rng.uniform(0.5, 6.0), 2)
+    return _with_losses(rng, Fault(at, lasts, Kind.ETCD_ANEW, "witness", _who_is_named(rng)))
+
+
+def _who_is_named(rng: random.Random) -> str:
+    """As the one who holds everything by an operator's word; mostly he names nobody but who does."""
+    return rng.choice(("", "", "columbus", "denver"))
+
+
+def _with_losses(rng: random.Random, lost: Fault) -> tuple[Fault, ...]:
+    sites = tuple(
+        Fault(
+            round(lost.at + rng.uniform(-2.5, 2.0), 2),
+            round(rng.uniform(0.5, 9.0), 2),
+            rng.choice((Kind.KILL_SITE, Kind.LOSE_POWER, Kind.KILL_POSTGRES, Kind.CUT)),
+            *rng.choice((("columbus", "denver"), ("denver", "columbus"))),
+        )
+        for _ in range(rng.randint(0, 2))
+    )
+    return tuple(sorted((lost, *sites, *schedule(rng, BESIDE)[: rng.randint(0, 2)])))
+
+
+def lost_target(rng: random.Random) -> tuple[Fault, ...]:
+    """The target of a swap leaves step after the checks; or somebody writes a swap past them, that nobody checked."""
+    at = round(rng.uniform(3.0, 6.0), 2)
+    if rng.random() < 0.5:
+        cut = round(at + rng.uniform(-0.9, 0.5), 2)
+        return tuple(
+            sorted(
+                (
+                    Fault(at, 0.1, rng.choice((Kind.SWAP, Kind.ODD_SWAP)), "columbus", "denver"),
+                    Fault(cut, round(rng.uniform(1.0, 9.0), 2), Kind.CUT, "columbus", "denver"),
+                )
+            )
+        )
+    to = rng.choice(("nobody-a", "columbus", "denver"))
+    return tuple(sorted((Fault(at, 0.1, Kind.ODD_SWAP, "columbus", to), *schedule(rng, MOVES)[:2])))
 
 
 BESIDE_CLOCKS = (

@@ -275,7 +275,7 @@ class SimulatedDispatcher:
             late=self.sender.late_answer,
         )
         self._carrier = settings.carrier[0]
-        self.sender._links = [(self._carrier, cast("Any", self.link))]
+        self.sender.use([(self._carrier, cast("Any", self.link))])
 
     def start(self) -> None:
         for coroutine in (

@@ -106,6 +106,7 @@ class SeveralRun(Run):
     """`sites` are the nodes here, by their names. A site's dispatcher runs beside its first node; nobody observes."""
 
     STRIKES = SeveralStrikes
+    OBSERVED = False
 
     # -- beginning
 
@@ -155,8 +156,6 @@ class SeveralRun(Run):
     def _start_sender(self, site: Site) -> None:
         if site.database.node == NODES[site.place][0]:
             super()._start_sender(site)
-
-    def _start_observers(self) -> None: ...
 
     # -- the end
 

@@ -7,7 +7,9 @@ from sitecontrol.etcd.api import Put
 from sitecontrol.leadership.audit import Act
 from sitecontrol.leadership.transactions import Transaction, Writer
 from sitecontrol.records import Deed, Desired, Leader, Phase, Swap
+from tests.simulation.adopting import Adopter
 from tests.simulation.carrier import Inbox
+from tests.simulation.clients import Ledger
 from tests.simulation.disk import Disk
 from tests.simulation.etcd import PLACES, PREFIX, EtcdCluster, Network
 from tests.simulation.faults import Fault, Kind
@@ -21,6 +23,8 @@ OVERWRITTEN = (
     *("initialize", "term", "leader", "sync", "reached", "swap", "desired"),
     *(f"members/{node}" for node in NODE_OF.values()),
 )
+FOR_EVER = ("initialize", "term", "sync")
+BY_OPERATORS = (Kind.FORCE, Kind.PLAN, Kind.MAINTENANCE)
 Mend = Callable[[], None]
 
 
@@ -41,14 +45,19 @@ class Strikes:
         sites: dict[str, Site],
         rng: random.Random,
         say: Callable[[str], None],
+        ledger: Ledger,
         planned: dict[str, float],
         start_agent: Callable[[Site], None],
         start_sender: Callable[[Site], None],
+        start_others: Callable[[str], None],
+        data_lost: Callable[..., None],
     ) -> None:
         self.scheduler, self.network, self.cluster, self.world = scheduler, network, cluster, world
         self.inbox, self.truth = inbox, truth
         self.sites, self.rng, self.say = sites, rng, say
+        self._last_term = 1
         self._start_agent, self._start_sender = start_agent, start_sender
+        self._start_others, self._data_lost = start_others, data_lost
         self._at_site: Mapping[Kind, Callable[[Site], Mend]] = {
             Kind.KILL_SITE: self._kill_site,
             Kind.LOSE_POWER: self._lose_power,
@@ -74,6 +83,9 @@ class Strikes:
             Kind.CLOCK_JUMPS: self._jump_clock,
         }
         self.operator = Operator(scheduler=scheduler, databases=world.databases, say=say, planned=planned)
+        self.adopter = Adopter(
+            scheduler=scheduler, databases=world.databases, sites=sites, ledger=ledger, rng=rng, say=say
+        )
 
     async def strike(self, fault: Fault) -> None:
         await self.scheduler.wait(fault.at)
@@ -89,7 +101,7 @@ class Strikes:
         site = self.sites.get(fault.where)
         if site is not None and fault.kind in self._at_site:
             return self._at_site[fault.kind](site)
-        if site is not None and fault.kind in (Kind.FORCE, Kind.PLAN):
+        if site is not None and fault.kind in BY_OPERATORS:
             self._ask_operator(site, fault)
             return nothing
         match fault.kind:
@@ -103,6 +115,10 @@ class Strikes:
             case Kind.ETCD_SICK:
                 self.cluster.sick = 0.4
                 return lambda: setattr(self.cluster, "sick", 0.0)
+            case Kind.KEYS_LOST:
+                self._lose_keys(fault)
+            case Kind.ETCD_ANEW:
+                return self._lose_members(fault)
             case Kind.GARBAGE:
                 return self._overwrite()
             case Kind.COMPACTION:
@@ -115,6 +131,9 @@ class Strikes:
                 return lambda: setattr(self.cluster, "late_only", False)
             case Kind.SWAP:
                 self._ask_for_swap(fault)
+            case Kind.ODD_SWAP:
+                phase = self.rng.choice((Phase.CHECKED, Phase.HELD))
+                self._ask_for_swap(fault, to=NODE_OF.get(fault.other, fault.other), phase=phase)
             case Kind.ETCD_LEADER:
                 self.cluster.move_leader(fault.where)
             case Kind.BLIND:
@@ -328,11 +347,13 @@ class Strikes:
     def _ask_operator(self, site: Site, fault: Fault) -> None:
         if fault.kind is Kind.FORCE:
             asked = self.operator.force(site, self.scheduler.now + fault.lasts)
+        elif fault.kind is Kind.MAINTENANCE:
+            asked = self.operator.announce(site, fault.lasts)
         else:
             asked = self.operator.plan(site, f"planned{fault.at}", fault.other, fault.lasts)
         self.scheduler.spawn(asked, "operator")
 
-    def _ask_for_swap(self, fault: Fault) -> None:
+    def _ask_for_swap(self, fault: Fault, *, to: str | None = None, phase: Phase = Phase.REQUESTED) -> None:
         """As an agent's API does it, by whatever the records say now, with no check but that there is no swap."""
         if not any(self.cluster.serves(p) for p in PLACES):
             return
@@ -340,13 +361,13 @@ class Strikes:
         leader = picture.leader
         if leader is None or picture.swap is not None:
             return
-        target = self._target(leader.record.node, fault)
+        target = self._target(leader.record.node, fault) if to is None else to
         swap = Swap(
             id=f"swap{fault.at}",
             from_node=leader.record.node,
             to_node=target,
             by="op",
-            phase=Phase.REQUESTED,
+            phase=phase,
             term=leader.record.term,
             requested_at=SimulatedClock(self.scheduler).wall(),
         )
@@ -375,6 +396,52 @@ class Strikes:
         self.say(f"OVERWRITES {name} with {value!r}")
         self._put_value(name, value)
         return lambda: self._restore(name)
+
+    def _lose_keys(self, fault: Fault) -> None:
+        """All records, or some of those that stay for ever."""
+        some = self.rng.sample(FOR_EVER, self.rng.randint(1, len(FOR_EVER)))
+        keys = self.cluster.keys if self.rng.random() < 0.6 else [PREFIX + name for name in some]
+        whole = len(keys) > len(some)
+        self.say(f"DELETES    {'all' if whole else ', '.join(some)}")
+        self._adopt(fault, log_deleted=whole)
+        self.cluster.lose(keys)
+
+    def _lose_members(self, fault: Fault) -> Mend:
+        """Nobody goes over to what is made in their place by himself: every process is started again."""
+        self.cluster.down |= set(PLACES)
+        self.cluster.all_lost = True
+
+        def back() -> None:
+            self._adopt(fault, log_deleted=False)
+            self.cluster.make_anew()
+            self.cluster.down.difference_update(PLACES)
+            self.scheduler.spawn(self._start_all_again(), "operator")
+
+        return back
+
+    def _adopt(self, fault: Fault, *, log_deleted: bool) -> None:
+        term = self.cluster.snapshot.term
+        known = term.record.term if term is not None else self._last_term
+        self._last_term = max(self._last_term, known)
+        self._data_lost(self.adopter.adopted, log_deleted=log_deleted)
+        self.scheduler.spawn(self.adopter.adopt(fault.other, self._last_term), "operator")
+
+    async def _start_all_again(self) -> None:
+        """The agents first, and of these whose PostgreSQL serves."""
+        serves = self.adopter.who_holds_all()
+        sites = sorted(self.sites.values(), key=lambda site: site.database.node != serves)
+        for site in sites:
+            await self.scheduler.wait(self.rng.uniform(0.2, 1.5))
+            if site.node is not None and not site.node.etcd.knows:
+                self._kill_agent(site)
+                self._restart(site)
+        for site in sites:
+            await self.scheduler.wait(self.rng.uniform(0.1, 0.5))
+            if site.sender is not None and not site.sender.etcd.knows:
+                self._kill_sender(site)
+                self._restart(site)
+        for place in PLACES:
+            self._start_others(place)
 
     def _restore(self, name: str) -> None:
         believed = self.cluster.snapshot

@@ -9,6 +9,7 @@ import pytest
 
 from tests.simulation import scenarios
 from tests.simulation.faults import Fault
+from tests.simulation.returning import Failback
 from tests.simulation.run import Outcome, run
 from tests.simulation.several import aimed, run_several
 
@@ -46,6 +47,28 @@ def test_a_planned_swap_begins_at_its_time_and_once_or_is_dropped(scenario: Scen
         assert outcome.violation is None, "\n".join(outcome.log[-60:])
         begun += len(lines(outcome, "BEGINS"))
     assert begun > len(SEEDS) // 4
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [scenarios.records_lost, scenarios.etcd_made_anew],
+    ids=lambda scenario: scenario.__name__.replace("_", "-"),
+)
+def test_what_etcd_has_lost_is_made_anew_and_nothing_is_lost_but_by_an_operators_word(scenario: Scenario):
+    outcomes = [run(seed, scenario(random.Random(seed))) for seed in SEEDS]
+    for outcome in outcomes:
+        assert outcome.violation is None, "\n".join(outcome.log[-60:])
+    assert any(lines(outcome, "ADOPTED") for outcome in outcomes), "by what the nodes know"
+    assert any(lines(outcome, "FORCED") for outcome in outcomes), "by a person's word"
+
+
+def test_production_goes_back_to_the_preferred_site_by_itself_and_only_when_it_may():
+    asked = 0
+    for seed in SEEDS:
+        outcome = run(seed, scenarios.away_from_home(random.Random(seed)), failback=Failback())
+        assert outcome.violation is None, "\n".join(outcome.log[-60:])
+        asked += sum("failback" in line for line in lines(outcome, "ASKED"))
+    assert asked > len(SEEDS) // 2
 
 
 @pytest.mark.long

@@ -31,6 +31,7 @@ class SeenCluster:
         self._place = place
         self._scheduler = scheduler
         self._clock = clock
+        self._made = cluster.made
 
     async def follow(self) -> None:
         cluster, wait = self._cluster, self._scheduler.wait
@@ -44,7 +45,8 @@ class SeenCluster:
 
     @property
     def _reached(self) -> bool:
-        return not self.stalled and self._cluster.serves(self._place)
+        known = self._made == self._cluster.made
+        return known and not self.stalled and self._cluster.serves(self._place)
 
     async def refresh(self, client: EtcdClient) -> None:
         await client.get_prefix("/hotsite/sim/")
@@ -77,7 +79,7 @@ class WatchingClient(EtcdClient):
             await wait(cluster.rng.uniform(*WAY))
             if self.stalled:
                 continue
-            if not cluster.serves(self._place):
+            if not self._served:
                 if self._scheduler.now - heard > SILENT:
                     raise EtcdUnknown("the watch is silent and does not answer")
                 continue

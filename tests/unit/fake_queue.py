@@ -156,12 +156,17 @@ class FakeLink:
     def __init__(self, *, room: int = 1_000, bound: bool = True) -> None:
         self.space = room
         self.bound = bound
+        self.throttled = False
         self.submissions: list[Submission] = []
         self.answer_with: Answer | None = Answer(doubt=False, message_id="id")  # None: leave unanswered
 
     @property
     def texts(self) -> list[bytes]:
         return [submission.submit.short_message for submission in self.submissions]
+
+    @property
+    def free(self) -> bool:
+        return self.bound and self.space > 0
 
     async def wait_bound(self, _deadline: float) -> bool:
         await asyncio.sleep(0.005)

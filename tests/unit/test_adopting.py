@@ -314,3 +314,13 @@ def test_a_refusal_shows_what_the_nodes_told(tmp_path: Path):
     assert (said.exit_code, acts) == (Exit.REFUSED, [])
     assert "0/3E8" in said.stdout
     assert "they differ" in said.stderr
+
+
+def test_one_that_receives_from_a_primary_which_is_heard_and_closed_is_in_nobodys_way():
+    """As after a fence: it was started again, nobody was let in, and the standby came back to it."""
+    closed = serving(open_term=None)
+    assert by(closed, node(DENVER, upstream=True, follows=COLUMBUS)) == (COLUMBUS, 103, "")
+    assert (
+        "denver-a receives from somebody"
+        in by(silent(COLUMBUS), node(DENVER, upstream=True, follows=COLUMBUS))[2]
+    )

@@ -386,3 +386,12 @@ def test_a_newer_format_is_refused_with_what_to_do_and_not_ours_to_write_over(na
 def test_a_format_that_is_no_number_is_garbage(told):
     after = Story().write(term=later(Term(term=3), format=told))
     assert not after.bad["term"].newer
+
+
+def test_an_agent_that_was_just_started_misses_what_stays_for_ever_while_somebody_leads():
+    """It never saw it; but whoever leads had it, and must know to write it anew: else nobody would."""
+    for name in ("initialize", "term"):
+        assert Story(known=False).delete(name).bad[name].why == "is gone, while a node leads"
+    told = Story(known=False).delete("term").term
+    assert told is not None
+    assert told.record == Term(term=3), "the leader's record tells it"

@@ -77,7 +77,7 @@ snapshots = st.builds(
     | st.builds(
         lambda phase, direction, term: entry(swap(phase, *direction, term=term)),
         st.sampled_from(list(Phase)),
-        st.sampled_from([(COLUMBUS, DENVER), (DENVER, COLUMBUS)]),
+        st.sampled_from([(COLUMBUS, DENVER), (DENVER, COLUMBUS), (COLUMBUS, COLUMBUS), (COLUMBUS, "nobody")]),
         st.integers(1, 5),
     ),
     members=st.sampled_from([{}, cluster().members]),
@@ -265,6 +265,15 @@ def test_a_hand_over_is_decided_only_when_all_was_flushed_and_there_is_time(fact
         assert facts.phase_age <= facts.settings.swap_deadline
 
 
+@given(any_facts)
+def test_nothing_is_shut_down_for_and_nothing_handed_to_who_is_not_in_step_with_its_agent_heard(facts):
+    if isinstance(effect(facts), ShutDownForSwap) or isinstance(effect(facts, Lane.SWAP), HandOver):
+        named, to = facts.cluster.sync.record, facts.cluster.swap.record.to_node
+        told = facts.cluster.members[to].record
+        assert to != facts.node
+        assert (to, told.incarnation) in {(s.node, s.incarnation) for s in named.standbys}
+
+
 @pytest.mark.parametrize(
     "holds",
     [
@@ -276,6 +285,7 @@ def test_a_hand_over_is_decided_only_when_all_was_flushed_and_there_is_time(fact
         test_data_is_rewound_or_replaced_only_when_the_leader_alone_holds_everything,
         test_an_open_primary_without_any_proof_is_fenced_or_waits_for_the_canary_by_which_it_served,
         test_a_hand_over_is_decided_only_when_all_was_flushed_and_there_is_time,
+        test_nothing_is_shut_down_for_and_nothing_handed_to_who_is_not_in_step_with_its_agent_heard,
     ],
     ids=lambda test: test.__name__.removeprefix("test_"),
 )

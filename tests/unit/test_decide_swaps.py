@@ -28,6 +28,7 @@ from tests.unit.held_clock import HeldClock
 from tests.unit.leadership_facts import (
     COLUMBUS,
     DENVER,
+    OUR_LEASE,
     THEIR_LEASE,
     at_columbus,
     at_denver,
@@ -102,6 +103,55 @@ def test_a_held_swap_waits_for_the_windows_for_a_limited_time():
     facts = at_columbus(cluster=swapping(Phase.HELD), swap_phase_since=99.9)
     assert effect(facts) is None or not isinstance(effect(facts), ShutDownForSwap)
     assert isinstance(effect(replace(facts, swap_phase_since=99.6)), ShutDownForSwap)
+
+
+ALONE = {COLUMBUS: entry(member(COLUMBUS), OUR_LEASE)}
+OTHER_DISK = ALONE | {DENVER: entry(member(DENVER, incarnation="disk-other"), THEIR_LEASE)}
+LOST = {
+    "nobody of that name": ({"swap": "nobody-a"}, "no node 'nobody-a' is configured"),
+    "the leader itself": ({"swap": COLUMBUS}, "columbus-a leads already"),
+    "out of step": ({"sync": entry(sync(COLUMBUS))}, "denver-a is not in step"),
+    "another data directory": ({"members": OTHER_DISK}, "denver-a has another data directory"),
+    "its agent is gone": ({"members": ALONE}, "the agent of denver-a is not heard"),
+}
+
+
+def lost(phase: Phase, change: dict[str, Any]) -> Snapshot:
+    to = change.get("swap", DENVER)
+    return cluster(**change | {"swap": entry(swap(phase, to_node=to))})
+
+
+@pytest.mark.parametrize("phase", [Phase.CHECKED, Phase.HELD])
+@pytest.mark.parametrize(("change", "why"), LOST.values(), ids=LOST)
+def test_past_the_checks_a_target_that_can_be_handed_nothing_ends_the_swap_at_once_and_is_told_why(
+    phase: Phase, change: dict[str, Any], why: str
+):
+    facts = at_columbus(cluster=lost(phase, change), swap_phase_since=99.9)
+    assert rule(facts, Lane.SWAP) == "target-lost"
+    rolled_back = effect(facts, Lane.SWAP)
+    assert isinstance(rolled_back, RollBack)
+    assert why in rolled_back.reason
+
+
+@pytest.mark.parametrize("change", [change for change, _ in LOST.values()], ids=LOST)
+def test_nothing_is_shut_down_for_a_target_that_can_be_handed_nothing(change: dict[str, Any]):
+    """Neither at the look that rolls back, nor while that write is under way, however long ago requests were held."""
+    facts = at_columbus(cluster=lost(Phase.HELD, change), swap_phase_since=99.0)
+    assert effect(facts) is None
+
+
+def test_a_target_that_leaves_step_during_the_shutdown_is_not_waited_for_any_longer():
+    gone = lost(Phase.HELD, {"sync": entry(sync(COLUMBUS))})
+    facts = at_columbus(cluster=gone, pg=SHUT_DOWN, swap_phase_since=99.5)
+    heard = {DENVER: Peer(received_lsn=1_000, asked_at=99.9)}
+    assert rule(replace(facts, peers=heard), Lane.SWAP) == "target-lost"
+
+
+def test_what_would_only_have_kept_a_swap_from_beginning_does_not_end_it_past_the_checks():
+    unready = {DENVER: entry(member(DENVER, ready=False, reasons=("no room",)), THEIR_LEASE)}
+    facts = at_columbus(cluster=swapping(Phase.CHECKED, members=unready, dispatchers={}))
+    assert obstacles(facts, DENVER) != ()
+    assert rule(facts, Lane.SWAP) == "hold"
 
 
 SHUT_DOWN = primary(state=PgState.STOPPED, open_term=None, clean_shutdown_lsn=2_000)
@@ -249,4 +299,4 @@ def test_the_lead_is_handed_to_the_data_directory_that_is_in_step_and_to_no_othe
     peers = {DENVER: Peer(received_lsn=1_000, asked_at=99.9)}
     ready = at_columbus(cluster=swapping(Phase.HELD), pg=stopped, peers=peers, swap_phase_since=99.0)
     assert rule(ready, Lane.SWAP) == "hand-over"
-    assert rule(replace(ready, cluster=swapping(Phase.HELD, members=other)), Lane.SWAP) == "await-drain"
+    assert rule(replace(ready, cluster=swapping(Phase.HELD, members=other)), Lane.SWAP) == "target-lost"

@@ -17,9 +17,9 @@ from sitecontrol.leadership import failback
 from sitecontrol.leadership.decide import decide
 from sitecontrol.leadership.effects import AskForSwap, RollBack
 from sitecontrol.leadership.facts import Facts
-from sitecontrol.leadership.observed import FAILBACK, LOOK_GAP
+from sitecontrol.leadership.observed import FAILBACK, LOOK_GAP, by_health
 from sitecontrol.leadership.table import Lane
-from sitecontrol.records import Desired, HistoryEntry, Maintenance, Phase, Planned
+from sitecontrol.records import Desired, HistoryEntry, Maintenance, Phase, PhaseTime, Planned
 from sitecontrol.settings import FailoverSettings
 from sitecontrol.view import Entry
 from tests.unit.health_swap_scenes import PLACES, SETTINGS, Scene
@@ -117,6 +117,17 @@ def test_a_moment_in_which_it_was_not_so_begins_the_quiet_time_anew(disturbed: A
         scene.says(place)
     assert scene.passes(59).rule == "failback-waits"
     assert scene.passes(2).rule == FAILBACK
+
+
+def test_a_swap_that_was_handed_over_and_then_overtaken_counts_once():
+    """The term that it began has an entry, and its end, when another took the lead, one of its own."""
+    began = HistoryEntry(
+        term=3, node=DENVER, site="denver", at=WALL, kind="swap", by="failback", evidence={"rule": FAILBACK}
+    )
+    handed = (PhaseTime(phase=Phase.HANDED, at=WALL), PhaseTime(phase=Phase.ROLLED_BACK, at=WALL))
+    ended = began.model_copy(update={"kind": "swap rolled back", "steps": handed})
+    tried = began.model_copy(update={"kind": "swap rolled back", "steps": handed[1:]})
+    assert [by_health(entry) for entry in (began, ended, tried)] == [True, False, True]
 
 
 def test_what_was_not_looked_at_was_not_quiet():

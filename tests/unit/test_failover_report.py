@@ -84,15 +84,31 @@ def test_the_page_tells_median_range_and_how_many_runs_there_were():
 
 
 @pytest.mark.parametrize(
-    ("pauses", "lost", "breaks"),
-    [((2.0, 4.0), 0, None), ((2.0, 6.0), 0, "max"), ((3.5, 3.6), 0, "median"), ((2.0,), 1, "lost")],
+    ("pauses", "lost", "again", "breaks"),
+    [
+        ((2.0, 4.0), 0, 30.0, None),
+        ((2.0, 4.0), 0, None, None),
+        ((2.0, 6.0), 0, 4.0, "max"),
+        ((3.5, 3.6), 0, 4.0, "median"),
+        ((2.0,), 1, 4.0, "lost"),
+        ((2.0,), 0, 31.0, "return"),
+    ],
 )
-def test_a_promise_is_kept_within_median_and_maximum_and_only_when_nothing_is_lost(
-    pauses: tuple[float, ...], lost: int, breaks: str | None
+def test_a_promise_is_kept_within_median_and_maximum_when_nothing_is_lost_and_the_return_does_not_take_long(
+    pauses: tuple[float, ...], lost: int, again: float | None, breaks: str | None
 ):
     promise = next(p for p in PROMISES if p.drill == "site-loss")
-    runs = [run("site-loss", pause, acknowledged_lost=lost) for pause in pauses]
+    runs = [run("site-loss", pause, acknowledged_lost=lost, two_site_again_s=again) for pause in pauses]
     assert kept(promise, runs) is (breaks is None)
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "told"),
+    [((0.0,), "little more than what was sent"), ((1.02, 1.01), "1 GB"), ((0.0, 1.0), "0 to 1 GB")],
+)
+def test_the_page_tells_how_much_data_there_was(gigabytes: tuple[float, ...], told: str):
+    runs = [run("swap", 0.7, gigabytes=each) for each in gigabytes]
+    assert f"each site held {told}." in page(Figures(drills=runs), machine="m", wan_ms=35)
 
 
 def test_a_run_that_did_not_hold_is_named():

@@ -15,9 +15,10 @@ from sitecontrol.etcd.memory import MemoryEtcd
 from sitecontrol.etcd.memory_store import MemoryStore
 from sitecontrol.leadership.effects import MoveEtcdLeader
 from sitecontrol.leadership.facts import Facts
+from sitecontrol.records import Phase
 from tests.unit.health_scenes import settings_of
 from tests.unit.held_clock import HeldClock
-from tests.unit.leadership_facts import at_columbus, cluster
+from tests.unit.leadership_facts import at_columbus, cluster, entry, swap
 
 COLUMBUS, DENVER, WITNESS = 1, 2, 3  # ids of the members
 NAMES = ("etcd-columbus", "etcd-denver", "etcd-witness")
@@ -148,3 +149,11 @@ async def test_etcds_leadership_is_moved_to_the_member_that_was_decided(etcd: Et
     assert not moving.done()  # the lane is busy until the members were asked again
     await clock.advance(ETCD_EVERY)
     await moving
+
+
+async def test_a_target_that_is_not_configured_is_not_asked_and_ends_nothing(etcd: Etcd, clock: HeldClock):
+    """Who reaches etcd can write any name there: with a `LookupError` from it the whole agent ended."""
+    async with looking(etcd, clock) as scene:
+        scene.facts = at_columbus(cluster=cluster(swap=entry(swap(Phase.HELD, to_node="nobody-a"))))
+        await scene.look()
+        assert scene.neighbours.peers == {}

@@ -4,13 +4,15 @@ import re
 from pathlib import Path
 
 from tests.simulation.mutations import MUTATIONS
+from tests.simulation.mutations_adopting import ADOPTING
+from tests.simulation.mutations_failback import BACK
 from tests.simulation.mutations_health import HEALTH
 from tests.simulation.mutations_proof import OF_FOUR_NODES, PROOF
 from tests.simulation.mutations_sending import SENDING
 
 TESTS = Path(__file__).parents[1]
 PAGE = TESTS.parent / "docs" / "simulation.md"
-KNOWN = {m.name for m in (*MUTATIONS, *PROOF, *OF_FOUR_NODES, *SENDING, *HEALTH)}
+KNOWN = {m.name for m in (*MUTATIONS, *PROOF, *OF_FOUR_NODES, *SENDING, *HEALTH, *BACK, *ADOPTING)}
 
 
 def rows() -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Claiming and writing: what is written, what never is, and what becomes of each segment."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,8 +45,10 @@ async def sending(
     chosen: Settings | None = None,
     lead: str = "columbus-a",
     carrier: Carrier = CARRIER,
+    over: Sequence[tuple[Carrier, FakeLink]] = (),
 ) -> AsyncIterator[Bench]:
-    """A sender at columbus over these links, with `lead` leading in term 1."""
+    """A sender at columbus over these links of one carrier, or `over` several, with `lead` leading in term 1."""
+    pairs = over or [(carrier, link) for link in links]
     queue = FakeQueue()
     async with two_sites(chosen, queue) as sites:
         parts = {"leadership": sites.leadership, "clock": sites.clock, "metrics": sites.metrics}
@@ -68,8 +70,15 @@ async def sending(
         )
         await sites.lead(lead, 1)
         await results.start()
-        await sender.start([(carrier, link) for link in links])
-        yield Bench(sites=sites, queue=queue, links=list(links), sender=sender, results=results, doubt=doubt)
+        await sender.start(pairs)
+        yield Bench(
+            sites=sites,
+            queue=queue,
+            links=[link for _, link in pairs],
+            sender=sender,
+            results=results,
+            doubt=doubt,
+        )
         await sender.stop()
         await results.stop(within=1.0)
         assert not sender.tasks.died.is_set()

@@ -400,3 +400,82 @@ def test_a_secret_that_cannot_be_read_for_another_reason_is_told_with_it(tmp_pat
     (tmp_path / "operator-token").mkdir()
     with pytest.raises(SettingsError, match=r"cannot be read from .*operator-token: Is a directory"):
         Secrets(tmp_path, {}).get("operator-token")
+
+
+CARRIERS = """
+[[carrier]]
+name = "northline"
+address = "127.0.0.1:1"
+system_id = "x"
+%s
+
+[[carrier]]
+name = "southcell"
+address = "127.0.0.1:2"
+system_id = "x"
+%s
+"""
+
+
+@pytest.mark.parametrize(
+    ("north", "south", "told"),
+    [
+        ("weight = -1", "", "carrier[0].weight = -1: must be a whole number, at least 0 and at most 1000"),
+        (
+            "priority = 101",
+            "",
+            "carrier[0].priority = 101: must be a whole number, at least 0 and at most 100",
+        ),
+        (
+            'prefixes = ["1614"]',
+            "",
+            (
+                'carrier[0].prefixes[0] = "1614": must be the beginning of a number in E.164 form, with +, in quotes;'
+                ' for example: "+1614"'
+            ),
+        ),
+        (
+            'prefixes = ["+1"]\nrefused_prefixes = ["+44", "+1"]',
+            "",
+            'carrier[0].refused_prefixes[1] = "+1": stands in prefixes, too; remove it from one of them',
+        ),
+        ('short_codes = [""]', "", 'carrier[0].short_codes[0] = "": must be a short code'),
+        (
+            'programs = "outage"',
+            "",
+            'carrier[0].programs = "outage": must be a list, each the name of a program',
+        ),
+        ("", "wait = 3", "carrier[1].wait: there is no such setting"),
+    ],
+)
+def test_what_a_carrier_carries_is_checked(file: Path, north: str, south: str, told: str) -> None:
+    assert told in "\n".join(mistakes(file, GOOD + CARRIERS % (north, south)))
+
+
+def test_two_carriers_of_one_name_are_refused(file: Path) -> None:
+    text = GOOD + (CARRIERS % ("", "")).replace("southcell", "northline")
+    [mistake] = mistakes(file, text)
+    assert 'carrier[1].name = "northline": another carrier has this name' in mistake
+
+
+PRICE = 'price = { per_segment = "0.01", currency = "%s" }'
+
+
+@pytest.mark.parametrize(
+    ("north", "south", "told"),
+    [
+        (PRICE % "USD", "", "carrier[1].price: is missing at southcell"),
+        (
+            PRICE % "USD",
+            PRICE % "EUR",
+            'carrier[1].price.currency = "EUR": dispatcher.route_by = "cost" compares',
+        ),
+    ],
+)
+def test_by_cost_every_carrier_has_a_price_in_one_currency(
+    file: Path, north: str, south: str, told: str
+) -> None:
+    chosen = GOOD + '[dispatcher]\nroute_by = "cost"\n' + CARRIERS
+    assert told in "\n".join(mistakes(file, chosen % (north, south)))
+    file.write_text(chosen % (PRICE % "USD", PRICE % "USD"))
+    assert load(file).dispatcher.route_by == "cost"

@@ -113,3 +113,24 @@ def test_one_is_always_kept_and_nothing_is_sent_away_for_ever(rate, count, now):
     assert len(kept) + len(away) == count
     assert kept or rate * 2.0 < 1 or count == 0
     assert all(0 < seconds <= LATEST_TURN_S for _, seconds in away)
+
+
+def test_another_rate_holds_from_then_on_and_one_that_is_taken_away_holds_nothing_up():
+    short_codes, backlog = ShortCodes(), Backlog()
+    backlog.add(item(n) for n in range(400))
+    slow = SLOW.model_copy(update={"short_code_rate": 1.0})
+    write(short_codes, backlog, 50, 0.0, slow)
+    fast = SLOW.model_copy(update={"short_code_rate": 100.0})
+    short_codes.use([fast], 0.0)
+    written = []
+    for hundredth in range(1, 101):
+        written += write(short_codes, backlog, 50, hundredth / 100, fast)[0]
+    assert 95 <= len(written) <= 105
+    short_codes.use([carrier()], 1.0)
+    assert short_codes._paces == {}
+
+
+def test_a_carrier_that_does_not_serve_a_short_code_does_not_count_for_its_rate():
+    other = replace_name(carrier(short_codes=["99999"]), "other")
+    kept, _ = ShortCodes().admit([item(n) for n in range(100)], [SLOW, other], 2.0, 0.0)
+    assert len(kept) == 16

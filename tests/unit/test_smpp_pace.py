@@ -98,3 +98,14 @@ def test_the_delay_before_a_reconnect_grows_within_its_bounds(failures, seed):
     assert 0.25 <= seconds <= 30
     assert seconds <= 0.5 * 2 ** min(failures - 1, 30)
     assert failures < 7 or seconds >= 15
+
+
+def test_another_setting_holds_at_once_and_what_the_carrier_slowed_down_stays_slow():
+    pace = Pace(10.0, 0.0)
+    pace.change(100.0, 0.0)
+    assert pace.rate == 100.0
+    pace.throttled(1.0)
+    assert pace.paused(1.05)
+    slowed = pace.rate
+    pace.change(1_000.0, 1.0)
+    assert pace.rate == slowed
