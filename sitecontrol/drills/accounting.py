@@ -51,7 +51,7 @@ class Doubt:
     """An attempt of which nobody knows whether its text left."""
 
     id: str  # of the message
-    carrier: str
+    carrier: str | None  # None: not known; whoever wrote it had no time to tell
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -181,6 +181,8 @@ def test_what_was_accepted_has_a_state_to_the_unit_and_the_carriers_have_nothing
         ({"aurora": 50, "borealis": 50}, True),
         ({"aurora": 51}, False),
         ({"nobody": 1}, False),
+        ({None: 100}, True),
+        ({None: 70, "aurora": 31}, False),
         (None, False),
     ],
 )

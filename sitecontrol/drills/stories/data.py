@@ -92,9 +92,12 @@ async def wrong_disk(stage: Stage, site: str) -> None:
         await stage.put_kept_disk_back(site)
         await stage.heal()
         await stage.until("both sites are in step", stage.control.is_two_site, within=60)
+    clones = stage.clones(site)
     await stage.strike("standby-loss", site)
+    await stage.until("the durability is told as one-site", stage.is_one_site, within=15)
     await stage.lose_disk(site)
     await stage.heal()
+    await stage.until(f"{site} is cloned", stage.is_cloned(site, times=clones + 1), within=60)
 
 
 DRILLS = (
