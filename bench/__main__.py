@@ -17,6 +17,8 @@ import uvloop
 from rich.console import Console
 
 from bench import limits, report
+from bench.backlog import BacklogResult, backlog
+from bench.backlog import show as shown
 from bench.goals import ANSWER_FAR, ANSWER_HERE, BULK, CAMPAIGN, SINGLES_FAR, SINGLES_HERE, verdicts
 from bench.lab import BenchError, running_lab
 from bench.measure import Bench, Result
@@ -29,6 +31,7 @@ WIDTH = 160  # of the report in a file
 ANSWER_RATE = 1_000.0
 KINDS = ("singles", "bulk", "campaign", "answer")
 PEERS = "peers"  # other gateways beside ours, only when asked for
+BACKLOG = "backlog"  # a million texts in the queue, only when asked for
 CAMPAIGN_ROWS = 3_000  # for each second of single requests
 
 
@@ -80,7 +83,10 @@ async def run(kinds: tuple[str, ...], seconds: float) -> tuple[list[Result], rep
 @click.command()
 @click.option("--seconds", default=60.0, show_default=True, help="How long single requests are kept up.")
 @click.option(
-    "--only", type=click.Choice((*KINDS, PEERS)), multiple=True, help="Only these; may be given again."
+    "--only",
+    type=click.Choice((*KINDS, PEERS, BACKLOG)),
+    multiple=True,
+    help="Only these; may be given again.",
 )
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Also write the figures to this file.")
 @click.option(
@@ -88,21 +94,32 @@ async def run(kinds: tuple[str, ...], seconds: float) -> tuple[list[Result], rep
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Put the table of the peers into this page, between its markers.",
 )
-def main(seconds: float, only: tuple[str, ...], file: Path | None, page: Path | None) -> None:
+@click.option(
+    "--longest",
+    default=1_000_000,
+    show_default=True,
+    type=click.IntRange(min=10_000, max=10_000_000),
+    help="Of backlog: texts in the queue.",
+)
+def main(seconds: float, only: tuple[str, ...], file: Path | None, page: Path | None, longest: int) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: its labs are taken down
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     console.print(
         f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; two-site durability, everything here"
     )
-    kinds = tuple(kind for kind in only or KINDS if kind != PEERS)
+    kinds = tuple(kind for kind in only or KINDS if kind in KINDS)
     results: list[Result] = []
     most: report.Limits = {}
     comparison: Comparison | None = None
+    behind: BacklogResult | None = None
     try:
         if kinds:
             results, most = uvloop.run(run(kinds, seconds))
         if PEERS in only:
             comparison = uvloop.run(compare(seconds, say=console.print))
+        if BACKLOG in only:
+            behind = uvloop.run(backlog(longest, say=console.print))
+            console.print(*shown(behind), sep="\n")
     except (BenchError, LabError) as error:
         console.print(f"[red]{error}[/]")
         sys.exit(1)
@@ -112,8 +129,10 @@ def main(seconds: float, only: tuple[str, ...], file: Path | None, page: Path | 
         page.write_text(between_markers(page.read_text(), section(comparison)))
     if file is not None:
         told = report.document(results, most) | ({PEERS: asdict(comparison)} if comparison else {})
+        told |= {BACKLOG: asdict(behind)} if behind else {}
         file.write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
-    sys.exit(0 if all(held or not goal.must for goal, _, held in verdicts(results)) else 1)
+    missed = [goal for goal, _, held in verdicts(results) if goal.must and not held]
+    sys.exit(1 if missed or (behind is not None and not behind.holds) else 0)
 
 
 if __name__ == "__main__":

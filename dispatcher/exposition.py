@@ -19,6 +19,7 @@ from dispatcher.metrics import PREFIX, Metrics
 from dispatcher.observed import Observed
 from dispatcher.reload import Reload
 from dispatcher.smpp.link import Link
+from dispatcher.webhooks.exposition import WebhookExposition
 from sitecontrol.clock import Clock
 from sitecontrol.settings import Settings
 from sitecontrol.settings_carriers import Carrier
@@ -40,6 +41,7 @@ class Exposition(Collector):
         clocks: Clocks,
         observed: Observed,
         door: Door,
+        webhooks: WebhookExposition,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
@@ -51,6 +53,7 @@ class Exposition(Collector):
         self._clocks = clocks
         self._observed = observed
         self._door = door
+        self._webhooks = webhooks
         self._metrics = metrics
         self._clock = clock
         self._version = installed_version()
@@ -104,6 +107,7 @@ class Exposition(Collector):
             "counters": self._metrics.totals(),
             "rates": self._observed.rates,
             "queue": self._queue(),
+            "webhooks": self._webhooks.status(),
         }
 
     def collect(self) -> Iterator[Metric]:

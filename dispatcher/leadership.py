@@ -44,7 +44,13 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
-LANES: Mapping[Lane, int] = {Lane.INTAKE: 3, Lane.READ: 2, Lane.CLAIM: 1, Lane.SETTLE: 2}
+LANES: Mapping[Lane, int] = {
+    Lane.INTAKE: 3,
+    Lane.READ: 2,
+    Lane.CLAIM: 1,
+    Lane.SETTLE: 2,
+    Lane.WEBHOOK: 1,
+}
 ASK_OPEN_EVERY_S = 0.01  # while a leader has not opened yet
 ASK_ALIVE_EVERY_S = 0.5  # otherwise: how soon a silent death of a node is noticed, together with the next
 ASK_PROOF_EVERY_S = 0.1  # while only its canary shows that the leader still leads

@@ -68,6 +68,8 @@ class NewMessage:
     fingerprint: bytes  # SHA-256 of the content that must agree when a reference is repeated
     send_at: datetime | None = None
     expires_at: datetime | None = None
+    topic: str | None = None  # what it is about: a newer text of the same topic takes its place
+    topic_at: datetime | None = None  # as of when what it says holds; None: as of being accepted
 
 
 class Verdict(StrEnum):

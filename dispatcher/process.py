@@ -8,6 +8,7 @@ in and nothing is claimed; answers are awaited, links unbound, results stored; t
 import asyncio
 import signal
 from collections.abc import Sequence
+from ipaddress import ip_network
 from pathlib import Path
 
 import structlog
@@ -27,12 +28,15 @@ from dispatcher.owned import Tasks, together
 from dispatcher.registration import Registration
 from dispatcher.reload import Reload
 from dispatcher.store import DispatcherError
+from dispatcher.webhooks.deliverer import Deliverer
+from dispatcher.webhooks.exposition import WebhookExposition
+from dispatcher.webhooks.poster import Poster
 from sitecontrol.clock import Clock
 from sitecontrol.etcd.api import Etcd
 from sitecontrol.etcd.connect import connect
 from sitecontrol.lab_clock import clock_of
 from sitecontrol.records import DispatcherRecord
-from sitecontrol.settings import DispatcherInstance, Secrets, Settings, SettingsError
+from sitecontrol.settings import DispatcherInstance, Environment, Secrets, Settings, SettingsError
 from sitecontrol.view import ClusterView
 
 log = structlog.get_logger()
@@ -95,6 +99,19 @@ class Dispatcher:
         self._observed = Observed(leadership=self._leadership, totals=metrics.totals, clock=clock)
         self._app = create_app(self._leadership, settings, clock, router=self._engine.router)
         self._app[FEEDER].clock_agrees = lambda: self._clocks.agree(self._leadership.gate.node)
+        deliverer = Deliverer(
+            allowed=[ip_network(network) for network in settings.dispatcher.webhook_networks],
+            plain=settings.site.environment is Environment.LAB,
+        )
+        self._poster = Poster(
+            identity=self._engine.identity,
+            leadership=self._leadership,
+            deliverer=deliverer,
+            clock=clock,
+            clock_agrees=lambda: self._clocks.agree(self._leadership.gate.node),
+        )
+        webhooks = WebhookExposition(self._poster, deliverer)
+        metrics.registry.register(webhooks)
         self._exposition = Exposition(
             name=name,
             settings=settings,
@@ -104,6 +121,7 @@ class Dispatcher:
             clocks=self._clocks,
             observed=self._observed,
             door=self._app[DOOR],
+            webhooks=webhooks,
             metrics=metrics,
             clock=clock,
         )
@@ -133,6 +151,7 @@ class Dispatcher:
             *self._engine.tasks,
             self._reload.tasks,
             self._app[FEEDER].tasks,
+            self._poster.tasks,
             self._observed.tasks,
             self._registration.tasks,
         )
@@ -154,6 +173,7 @@ class Dispatcher:
         await self._engine.start()
         await self._reload.start()
         await self._app[FEEDER].start()
+        await self._poster.start()
         await self._observed.start()
         await self._registration.start()
         log.info("dispatcher_started", listen=self._instance.listen, identity=self._engine.identity)
@@ -162,7 +182,13 @@ class Dispatcher:
         finally:
             await self._reload.stop()
             await self._app[FEEDER].stop()
-            await together([self._engine.stop(), self._app[INTAKE].stop(within_s=CLOSE_WITHIN_S)])
+            await together(
+                [
+                    self._engine.stop(),
+                    self._poster.stop(),
+                    self._app[INTAKE].stop(within_s=CLOSE_WITHIN_S),
+                ]
+            )
             await together([runner.cleanup(), self._observed.stop(), self._registration.stop()])
             await self._clocks.stop()
             await self._leadership.stop()

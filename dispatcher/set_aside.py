@@ -182,7 +182,17 @@ async def _lines(own: Session, table: Table, rows: Sequence[dict[str, Any]]) -> 
         timeout=STATEMENT_S,
     )
     about = {row["message_id"]: dict(row) for row in known}
+    for row in await _topics(own, list(about)):
+        about[row["message_id"]] |= dict(row)
     return [message_line(row, about.get(row["message_id"])) for row in rows]
+
+
+async def _topics(own: Session, message_ids: Sequence[str]) -> Sequence[Mapping[str, Any]]:
+    try:
+        rows = await own.read(queries()["set_aside_topics"], message_ids, timeout=STATEMENT_S)
+    except asyncpg.UndefinedTableError:  # of before there were any
+        return ()
+    return [dict(row) for row in rows]
 
 
 def message_line(row: dict[str, Any], about: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -222,6 +232,8 @@ def request_of(row: Mapping[str, Any], about: Mapping[str, Any]) -> MessageReque
         "reference": about["reference"] or f"set-aside-{row['message_id']}",
         "send_at": row["send_at"],
         "expires_at": row["expires_at"],
+        "topic": about.get("topic"),
+        "topic_at": about.get("topic_at"),
     }
     class_, on_doubt = CLASS_NAMES[MessageClass(row["class"])], row["on_doubt"]
     ways = [

@@ -45,6 +45,8 @@ class What(StrEnum):
     LET_GO = "let_go"
     CANCELED = "canceled"
     NOT_SENT_AGAIN = "not_sent_again"
+    SUPERSEDED = "superseded"
+    SUPERSEDED_AGAIN = "superseded_again"
     TOO_LATE = "too_late"
     TOO_LATE_AGAIN = "too_late_again"
     NO_RECEIPT = "no_receipt"
@@ -216,6 +218,13 @@ TABLE: Final = (
         _of(_S.QUEUED),
         _of(_S.IN_DOUBT),
         "Canceled by its account before it was sent again: the first attempt may have left.",
+    ),
+    _row(What.SUPERSEDED, WAITING, _of(_S.CANCELED), "Superseded by a newer text of its topic."),
+    _row(
+        What.SUPERSEDED_AGAIN,
+        _of(_S.QUEUED),
+        _of(_S.IN_DOUBT),
+        "Superseded by a newer text of its topic before it was sent again: the first attempt may have left.",
     ),
     _row(What.TOO_LATE, WAITING, _of(_S.EXPIRED), "Its time ran out.", stored=False),
     _row(

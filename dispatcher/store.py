@@ -21,6 +21,7 @@ from dispatcher.model import (
     DoubtPage,
     Group,
     Held,
+    MessageClass,
     MessageView,
     NewMessage,
     OpenClaim,
@@ -33,6 +34,7 @@ from dispatcher.model import (
     State,
     SubmitResult,
 )
+from dispatcher.webhooks.store import WebhookStore
 
 MAX_PARTS: Final = 20_000  # of replies, that wait for others
 JOINED_AT_ONCE: Final = 200  # texts
@@ -87,10 +89,20 @@ class MessageStore(Protocol):
 class SendingStore(Protocol):
     """Claims, and what became of them."""
 
-    async def claim(self, term: int, dispatcher: str, limit: int, claim_for_s: float) -> Sequence[Claim]:
-        """Claim up to `limit` queued segments, emergency first, oldest first. Committed before it returns.
+    async def claim(
+        self,
+        term: int,
+        dispatcher: str,
+        limit: int,
+        claim_for_s: float,
+        *,
+        down_to: MessageClass = MessageClass.MARKETING,
+    ) -> Sequence[Claim]:
+        """Claim up to `limit` queued segments, emergency first. Committed before it returns.
 
-        What is past its `expires_at` is never claimed; `release_due` makes that final.
+        Inside a class accounts take turns, each with its oldest; the next claim goes on where this one ended.
+        `down_to`: of no class behind this one. What is past its `expires_at` is never claimed; `release_due`
+        makes that final.
         """
         ...
 
@@ -169,7 +181,7 @@ class ClockworkStore(Protocol):
     async def api_keys(self, term: int) -> Sequence[ApiKey]: ...
 
 
-class Store(MessageStore, SendingStore, ReceiptStore, ClockworkStore, CampaignStore, Protocol):
+class Store(MessageStore, SendingStore, ReceiptStore, ClockworkStore, CampaignStore, WebhookStore, Protocol):
     """All of it, on one connection."""
 
     async def aclose(self) -> None: ...

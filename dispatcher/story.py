@@ -64,6 +64,11 @@ def stored_detail(
     return " ".join(words)
 
 
+def superseded_detail(sentence: str, newer: object) -> str:
+    """The sentence of what was superseded, with the text that took its place."""
+    return sentence.replace("a newer text", f"{newer}, a newer text")
+
+
 def roll_up(states: Iterable[State]) -> State:
     return min(states, key=ROLL_UP.index)
 

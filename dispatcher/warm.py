@@ -66,6 +66,7 @@ class Lane(Enum):
     READ = "read"  # look-ups, lists, cancels
     CLAIM = "claim"  # claims, and what the engine asks about them
     SETTLE = "settle"  # results, receipts, replies
+    WEBHOOK = "webhook"  # what is posted to accounts
 
 
 class Slot:

@@ -201,6 +201,7 @@ class DispatcherSettings(Section):
     max_connections: Annotated[int, Field(ge=1)] | None = None  # else 4,000, or as many as open files allow
     max_connections_per_source: Annotated[int, Field(ge=1)] = 1_000  # an IPv6 /64 is one source
     uncapped_sources: tuple[Network, ...] = ()  # load balancers: only max_connections bounds them
+    webhook_networks: tuple[Network, ...] = ()  # internal ones to which webhooks may lead all the same
 
 
 class HealthSettings(Section):

@@ -30,13 +30,13 @@ def new_campaign(stage: Stage, **changes: Any) -> NewCampaign:
     return NewCampaign(**fields)
 
 
-def batch(number: int, texts: int = 2, bad: int = 0) -> Batch:
+def batch(number: int, texts: int = 2, bad: int = 0, topic: str | None = None) -> Batch:
     """Lines go on from one batch to the next: 2, 3, …"""
     first = 2 + (number - 1) * (texts + bad)
     return Batch(
         number=number,
         texts=[
-            Text(line, f"+1614555{line:04}", f"Back by 5 pm, row {line}.", Encoding.GSM, 1)
+            Text(line, f"+1614555{line:04}", f"Back by 5 pm, row {line}.", Encoding.GSM, 1, topic)
             for line in range(first, first + texts)
         ],
         bad=[
@@ -46,14 +46,20 @@ def batch(number: int, texts: int = 2, bad: int = 0) -> Batch:
     )
 
 
-async def uploaded(stage: Stage, batches: int = 4, *, bad: int = 0, **changes: Any) -> Campaign:
+async def uploaded(
+    stage: Stage, batches: int = 4, *, bad: int = 0, topic: str | None = None, **changes: Any
+) -> Campaign:
     """A draft with its list."""
     made = await stage.store.create_campaign(stage.term, new_campaign(stage, **changes))
     upload = await stage.store.begin_list(stage.term, made.account_id, made.id)
     assert upload is not None
     numbers = range(1, batches + 1)
     added = await stage.store.add_to_list(
-        stage.term, made.account_id, made.id, upload, [batch(number, bad=bad) for number in numbers]
+        stage.term,
+        made.account_id,
+        made.id,
+        upload,
+        [batch(number, bad=bad, topic=topic) for number in numbers],
     )
     assert added
     ended = await stage.store.end_list(stage.term, made.account_id, made.id, upload, batches, KEY_SHOWN)

@@ -20,6 +20,7 @@ from dispatcher.http.submission import sized
 
 USUAL_COLUMN: Final = "to"
 COLUMNS_TOLD: Final = 30
+LONGEST_TOPIC: Final = 100
 _DRESS: Final = re.compile(r"[\s().\-\u00a0\u2010-\u2015]+")
 _NO_NAME: Final = re.compile(r"[^a-z0-9]+")
 
@@ -33,6 +34,7 @@ class Reading:
     number_column: str = USUAL_COLUMN
     north_american: bool = False  # numbers without + are of country code 1
     any_possible_number: bool = False  # a lab: numbers belong to nobody
+    topic_column: str | None = None  # None: the texts have no topics
 
 
 class ListReader:
@@ -85,7 +87,9 @@ class _RowReader:
         self._north_american = reading.north_american
         names = [name_of(cell) for cell in header]
         number_column = name_of(reading.number_column)
+        topic_column = None if reading.topic_column is None else name_of(reading.topic_column)
         needed = {number_column} | {v.name for v in template.variables if v.default is None}
+        needed |= set() if topic_column is None else {topic_column}
         used = needed | {v.name for v in template.variables}
         found = Counter(names)
         wrong = [
@@ -101,6 +105,7 @@ class _RowReader:
         if wrong:
             raise Faulty(wrong)
         self._number_at = names.index(number_column)
+        self._topic_at = None if topic_column is None else names.index(topic_column)
         self._place = {name: names.index(name) for name in used if name in found}
         self._render = template.for_columns(names)
         self.ignored = tuple(cell for cell, name in zip(self._header, names, strict=True) if name not in used)
@@ -135,7 +140,12 @@ class _RowReader:
         encoding, segments, fault = sized(body)
         if fault is not None:
             return BadRow(line, "", f"its text {fault}", shorten(body))
-        return Text(line, to, body, encoding, segments)
+        topic = "" if self._topic_at is None else cells[self._topic_at].strip()
+        if self._topic_at is not None and (len(topic) > LONGEST_TOPIC or not topic.isprintable()):
+            return self._bad(
+                line, self._topic_at, f"must have at most {LONGEST_TOPIC} printable characters", topic
+            )
+        return Text(line, to, body, encoding, segments, topic or None)
 
     def _ragged(self, record: Record) -> BadRow:
         has, needs = len(record.cells), len(self._header)

@@ -34,6 +34,7 @@ class Text:
     body: str
     encoding: Encoding
     segments: int
+    topic: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,10 @@ class Backlog:
                     found[lane] = Waiting(texts + len(queue), min(deadline, queue[0].deadline))
         return found
 
+    @property
+    def emergencies(self) -> int:
+        return sum(map(len, self._queues[MessageClass.EMERGENCY].values()))
+
     async def wait(self) -> None:
         """Wait until there is something."""
         await self._some.wait()

@@ -5,6 +5,9 @@ latency and not rate. A claim is good until its deadline: counted on our own clo
 asked for, less a margin. Each link takes from the common backlog as it has room, of what its carrier may carry and
 whose turn it is (`routing`), so nothing waits behind a slow or dead link.
 
+An emergency overtakes: it is claimed first and written first, and it is looked for also while a whole batch of others
+still waits to be written, which at a contract's rate may take more than a second.
+
 Rules (messaging.md, "Claiming, sending, doubt"):
 
 * Nothing is written past its deadline or its expiry, nor while the gate does not let this site send. Right
@@ -39,7 +42,7 @@ from dispatcher.engine.short_codes import ShortCodes
 from dispatcher.journal import Journal
 from dispatcher.leadership import Lane, Leadership, Unavailable
 from dispatcher.metrics import Metrics
-from dispatcher.model import Claim
+from dispatcher.model import Claim, MessageClass
 from dispatcher.owned import Tasks, nap
 from dispatcher.smpp.compose import compose
 from dispatcher.smpp.link import Answer, Submission
@@ -110,6 +113,7 @@ class Sender:
         self._backlog = Backlog()
         self._short_codes = ShortCodes()
         self._wake = asyncio.Event()
+        self._looked_at = -inf  # when a claim was last asked for
         self._stopping = False
         self.tasks = Tasks("sender")
         self.claiming = asyncio.Lock()  # held while a claim is asked for
@@ -207,16 +211,23 @@ class Sender:
                 idle = BUSY_PAUSE_S
                 await self._clock.sleep(BUSY_PAUSE_S)
                 continue
-            await nap(self._wake, idle)
-            idle = min(IDLE_PAUSE_S, idle * 2)
+            if wanted:
+                await nap(self._wake, idle)
+                idle = min(IDLE_PAUSE_S, idle * 2)
+            else:
+                await self._let_emergencies_in()
+                await nap(self._wake, BUSY_PAUSE_S)
+
+    async def _let_emergencies_in(self) -> None:
+        """Look for emergencies, but not all the time: whoever accepts one elsewhere tells nobody here."""
+        urgent = self._wanted_urgently()
+        if urgent and self._clock.now() >= self._looked_at + BUSY_PAUSE_S:
+            await self._claim(urgent, MessageClass.EMERGENCY)
 
     def _wanted(self) -> int:
         """How many to claim now: nothing while a whole batch still waits to be written, or may not be: others can."""
-        if not self.may_send or self._journal.blocks:
-            return 0
-        bound = self._bound_carriers
-        batch = batch_size(bound, self._settings)
-        return batch if len(self._backlog) < batch or self._somebody_has_less(batch, bound) else 0
+        batch, bound = self._batch(), self._bound_carriers
+        return batch if len(self._backlog) < batch or (batch and self._somebody_has_less(batch, bound)) else 0
 
     def _somebody_has_less(self, than: int, bound: Sequence[Carrier]) -> bool:
         """Whether so few texts wait that one of these carriers may take, however many wait for others."""
@@ -228,16 +239,27 @@ class Sender:
             for carrier in bound
         )
 
-    async def _claim(self, limit: int) -> int:
+    def _wanted_urgently(self) -> int:
+        """How many emergencies to claim although a whole batch waits to be written: they go in front of it."""
+        return max(0, self._batch() - self._backlog.emergencies)
+
+    def _batch(self) -> int:
+        """How many to claim at once; none when nothing may be written."""
+        if not self.may_send or self._journal.blocks:
+            return 0
+        return batch_size(self._bound_carriers, self._settings)
+
+    async def _claim(self, limit: int, down_to: MessageClass = MessageClass.MARKETING) -> int:
         async def op(store: Store, term: int) -> tuple[float, Sequence[Claim]]:
             if not self.may_send:  # it may have changed while this waited for its connection
                 return 0.0, ()
             before = self._clock.now()
-            claims = await store.claim(term, self._identity, limit, self._settings.claim_for)
+            claims = await store.claim(term, self._identity, limit, self._settings.claim_for, down_to=down_to)
             self.schema.works()
             return before, claims
 
         async with self.claiming:
+            self._looked_at = self._clock.now()
             try:
                 before, claims = await self._leadership.run(op, lane=Lane.CLAIM, hold_for=0.0)
             except Unavailable:

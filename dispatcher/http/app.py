@@ -33,6 +33,7 @@ from dispatcher.http.routes import CALLS, VERSION
 from dispatcher.http.server import DOOR, IDS, connections_for
 from dispatcher.http.template_calls import Templates
 from dispatcher.http.template_shelf import TemplateShelf
+from dispatcher.http.webhook_calls import Webhooks
 from dispatcher.intake import Intake, LeadershipLike
 from dispatcher.leadership import Unavailable
 from dispatcher.uuid7 import Ids
@@ -110,6 +111,7 @@ def create_app(
             feeder=feeder,
             ids=ids,
         ),
+        **_on_webhooks(leadership, settings, clock, access=access, ids=ids),
         **_descriptions(),
     }
     for call in CALLS:
@@ -160,6 +162,33 @@ def _on_campaigns(
         "report_campaign": campaigns.report,
         "report_campaign_csv": campaigns.report_csv,
         "report_campaign_chart": campaigns.report_chart,
+    }
+
+
+def _on_webhooks(
+    leadership: LeadershipLike, settings: Settings, clock: Clock, *, access: Access, ids: Ids
+) -> dict[str, Handler]:
+    """The handlers of `routes_webhooks`."""
+    webhooks = Webhooks(
+        leadership=leadership,
+        access=access,
+        bodies=body.Bodies(settings.dispatcher.max_body_bytes),
+        settings=settings,
+        clock=clock,
+        ids=ids,
+    )
+    return {
+        "list_events": webhooks.events,
+        "create_webhook": webhooks.create,
+        "list_webhooks": webhooks.list,
+        "read_webhook": webhooks.read,
+        "change_webhook": webhooks.change,
+        "delete_webhook": webhooks.delete,
+        "rotate_webhook": webhooks.rotate,
+        "test_webhook": webhooks.test,
+        "list_deliveries": webhooks.deliveries,
+        "list_dead_letters": webhooks.dead_letters,
+        "replay_dead_letters": webhooks.replay,
     }
 
 

@@ -130,6 +130,7 @@ class Uploads:
             number_column=query.to,
             north_american=query.country is not None,
             any_possible_number=self._any_possible,
+            topic_column=query.topic,
         )
 
     def _check_room(self, account_id: int) -> None:

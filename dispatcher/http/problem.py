@@ -86,6 +86,19 @@ NOT_NOW = Kind(
     title="The campaign is in a state in which this cannot be done",
     advice="The detail says why, and what can be done instead.",
 )
+WEBHOOK_NOT_NOW = Kind(
+    slug="webhook-not-now",
+    status=409,
+    title="This cannot be done with webhooks as they are",
+    advice="The detail says why: the account has as many as it may have, or this one is switched off.",
+)
+TOO_OLD = Kind(
+    slug="cursor-too-old",
+    status=410,
+    title="What follows this cursor is not kept any more",
+    advice="Events are kept for ten days. Ask without a cursor to go on from now, and look at your messages for what "
+    "lies between.",
+)
 TOO_LARGE = Kind(
     slug="too-large",
     status=413,
@@ -146,6 +159,8 @@ KINDS: Final = (
     CONFLICT,
     LEFT,
     NOT_NOW,
+    WEBHOOK_NOT_NOW,
+    TOO_OLD,
     TOO_LARGE,
     MEDIA_TYPE,
     TOO_MANY,

@@ -5,6 +5,7 @@ from typing import Final
 from dispatcher.http import problem, schemas, schemas_campaigns
 from dispatcher.http.calls import OF_A_BODY, OF_A_KEY, OF_ANY_CALL, Call
 from dispatcher.http.routes_campaigns import CAMPAIGN_CALLS
+from dispatcher.http.routes_webhooks import WEBHOOK_CALLS
 
 __all__ = ["CALLS", "OF_ANY_CALL", "VERSION", "Call"]
 
@@ -92,6 +93,7 @@ CALLS: Final = (
         problems=(*OF_A_KEY, *OF_A_BODY),
     ),
     *CAMPAIGN_CALLS,
+    *WEBHOOK_CALLS,
     Call(
         name="openapi",
         method="GET",

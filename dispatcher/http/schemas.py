@@ -53,6 +53,7 @@ Instant = Annotated[
     AwareDatetime, AfterValidator(_in_utc), Field(strict=False), BeforeValidator(_is_said_as_a_time)
 ]
 Reference = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+Topic = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 ProgramName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 
 
@@ -84,6 +85,17 @@ class MessageRequest(Shape):
         default=None,
         description="What to do when a text may or may not have left: send it once more, or wait for a receipt. "
         "The program's choice if left out.",
+    )
+    topic: Topic | None = Field(
+        default=None,
+        description="What it is about, such as the id of an outage, printable. A newer text of the same topic, under "
+        "the same program to the same number, takes the place of an older one that has not left yet: that one is "
+        "`canceled`, and its story names the newer.",
+    )
+    topic_at: Instant | None = Field(
+        default=None,
+        description="As of when what it says holds (RFC 3339, with zone), for what may arrive out of order: a text "
+        "that is older than the newest of its topic is `canceled` at once. Left out: as of being accepted.",
     )
 
     def content(self) -> object:

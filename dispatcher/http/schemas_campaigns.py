@@ -17,6 +17,7 @@ from dispatcher.http.schemas import (
     ProgramName,
     Reference,
     Shape,
+    Topic,
 )
 from dispatcher.model import Encoding, OnDoubt, State
 
@@ -148,6 +149,8 @@ class TemplatedMessageRequest(Shape):
     send_at: Instant | None = Field(default=None, description="As of a text.")
     expires_at: Instant | None = Field(default=None, description="As of a text.")
     on_doubt: Literal["resend", "hold"] | None = Field(default=None, description="As of a text.")
+    topic: Topic | None = Field(default=None, description="As of a text.")
+    topic_at: Instant | None = Field(default=None, description="As of a text.")
 
 
 class RenderedMessage(MessageRequest):
@@ -222,6 +225,12 @@ class ListUploadQuery(Shape):
     )
     country: Literal["US"] | None = Field(
         default=None, description="US: numbers without + are North American, written as people write them."
+    )
+    topic: str | None = Field(
+        default=None,
+        max_length=100,
+        description="The column that has the topics, as of a text; what it says holds as of the campaign's start. An "
+        "empty cell: none.",
     )
 
 

@@ -18,6 +18,7 @@ from dispatcher.http.schemas import CLASSES, MAX_SEGMENTS, MessageRequest
 from dispatcher.model import Encoding, NewMessage, OnDoubt, Program
 
 AHEAD_AT_MOST: Final = timedelta(days=366)
+TOPIC_AHEAD_AT_MOST: Final = timedelta(minutes=5)  # the caller's clock against ours
 OF_CAMPAIGNS: Final = "campaign/"
 # C0 controls but for tab and the line breaks: no telephone shows them, and PostgreSQL cannot store the first.
 _CONTROLS: Final = frozenset(map(chr, range(0x20))) - {"\t", "\n", "\r", "\f"} | {"\x7f"}
@@ -41,6 +42,8 @@ def compose(
         ("reference", request.reference, own_reference_fault(request.reference)),
         ("send_at", request.send_at, send_at_fault(request.send_at, now)),
         ("expires_at", request.expires_at, expires_at_fault(request.expires_at, request.send_at, now)),
+        ("topic", request.topic, topic_fault(request.topic)),
+        ("topic_at", request.topic_at, topic_at_fault(request.topic_at, request.topic, now)),
     )
     errors = [
         FieldError(field=name, message=message, value=shorten(value))
@@ -63,6 +66,8 @@ def compose(
         fingerprint=fingerprint(request, program),
         send_at=request.send_at,
         expires_at=request.expires_at,
+        topic=request.topic,
+        topic_at=request.topic_at,
     )
 
 
@@ -78,22 +83,20 @@ def was_in_time(request: MessageRequest, now: datetime) -> datetime | None:
 def fingerprint(request: MessageRequest, program: Program) -> bytes:
     """What must agree when a reference is repeated: all that the caller said, as it was said.
 
-    What the caller left out stays out, so that a program's changed default makes no conflict.
+    What the caller left out stays out, so that a program's changed default makes no conflict; a topic, so that
+    references of before there were any stand for the same as ever.
     """
-    return hashlib.sha256(
-        orjson.dumps(
-            (
-                program.id,
-                request.to,
-                request.content(),
-                request.class_,
-                request.send_at,
-                request.expires_at,
-                request.on_doubt,
-            ),
-            option=orjson.OPT_UTC_Z,
-        )
-    ).digest()
+    said = (
+        program.id,
+        request.to,
+        request.content(),
+        request.class_,
+        request.send_at,
+        request.expires_at,
+        request.on_doubt,
+    )
+    about = () if request.topic is None else (request.topic, request.topic_at)
+    return hashlib.sha256(orjson.dumps(said + about, option=orjson.OPT_UTC_Z)).digest()
 
 
 def sized(body: str) -> tuple[Encoding, int, str | None]:
@@ -131,6 +134,22 @@ def own_reference_fault(reference: str | None) -> str | None:
     if reference is not None and reference.startswith(OF_CAMPAIGNS):
         return f"begins with {OF_CAMPAIGNS}, as those of the rows of campaigns do; choose another"
     return reference_fault(reference)
+
+
+def topic_fault(topic: str | None) -> str | None:
+    if topic is None or topic.isprintable():
+        return None
+    return "must be made of printable characters"
+
+
+def topic_at_fault(topic_at: datetime | None, topic: str | None, now: datetime) -> str | None:
+    if topic_at is None:
+        return None
+    if topic is None:
+        return "says as of when a `topic` stands so: give one"
+    if topic_at - now > TOPIC_AHEAD_AT_MOST:
+        return f"must not lie ahead: it is {now.isoformat(timespec='seconds')} here"
+    return None
 
 
 def send_at_fault(send_at: datetime | None, now: datetime) -> str | None:

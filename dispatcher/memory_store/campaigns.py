@@ -296,6 +296,8 @@ class Campaigns(Messages):
                 reference=reference(told.id, text.line),
                 fingerprint=sha256(f"{text.to} {text.body}".encode()).digest(),
                 expires_at=told.expires_at,
+                topic=text.topic,
+                topic_at=told.started_at if text.topic is not None else None,
             )
             for number, text in enumerate(texts)
         ]

@@ -42,6 +42,8 @@ class Clockwork(Receipts):
                     self._move(segment, State.IN_DOUBT, What.TOO_LATE_AGAIN)
                 else:
                     self._move(segment, State.EXPIRED, What.TOO_LATE)
+            elif segment.state is State.QUEUED and segment.message.id in self._superseded:
+                self._let_go(segment, self._superseded[segment.message.id])
             elif segment.state is State.QUEUED and waits_no_longer:
                 segment.next_try_at = None
             elif segment.state in WAITING and waits_no_longer:

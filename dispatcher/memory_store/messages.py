@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -41,7 +42,40 @@ class Messages(Tables):
             program = self._programs.get(row.program_id)
             if program is None or program.account_id != row.account_id:
                 raise asyncpg.ForeignKeyViolationError("a message names a program that is not its account's")
-        return Group(rows=tuple(self._accept(row) for row in rows), durability=self.durability)
+        known = set(self._messages)
+        fates = [self._accept(row) for row in rows]
+        self._follow_topics([row for row in rows if row.id in self._messages and row.id not in known])
+        return Group(
+            rows=tuple(
+                replace(fate, state=roll_up(s.state for s in self._segments_of(fate.id))) for fate in fates
+            ),
+            durability=self.durability,
+        )
+
+    def _follow_topics(self, rows: Sequence[NewMessage]) -> None:
+        """Put new texts in their places among those of their topics: each against the newest, oldest first."""
+        now = self._clock.wall()
+        for row in sorted(rows, key=lambda row: (row.topic_at or now, row.id)):
+            if row.topic is None:
+                continue
+            key = (row.account_id, row.program_id, row.to, row.topic)
+            newest_at, newest = self._topics.get(key, (None, None))
+            if newest_at is not None and row.topic_at is not None and row.topic_at < newest_at:
+                self._supersede(row.id, newest)
+                continue
+            self._topics[key] = (row.topic_at or max(now, newest_at or now), row.id)
+            if newest is not None:
+                self._supersede(newest, row.id)
+
+    def _supersede(self, message_id: UUID, newer: UUID | None) -> None:
+        if newer is None:
+            return
+        self._superseded[message_id] = newer
+        for segment in self._segments_of(message_id):
+            if segment.state in WAITING:
+                self._let_go(segment, newer)
+            elif segment.state is State.IN_DOUBT:
+                segment.resent = True  # so that it is not sent again
 
     def _accept(self, row: NewMessage) -> Accepted:
         first = row

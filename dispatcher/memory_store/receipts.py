@@ -75,7 +75,7 @@ class Receipts(Tables):
         for row in rows:
             recent = {r.fingerprint for at, r in self._replies if at > now - REPLY_WINDOW}
             if row.fingerprint not in recent:
-                self._replies.append((now, row))
+                self._store_reply(row)
 
     async def reply_parts(self, rows: Sequence[ReplyPart]) -> None:
         self._check_open()
@@ -104,4 +104,4 @@ class Receipts(Tables):
 
     def _join(self, key: PartsKey) -> None:
         del self._parts_at[key]
-        self._replies.append((self._clock.wall(), join(self._parts.pop(key))))
+        self._store_reply(join(self._parts.pop(key)))

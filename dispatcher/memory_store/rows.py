@@ -82,6 +82,19 @@ class Submission:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KeptEvent:
+    """A line of an account's feed: of a segment as it was then, or of a customer's text by its number."""
+
+    number: int
+    id: UUID
+    at: datetime
+    message_id: UUID | None
+    view: SegmentView | None
+    before: State | None
+    reply: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Parked:
     number: int
     receipt: Receipt

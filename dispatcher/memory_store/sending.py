@@ -1,28 +1,41 @@
 """From the queue to the carrier: claims, and what became of them."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from dispatcher.carrier_ids import carrier_id
 from dispatcher.memory_store.receipts import Receipts
 from dispatcher.memory_store.rows import Doubted, OpenedClaim, Segment, Submission
-from dispatcher.model import Claim, Held, OpenClaim, State, SubmitOutcome, SubmitResult
+from dispatcher.model import Claim, Held, MessageClass, OpenClaim, State, SubmitOutcome, SubmitResult
 from dispatcher.states import BY_NAME, What
 
 
 class Sending(Receipts):
-    async def claim(self, term: int, dispatcher: str, limit: int, claim_for_s: float) -> Sequence[Claim]:
+    async def claim(
+        self,
+        term: int,
+        dispatcher: str,
+        limit: int,
+        claim_for_s: float,
+        *,
+        down_to: MessageClass = MessageClass.MARKETING,
+    ) -> Sequence[Claim]:
         self._check(term)
         now = self._clock.wall()
-        waiting = (
+        waiting = [
             s
             for s in self._segments.values()
             if s.state is State.QUEUED
             and s.next_try_at is None
             and (s.message.expires_at is None or s.message.expires_at > now)
-        )
-        taken = sorted(waiting, key=lambda s: s.age)[:limit]
+        ]
+        taken: list[Segment] = []
+        for message_class in MessageClass:
+            if message_class <= down_to:
+                some = [s for s in waiting if s.message.message_class is message_class]
+                taken += self._take_turns(message_class, some, limit - len(taken))
+        taken.sort(key=lambda s: s.age)
         if not taken:
             return []
         claim_id = next(self._numbers)
@@ -41,6 +54,21 @@ class Sending(Receipts):
             claimed_at=self._clock.wall(),
         )
         return [self._claim(claim_id, segment) for segment in taken]
+
+    def _take_turns(self, message_class: MessageClass, waiting: list[Segment], limit: int) -> list[Segment]:
+        """The oldest of each account, one by one and round and round, from the account after the last one served."""
+        last = self._turns.get(message_class, 0)
+        by_account: dict[int, deque[Segment]] = {}
+        for segment in sorted(waiting, key=lambda s: s.age):
+            by_account.setdefault(segment.message.account_id, deque()).append(segment)
+        turns = deque(sorted(by_account, key=lambda account: (account <= last, account)))
+        taken: list[Segment] = []
+        while turns and len(taken) < limit:
+            self._turns[message_class] = account = turns.popleft()
+            taken.append(by_account[account].popleft())
+            if by_account[account]:
+                turns.append(account)
+        return taken
 
     def _claim(self, claim_id: int, segment: Segment) -> Claim:
         message = segment.message

@@ -10,7 +10,8 @@ Rules:
   not reached, they are parked, and the next one to look finds them there.
 
 A class for each part of the protocol: `messages` is what the API asks for, `sending` the claims, `receipts` what
-carriers tell, `clockwork` what time brings, `campaigns` what is sent to whole lists; all of them call by `statements`.
+carriers tell, `clockwork` what time brings, `campaigns` what is sent to whole lists, `webhooks` what accounts are told;
+all of them call by `statements`.
 """
 
 from dispatcher.postgres_store.campaigns import Campaigns
@@ -18,9 +19,10 @@ from dispatcher.postgres_store.clockwork import Clockwork
 from dispatcher.postgres_store.messages import Messages
 from dispatcher.postgres_store.sending import Sending
 from dispatcher.postgres_store.statements import QUERIES
+from dispatcher.postgres_store.webhooks import Webhooks
 
 __all__ = ["QUERIES", "PostgresStore"]
 
 
-class PostgresStore(Messages, Sending, Clockwork, Campaigns):
+class PostgresStore(Messages, Sending, Clockwork, Campaigns, Webhooks):
     """A whole `dispatcher.store.Store`."""

@@ -187,6 +187,7 @@ def _texts(batch: Batch) -> str:
             "encoding": [text.encoding for text in texts],
             "segments": [text.segments for text in texts],
         }
+        | ({"topic": [text.topic for text in texts]} if any(text.topic for text in texts) else {})
     )
 
 

@@ -35,8 +35,10 @@ class Messages(Statements):
         """Raises asyncpg.PostgresError of class 22 or 23 when one of the rows cannot be stored: then none is."""
         if not rows:
             raise ValueError("a group has at least one row")
+        topical = any(r.topic is not None for r in rows)
+        topics = ([r.topic for r in rows], [r.topic_at for r in rows]) if topical else ()
         [stored] = await self._commit(
-            "accept",
+            "accept_topical" if topical else "accept",
             term,
             [r.id for r in rows],
             [r.account_id for r in rows],
@@ -51,6 +53,7 @@ class Messages(Statements):
             [r.fingerprint for r in rows],
             [r.send_at for r in rows],
             [r.expires_at for r in rows],
+            *topics,
         )
         [[durability]] = await self._read("durability", stored["lsn"])
         return Group(

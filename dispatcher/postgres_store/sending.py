@@ -8,8 +8,16 @@ from dispatcher.postgres_store.receipts import Receipts
 
 
 class Sending(Receipts):
-    async def claim(self, term: int, dispatcher: str, limit: int, claim_for_s: float) -> Sequence[Claim]:
-        rows = await self._commit("claim", term, dispatcher, limit, claim_for_s)
+    async def claim(
+        self,
+        term: int,
+        dispatcher: str,
+        limit: int,
+        claim_for_s: float,
+        *,
+        down_to: MessageClass = MessageClass.MARKETING,
+    ) -> Sequence[Claim]:
+        rows = await self._commit("claim", term, dispatcher, limit, claim_for_s, down_to)
         return [
             Claim(
                 claim_id=row["claim_id"],

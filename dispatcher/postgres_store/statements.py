@@ -36,7 +36,7 @@ class Statements:
         for query, arguments in (
             ("accept", (0, *([],) * 13)),
             ("durability", ("0/0",)),
-            ("claim", (0, "", 1, 1.0)),
+            ("claim", (0, "", 1, 1.0, 0)),
         ):
             with suppress(asyncpg.PostgresError):
                 await self._session.read(QUERIES[query], *arguments, timeout=self._timeout)

@@ -76,6 +76,15 @@ async def test_all_fields_of_a_message_arrive(api: Api, either: Either):
     assert seen.events[0].at.tzinfo is not None
 
 
+async def test_a_newer_text_of_a_topic_takes_the_place_of_an_older_one(api: Api, either: Either):
+    at = datetime.now(UTC)
+    older = await either.call("send", [api.url], text(topic="outage-17", topic_at=at - timedelta(hours=1)))
+    newer = await either.call("send", [api.url], text(topic="outage-17", topic_at=at))
+    seen = await either.call("get", [api.url], older.id)
+    assert seen.state == "canceled"
+    assert str(newer.id) in seen.events[-1].detail
+
+
 async def test_a_repeat_is_told_as_one(api: Api, either: Either):
     first = await either.call("send", [api.url], text(reference="r"))
     again = await either.call("send", [api.url], text(reference="r"))

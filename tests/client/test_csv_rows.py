@@ -43,6 +43,12 @@ def test_a_template_is_filled_from_the_columns():
     assert made(GOOD, template=None, body_column="street").body == "Elm St"
 
 
+def test_a_column_may_have_the_topics():
+    assert made(GOOD, topic_column="street").topic == "Elm St"
+    assert made(GOOD).topic is None
+    assert made(b"+16145550123,Elm St,\n", template="Out on {street}.", topic_column="eta").topic is None
+
+
 def test_spaces_around_a_cell_do_not_count():
     assert made(b" +16145550123 , Elm St,6 pm\n") == made(GOOD)
 

@@ -32,8 +32,18 @@ TIMES = (
     ("reply_part", "joined_at"),
     ("unnamed", "claimed_at"),
     ("unnamed", "submitted_at"),
+    ("campaign", "started_at"),
     ("campaign_batch", "fed_at"),
     ("campaign_batch", "counted_at"),
+    ("topic", "at"),
+    ("feed_event", "at"),
+    ("feed_tick", "at"),
+    ("webhook", "old_secret_until"),
+    ("webhook", "failing_since"),
+    ("webhook", "next_try_at"),
+    ("webhook_letter", "at"),
+    ("webhook_letter", "next_try_at"),
+    ("webhook_letter", "dead_at"),
 )
 
 

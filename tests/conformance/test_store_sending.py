@@ -1,10 +1,11 @@
 """What every store promises of claims and answers; the same tests on PostgreSQL and in memory."""
 
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 
-from dispatcher.model import MessageClass, State, SubmitOutcome
+from dispatcher.model import Claim, MessageClass, State, SubmitOutcome
 from dispatcher.store import NotLeader
 from tests.message_scenes import BODY, CARRIER, CUSTOMER, SHORT_CODE, Stage, receipt, result, submitted
 from tests.message_store import TERM
@@ -29,6 +30,74 @@ async def test_emergencies_go_first_then_the_oldest(stage: Stage) -> None:
     later = stage.message(message_class=MessageClass.SERVICE)
     await stage.accept(bill, notice, alarm, later)
     assert [c.message_id for c in await stage.claim()] == [alarm.id, notice.id, later.id, bill.id]
+
+
+async def queue(stage: Stage, mine: int, others: int) -> None:
+    """So many texts of one account, and after them so many of another."""
+    programs = [*[stage.program] * mine, *[stage.other] * others]
+    await stage.accept(*(stage.message(program) for program in programs))
+
+
+def by_account(stage: Stage, claims: list[Claim]) -> tuple[int, int]:
+    accounts = [claim.account_id for claim in claims]
+    return accounts.count(stage.program.account_id), accounts.count(stage.other.account_id)
+
+
+async def test_accounts_take_turns_inside_a_class(stage: Stage) -> None:
+    await queue(stage, 40, 40)
+    assert by_account(stage, await stage.claim(20)) == (10, 10)
+
+
+async def test_what_one_account_has_too_little_of_the_others_get(stage: Stage) -> None:
+    await queue(stage, 40, 3)
+    assert by_account(stage, await stage.claim(20)) == (17, 3)
+
+
+async def test_an_account_alone_gets_all(stage: Stage) -> None:
+    await queue(stage, 40, 0)
+    assert by_account(stage, await stage.claim(20)) == (20, 0)
+
+
+async def test_claims_of_odd_numbers_are_even_in_the_long_run(stage: Stage) -> None:
+    await queue(stage, 40, 40)
+    claimed = [claim for _ in range(6) for claim in await stage.claim(7)]
+    assert by_account(stage, claimed) == (21, 21)
+
+
+async def test_claims_of_one_segment_serve_one_account_after_the_other(stage: Stage) -> None:
+    await queue(stage, 3, 3)
+    accounts = [claim.account_id for _ in range(6) for claim in await stage.claim(1)]
+    assert all(one != next_ for one, next_ in pairwise(accounts))
+
+
+async def test_however_odd_the_claims_nobody_is_served_more_in_the_long_run(stage: Stage) -> None:
+    await queue(stage, 60, 60)
+    claimed = [claim for _ in range(6) for limit in (9, 2, 5) for claim in await stage.claim(limit)]
+    mine, others = by_account(stage, claimed)
+    assert abs(mine - others) <= 5
+
+
+async def test_turns_do_not_mix_classes(stage: Stage) -> None:
+    await stage.accept(*(stage.message(message_class=MessageClass.EMERGENCY) for _ in range(5)))
+    await queue(stage, 0, 5)
+    assert by_account(stage, await stage.claim(5)) == (5, 0)
+
+
+async def test_each_account_is_served_oldest_first(stage: Stage) -> None:
+    rows = [stage.message(stage.other if n % 3 else None) for n in range(12)]
+    await stage.accept(*rows)
+    claimed = [claim for _ in range(4) for claim in await stage.claim(3)]
+    for program in (stage.program, stage.other):
+        mine = [claim.message_id for claim in claimed if claim.account_id == program.account_id]
+        assert mine == sorted(mine)
+
+
+async def test_a_claim_of_emergencies_leaves_the_rest(stage: Stage) -> None:
+    alarm = stage.message(message_class=MessageClass.EMERGENCY)
+    await stage.accept(stage.message(), stage.message(message_class=MessageClass.MARKETING), alarm)
+    urgent = await stage.store.claim(TERM, "columbus-1", 10, 5.0, down_to=MessageClass.EMERGENCY)
+    assert [claim.message_id for claim in urgent] == [alarm.id]
+    assert len(await stage.claim()) == 2
 
 
 async def test_what_is_claimed_is_not_claimed_again(stage: Stage) -> None:

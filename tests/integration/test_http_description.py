@@ -9,8 +9,10 @@ from aiohttp import web
 
 from dispatcher.http.problem import KINDS
 from dispatcher.uuid7 import Ids
+from dispatcher.webhooks.model import Attempt
 from sitecontrol.clock import SystemClock
 from tests.api_server import Api, serving, settings, text
+from tests.webhook_scenes import letter_of, refused, settlement
 
 CARRIER = {
     "name": "northline",
@@ -115,6 +117,7 @@ async def test_real_answers_are_what_the_description_says(api, document):
     await exchange("GET", "/v1/openapi.json")
     await exchange("GET", "/docs")
     await exchange_on_campaigns(exchange)
+    await exchange_on_webhooks(exchange)
     described = {
         (method.upper(), path, int(status))
         for path, methods in document["paths"].items()
@@ -157,6 +160,48 @@ async def exchange_on_campaigns(exchange: Exchanges) -> None:
     for part in ("", "/progress", "/report", "/report.csv", "/report.svg"):
         await exchange("GET", campaign + part, one + part)
     await exchange("POST", f"{campaign}/cancel", f"{one}/cancel")
+
+
+async def exchange_on_webhooks(exchange: Exchanges) -> None:
+    store = exchange.api.store
+    begun = json.loads(await exchange("GET", "/v1/events"))
+    await exchange("GET", "/v1/events", params={"cursor": "none"})
+    made = json.loads(await exchange("POST", "/v1/webhooks", json={"url": "https://utility.example/hotsite"}))
+    await exchange("POST", "/v1/webhooks", json={"url": "https://10.0.0.1/", "kinds": ["none"]})
+    await exchange("GET", "/v1/webhooks")
+    left = json.loads(await exchange("POST", "/v1/messages", json=text()))
+    await exchange("DELETE", f"/v1/messages/{left['id']}", "/v1/messages/{id}")
+    told = json.loads(await exchange("GET", "/v1/events", params={"cursor": begun["next_cursor"]}))
+    assert [event["type"] for event in told["events"]] == ["message.canceled"]
+    one, webhook = "/v1/webhooks/{id}", f"/v1/webhooks/{made['id']}"
+    await exchange("GET", webhook, one)
+    await exchange("GET", "/v1/webhooks/none", one)
+    await exchange("PATCH", webhook, one, json={"kinds": ["message.canceled"], "description": "ours"})
+    await exchange("POST", f"{webhook}/rotate", f"{one}/rotate", json={})
+    await exchange("POST", f"{webhook}/test", f"{one}/test")
+    [claim] = await store.claim_webhooks(7, "d1", 30.0, 1)
+    batch = await store.webhook_batch(7, claim.claim_id, 1, 10, 5)
+    assert batch is not None
+    letters = [refused(letter, dead=True) for letter in batch.letters]
+    letters += [refused(letter_of(one.event)) for one in batch.events]
+    attempt = Attempt(
+        event_id=letters[0].letter.id,
+        kind="webhook.test",
+        attempt=1,
+        taken=False,
+        status=500,
+        ms=2,
+        failure="It did.",
+    )
+    position = batch.events[-1].event.position
+    await store.settle_webhook(settlement(claim, position=position, letters=letters, log=[attempt]))
+    await exchange("GET", f"{webhook}/deliveries", f"{one}/deliveries")
+    await exchange("GET", f"{webhook}/dead-letters", f"{one}/dead-letters")
+    await exchange("POST", f"{webhook}/dead-letters/replay", f"{one}/dead-letters/replay", json={})
+    await exchange("PATCH", webhook, one, json={"enabled": False})
+    await exchange("POST", f"{webhook}/test", f"{one}/test")
+    await exchange("DELETE", webhook, one)
+    await exchange("DELETE", webhook, one)
 
 
 async def test_the_page_shows_every_call_and_every_problem(api, document):

@@ -43,6 +43,22 @@ async def test_an_accepted_message_is_answered_202_with_the_promise(api):
     }
 
 
+async def test_a_newer_text_of_a_topic_takes_the_place_of_an_older_one(api):
+    older = await send(api, topic="outage-17")
+    newer = await send(api, topic="outage-17")
+    async with api.client.get(f"/v1/messages/{older['id']}") as answer:
+        told = await answer.json()
+    assert (told["state"], newer["state"]) == ("canceled", "queued")
+    assert newer["id"] in told["events"][-1]["detail"]
+
+
+async def test_an_older_text_of_a_topic_that_comes_late_is_answered_as_canceled(api):
+    now = datetime.now(UTC)
+    await send(api, topic="outage-17", topic_at=now.isoformat())
+    late = await send(api, topic="outage-17", topic_at=(now - timedelta(hours=1)).isoformat())
+    assert late["state"] == "canceled"
+
+
 async def test_the_same_reference_again_answers_200_with_the_first_message(api):
     first = await send(api, reference="o-1")
     async with api.client.post("/v1/messages", json=text(reference="o-1")) as answer:

@@ -141,7 +141,9 @@ async def parted(nodes: Nodes, tmp_path: Path) -> Parted:
     await accept(a, scene.program, request("both"))
     scene.b = await nodes.standby("b", of=a)
     await scene.b.stop()
-    await accept(a, scene.program, request("lost", **{"class": "emergency"}), request(None))
+    await accept(
+        a, scene.program, request("lost", **{"class": "emergency", "topic": "outage-17"}), request(None)
+    )
     await a.kill()
     await scene.b.start(Standby(), cluster_name="b/2")
     await scene.b.promote()
@@ -179,12 +181,14 @@ async def test_a_request_is_told_in_its_senders_own_words(parted: Parted) -> Non
     """What the sender left out stays out: else the replay, or his own repeat after it, would be a conflict."""
     await parted.setting_aside().run(parted.leading)
     told = messages_in(parted.files()[0])["lost"]["request"]
-    assert MessageRequest.model_validate(told) == request("lost", **{"class": "emergency"})
+    assert MessageRequest.model_validate(told) == request(
+        "lost", **{"class": "emergency", "topic": "outage-17"}
+    )
     await accept(
         parted.b,
         parted.program,
         MessageRequest.model_validate(told),
-        request("lost", **{"class": "emergency"}),
+        request("lost", **{"class": "emergency", "topic": "outage-17"}),
     )
     async with aclosing(await Session.connect(login(parted.b, "hotsite_migrate"), timeout=SOON)) as session:
         rows = await session.read(

@@ -1,14 +1,19 @@
 """Migrations on a real database: once, whole, in order, and never changed afterwards."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from dispatcher import migrate
+from dispatcher.accounts import add_account
 from dispatcher.migrate import Migration, MigrationError, Phase
-from replication.session import Target
-from tests.message_store import admin, as_role
+from dispatcher.model import SubmitOutcome, SubmitResult
+from dispatcher.postgres_store import PostgresStore
+from replication.session import Session, Target
+from tests.message_scenes import SHORT_CODE, Stage
+from tests.message_store import TERM, admin, as_role
 
 ROLE = "hotsite_migrate"
 
@@ -70,3 +75,53 @@ async def test_post_files_wait_for_their_own_run(bare_database: Target) -> None:
     report = await migrate.apply(target, known=[FIRST, post])
     assert (report.applied, report.waiting) == ((FIRST.name,), (post.name,))
     assert (await migrate.apply(target, known=[FIRST, post], post=True)).applied == (post.name,)
+
+
+async def test_the_version_before_goes_on_claiming_and_settling_while_the_order_of_the_queue_changes(
+    bare_database: Target,
+) -> None:
+    """On sessions that keep their plans: before the change, with both orders, and with the new one alone."""
+    target = as_role(bare_database, ROLE)
+
+    async def up_to(number: int) -> tuple[str, ...]:
+        known = [migration for migration in migrate.migrations() if migration.number <= number]
+        return (await migrate.apply(target, known=known)).applied
+
+    async def pass_time(duration: timedelta) -> None:
+        raise NotImplementedError(duration)
+
+    await up_to(18)
+    migrating = await Session.connect(target, timeout=5)
+    await add_account(migrating, name="utility", program="outages", source=SHORT_CODE)
+    await migrating.aclose()
+    session = await Session.connect(as_role(bare_database, "hotsite_dispatch"), timeout=5)
+    store = PostgresStore(session)
+    [program] = await store.programs(TERM)
+    stage = Stage(store, TERM, program, program, pass_time, lambda: datetime.now(UTC))
+    await stage.accept(*(stage.message() for _ in range(5)))
+
+    async def there_and_back() -> int:
+        claim = "select * from hotsite.claim_unexpired($1, $2, $3, $4)"
+        rows = await session.commit(claim, TERM, "columbus-1", 10, 5.0, timeout=5)
+        await store.settle(
+            [
+                SubmitResult(
+                    claim_id=row["claim_id"],
+                    message_id=row["message_id"],
+                    segment=row["segment"],
+                    attempt=row["attempt"],
+                    outcome=SubmitOutcome.QUEUED,
+                    carrier="acme",
+                )
+                for row in rows
+            ]
+        )
+        return len(rows)
+
+    assert await there_and_back() == 5
+    assert await up_to(19) == ("0019_fair_queue.pre.sql",)
+    assert await there_and_back() == 5
+    assert await up_to(20) == ("0019_fair_queue.post.sql", "0020_topics.pre.sql")
+    assert await there_and_back() == 5
+    assert len(await stage.claim()) == 5
+    await session.aclose()

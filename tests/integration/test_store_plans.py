@@ -14,7 +14,7 @@ import pytest
 
 from dispatcher.accounts import add_account
 from dispatcher.campaigns.states import Act
-from dispatcher.model import Claim, OnDoubt, ReplyPart, State, SubmitOutcome
+from dispatcher.model import Claim, MessageClass, OnDoubt, ReplyPart, State, SubmitOutcome
 from dispatcher.postgres_store import PostgresStore
 from replication.session import Session, Target
 from tests.campaign_scenes import IDS, act, started, uploaded
@@ -36,6 +36,8 @@ EMPTIED = (
     "reply_part",
     "unnamed",
     "campaign_batch",
+    "topic",
+    "topical",
 )
 AGED = """
     update hotsite.submission set submitted_at = submitted_at - interval '73 hours';
@@ -45,6 +47,17 @@ NAMED = """
     update hotsite.submission as s set canonical = p.canonical, written = p.written
     from hotsite.parked_receipt as p, hotsite.message as m
     where m.message_id = s.message_id and right(m.recipient, length(p.customer)) = p.customer
+"""
+SHARED = """
+    with last as (
+        select message_id, 1000 + row_number() over () as account_id
+        from (select message_id from hotsite.queue order by message_id desc limit $1) as q
+    ), a as (
+        update hotsite.queue as q set account_id = l.account_id from last as l where q.message_id = l.message_id
+    ), b as (
+        update hotsite.message as m set account_id = l.account_id from last as l where m.message_id = l.message_id
+    )
+    update hotsite.delivery as d set account_id = l.account_id from last as l where d.message_id = l.message_id
 """
 READ = """
     select sum(pg_stat_get_xact_tuples_returned(c.oid)) from pg_class as c
@@ -101,18 +114,25 @@ class Scene:
         await self.give_up(await self.claim(FEW))
         await self.settle(await self.claim(FEW))
         await self.park(FEW)
-        await self.queue(FEW)
+        await self.queue(FEW, topic="storm")
         await self.stage.accept(self.stage.message(expires_at=datetime.now(UTC) + timedelta(days=1)))
         await self.superuser.execute("delete from hotsite.tally")
         for table in EMPTIED:
             await self.superuser.execute(f"delete from hotsite.{table}")  # noqa: S608 # names from above
             await self.superuser.execute(f"vacuum (analyze, truncate false) hotsite.{table}")
 
-    async def queue(self, number: int) -> None:
+    async def queue(self, number: int, **changes: Any) -> None:
         for some in groups(number):
             await self.stage.accept(
-                *(self.stage.message(to=self._number("1202"), on_doubt=OnDoubt.RESEND) for _ in some)
+                *(
+                    self.stage.message(to=self._number("1202"), on_doubt=OnDoubt.RESEND, **changes)
+                    for _ in some
+                )
             )
+
+    async def share(self, accounts: int) -> None:
+        """Hand the newest of what is queued to so many other accounts, one text each."""
+        await self.superuser.execute(SHARED, accounts)
 
     async def claim(self, number: int) -> list[Claim]:
         await self.queue(number)
@@ -182,6 +202,34 @@ async def test_claiming(scene: Scene) -> None:
     await scene.ready()
     assert len(await scene.metered.claim(TERM, "columbus-1", FEW, 5.0)) == FEW
     assert scene.looked_at <= FEW * MOST_PER_ROW
+
+
+async def test_claiming_from_one_account_of_many_bills_and_many_accounts_of_one(scene: Scene) -> None:
+    await scene.queue(MANY)
+    await scene.share(MANY // 2)
+    await scene.ready()
+    claims = await scene.metered.claim(TERM, "columbus-1", FEW, 5.0)
+    assert len(claims) == FEW
+    assert len({claim.account_id for claim in claims}) > FEW // 2
+    assert scene.looked_at <= FEW * MOST_PER_ROW
+
+
+async def test_looking_for_emergencies_behind_many_bills(scene: Scene) -> None:
+    await scene.queue(MANY)
+    await scene.ready()
+    assert not await scene.metered.claim(TERM, "columbus-1", FEW, 5.0, down_to=MessageClass.EMERGENCY)
+    assert scene.looked_at <= MOST_PER_ROW
+
+
+async def test_superseding_some_of_many(scene: Scene) -> None:
+    older = [scene.stage.message(topic=f"outage-{n}") for n in range(FEW)]
+    await scene.queue(MANY // 2, topic="storm")
+    await scene.stage.accept(*older)
+    await scene.queue(MANY // 2, topic="storm")
+    await scene.ready()
+    await scene.metered.accept(TERM, [scene.stage.message(topic=f"outage-{n}") for n in range(FEW)])
+    assert {await scene.stage.state(message.id) for message in older} == {State.CANCELED}
+    assert scene.looked_at <= 2 * FEW * MOST_PER_ROW
 
 
 @pytest.mark.parametrize("outcome", SubmitOutcome)

@@ -72,7 +72,8 @@ class Held:
             [row.send_at],
             [row.expires_at],
         )
-        await self.fetch("accept", TERM, *columns)
+        topics = ([row.topic], [row.topic_at]) if row.topic is not None else ()
+        await self.fetch("accept_topical" if topics else "accept", TERM, *columns, *topics)
 
     async def settle(self, row: SubmitResult) -> None:
         known = carrier_id(row.carrier_message_id or "")
@@ -119,7 +120,7 @@ async def test_claims_at_the_same_time_never_overlap_and_never_wait(
 ) -> None:
     await stage.accept(*(stage.message() for _ in range(6)))
     async with held(store_database) as other:
-        theirs = {row["message_id"] for row in await other.fetch("claim", TERM, "denver-1", 3, 5.0)}
+        theirs = {row["message_id"] for row in await other.fetch("claim", TERM, "denver-1", 3, 5.0, 2)}
         async with asyncio.timeout(DEADLINE_S):
             ours = {claim.message_id for claim in await stage.claim(6)}
     assert len(theirs) == len(ours) == 3
@@ -241,7 +242,7 @@ async def test_a_text_canceled_while_it_is_being_claimed_has_left(
     message = stage.message()
     await stage.accept(message)
     async with held(store_database) as other:
-        await other.fetch("claim", TERM, "denver-1", 1, 5.0)
+        await other.fetch("claim", TERM, "denver-1", 1, 5.0, 2)
         canceling = asyncio.create_task(stage.store.cancel(TERM, stage.program.account_id, message.id))
         await until_somebody_waits(store_database)
     view = await canceling
@@ -428,7 +429,7 @@ async def test_a_look_up_that_nobody_waits_out_is_unknown_and_cut(
 
 async def test_looking_for_work_in_vain_writes_nothing(stage: Stage, store_database: Target) -> None:
     async with held(store_database) as other:
-        await other.fetch("claim", TERM, "columbus-1", 100, 5.0)
+        await other.fetch("claim", TERM, "columbus-1", 100, 5.0, 2)
         await other.fetch("release_due", TERM, 100, True)  # noqa: FBT003 # as SQL has it
         await other.fetch("resend_doubtful", TERM, 60.0, 100)
         await other.fetch("open_claims", TERM)

@@ -48,7 +48,15 @@ class ModelStore:
             return False
         return canary_max_age_s is None or self._scheduler.now - self._server.canary_at <= canary_max_age_s
 
-    async def claim(self, term: int, dispatcher: str, limit: int, claim_for_s: float) -> Sequence[Claim]:
+    async def claim(
+        self,
+        term: int,
+        dispatcher: str,
+        limit: int,
+        claim_for_s: float,
+        *,
+        down_to: MessageClass = MessageClass.MARKETING,  # its texts are all of one class
+    ) -> Sequence[Claim]:
         began = self._scheduler.now
         if not (await self._queue_of(term)).queued:
             return ()

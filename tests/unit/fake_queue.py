@@ -72,11 +72,20 @@ class FakeQueue:
         found = [r.outcome for r in self.settled if r.message_id.int == number]
         return found[-1] if found else None
 
-    async def claim(self, term: int, dispatcher: str, limit: int, claim_for_s: float) -> Sequence[Claim]:
+    async def claim(
+        self,
+        term: int,
+        dispatcher: str,
+        limit: int,
+        claim_for_s: float,
+        *,
+        down_to: MessageClass = MessageClass.MARKETING,
+    ) -> Sequence[Claim]:
         self.claims_made += 1
         if self.unfit is not None:
             raise self.unfit
-        taken, self.waiting = self.waiting[:limit], self.waiting[limit:]
+        taken = [one for one in self.waiting if one.message_class <= down_to][:limit]
+        self.waiting = [one for one in self.waiting if one not in taken]
         claim_id = next(self._ids)
         if taken:
             self.open.append(

@@ -160,6 +160,22 @@ def test_the_column_of_numbers_may_have_another_name():
     )
 
 
+def test_a_column_has_the_topics_where_one_is_named():
+    header = f"to,name,eta,Outage Id\n{NUMBER},A,17:00,"
+    assert rows(f"{header}17\n", topic_column="outage_id")[0].topic == "17"
+    assert rows(f"{header}\n", topic_column="outage_id")[0].topic is None
+    assert rows(f"{header}17\n")[0].topic is None
+
+
+def test_a_topic_that_is_too_long_is_a_bad_cell():
+    [bad] = rows(f"to,name,eta,outage\n{NUMBER},A,17:00,{'x' * 101}\n", topic_column="outage")
+    assert (bad.line, bad.column) == (2, "outage")
+
+
+def test_a_column_of_topics_that_is_not_there_is_named():
+    assert set(refused("to,name,eta\n", topic_column="outage")) == {"outage"}
+
+
 @pytest.mark.parametrize("data", ["", "\ufeff", "\n\n", ",,\n"])
 def test_a_list_without_a_header_is_refused(data):
     assert refused(data)[""].startswith("the list is empty")

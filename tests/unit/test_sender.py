@@ -141,6 +141,34 @@ async def test_a_text_does_not_wait_behind_a_dead_or_full_link():
         assert len(bench.links[2].texts) == 50
 
 
+async def test_an_emergency_is_let_in_and_goes_first_while_a_whole_batch_waits_for_a_slow_link():
+    link = FakeLink(room=0)
+    async with sending(link) as bench:
+        bench.queue.waiting = [claim(n) for n in range(1_000)]
+        await eventually(lambda: bench.sender._wanted() == 0)
+        left = len(bench.queue.waiting)
+        bench.queue.waiting.append(claim(5_000, MessageClass.EMERGENCY, body="Wire down"))
+        await eventually(lambda: len(bench.queue.waiting) == left)
+        link.space = 1
+        await eventually(lambda: len(link.texts) == 1)
+        assert link.texts == [b"Wire down"]
+
+
+async def test_no_more_than_a_batch_of_emergencies_is_let_in():
+    link = FakeLink(room=0)
+    async with sending(link) as bench:
+        bench.queue.waiting = [claim(n) for n in range(1_000)]
+        await eventually(lambda: bench.sender._wanted() == 0)
+        before = bench.sender.unwritten
+        batch = batch_size([CARRIER], bench.sites.settings.dispatcher)
+        bench.queue.waiting += [claim(5_000 + n, MessageClass.EMERGENCY) for n in range(3 * batch)]
+        await eventually(lambda: bench.sender.unwritten == before + batch)
+        made = bench.queue.claims_made
+        await looked_again(bench)
+        await looked_again(bench)
+        assert (bench.sender.unwritten, bench.queue.claims_made) == (before + batch, made)
+
+
 async def test_what_cannot_be_written_before_the_deadline_goes_back_to_the_queue():
     async with sending(FakeLink(room=2), chosen=settings(claim_for=0.2)) as bench:
         bench.queue.waiting = [claim(n) for n in range(5)]

@@ -1,7 +1,7 @@
 """From a checked request to a message; what is refused on the way is in tests/integration/test_http_bad_input."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import phonenumbers
@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dispatcher.http import numbers
+from dispatcher.http.problem import Problem
 from dispatcher.http.schemas import MAX_SEGMENTS, MessageRequest
 from dispatcher.http.submission import Terms, compose, fingerprint, sized
 from dispatcher.model import Encoding, MessageClass, OnDoubt
@@ -50,10 +51,43 @@ def test_what_the_caller_says_wins():
         {"send_at": NOW},
         {"expires_at": NOW},
         {"on_doubt": "hold"},
+        {"topic": "outage-17"},
     ],
 )
 def test_each_part_of_the_content_is_in_the_fingerprint(changed):
     assert fingerprint(request(**changed), PROGRAM) != fingerprint(request(), PROGRAM)
+
+
+def test_a_text_without_a_topic_has_the_fingerprint_that_it_had_before_there_were_topics():
+    """References are kept for long, and a repeat may come after the version changed."""
+    known = "98879eae"
+    assert fingerprint(request(reference="a"), PROGRAM).hex().startswith(known)
+
+
+def test_as_of_when_it_holds_is_part_of_the_content():
+    told = request(topic="outage-17", topic_at=NOW)
+    assert fingerprint(told, PROGRAM) != fingerprint(request(topic="outage-17"), PROGRAM)
+
+
+@pytest.mark.parametrize(
+    ("changed", "field", "words"),
+    [
+        ({"topic": "outage\n17"}, "topic", "printable"),
+        ({"topic_at": NOW}, "topic_at", "give one"),
+        ({"topic": "outage-17", "topic_at": NOW + timedelta(minutes=6)}, "topic_at", "must not lie ahead"),
+    ],
+)
+def test_a_topic_that_cannot_be_is_refused_by_name(changed, field, words):
+    with pytest.raises(Problem) as raised:
+        composed(**changed)
+    [error] = raised.value.errors
+    assert error.field == field
+    assert words in error.message
+
+
+def test_a_callers_clock_may_be_some_minutes_ahead():
+    at = NOW + timedelta(minutes=4)
+    assert composed(topic="outage-17", topic_at=at).topic_at == at
 
 
 def test_a_changed_default_of_the_program_does_not_make_a_repeat_a_conflict():

@@ -3,7 +3,8 @@
     with Client(["https://columbus.example", "https://denver.example"], key) as client:
         accepted = client.send(Message(program="outages", to="+16145550123", body="Power is back."))
 
-`AsyncClient` is the same with `await`. What can go wrong is in `errors`, how long is tried in `Policy`.
+`AsyncClient` is the same with `await`. What can go wrong is in `errors`, how long is tried in `Policy`. `verify` is for
+those who receive webhooks.
 """
 
 from hotsite_client.client import AsyncClient, Client
@@ -32,6 +33,7 @@ from hotsite_client.model import (
     SentMessage,
 )
 from hotsite_client.retry import Policy
+from hotsite_client.webhooks import NotVerified, verify
 
 __all__ = [
     "Accepted",
@@ -46,6 +48,7 @@ __all__ = [
     "InvalidRequest",
     "Message",
     "NotFound",
+    "NotVerified",
     "OutcomeUnknown",
     "Page",
     "Part",
@@ -57,4 +60,5 @@ __all__ = [
     "SentMessage",
     "Unauthorized",
     "Unreachable",
+    "verify",
 ]

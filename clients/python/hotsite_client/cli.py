@@ -132,6 +132,10 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--batch", help="What this sending is called: no row goes out twice in it.  [default: the file's name]"
 )
 @click.option("--reference-column", help="A column that names each row for good, instead of all its cells.")
+@click.option(
+    "--topic-column",
+    help="A column of topics, such as outages: a newer text of one takes an older, unsent one's place.",
+)
 @click.option("--class", "class_", type=click.Choice(["emergency", "service", "marketing"]),
               help="What goes first; the program's if left out.")  # fmt: skip
 @click.option("--send-at", callback=moment, help="Not before this time, with its zone.")
@@ -207,6 +211,7 @@ def plan_of(file: Path, options: dict[str, Any]) -> Plan:
         "to_column",
         "body_column",
         "reference_column",
+        "topic_column",
         "class_",
         "send_at",
         "expires_at",

@@ -62,11 +62,12 @@ class Plan:
     send_at: datetime | None
     expires_at: datetime | None
     on_doubt: Literal["resend", "hold"] | None
+    topic_column: str | None = None
 
     def check(self, columns: Sequence[str]) -> None:
         """Raises Unusable for a column that the file does not have, or a template that cannot be filled."""
         wanted = [self.to_column, self.body_column, self.reference_column, *variables(self.template or "")]
-        for column in wanted:
+        for column in (*wanted, self.topic_column):
             if column is not None and column not in columns:
                 raise Unusable(f"there is no column {column!r}; the file has {', '.join(columns)}")
 
@@ -202,6 +203,7 @@ def message(row: Row, plan: Plan) -> Message | Bad:
         send_at=plan.send_at,
         expires_at=plan.expires_at,
         on_doubt=plan.on_doubt,
+        topic=(cells[plan.topic_column] or None) if plan.topic_column is not None else None,
     )
 
 

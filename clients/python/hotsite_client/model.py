@@ -40,9 +40,14 @@ class Message:
     send_at: datetime | None = None
     expires_at: datetime | None = None
     on_doubt: Literal["resend", "hold"] | None = None  # the program's if left out
+    topic: str | None = (
+        None  # such as an outage's id: takes the place of an older text of it that has not left yet
+    )
+    topic_at: datetime | None = None  # as of when what it says holds; as of being accepted if left out
 
     def __post_init__(self) -> None:
-        for name, time in (("send_at", self.send_at), ("expires_at", self.expires_at)):
+        times = {"send_at": self.send_at, "expires_at": self.expires_at, "topic_at": self.topic_at}
+        for name, time in times.items():
             if time is not None and time.tzinfo is None:
                 raise ValueError(f"{name} = {time} has no time zone; for example datetime.now(UTC)")
 
@@ -60,6 +65,8 @@ class Message:
             "send_at": None if self.send_at is None else self.send_at.isoformat(),
             "expires_at": None if self.expires_at is None else self.expires_at.isoformat(),
             "on_doubt": self.on_doubt,
+            "topic": self.topic,
+            "topic_at": None if self.topic_at is None else self.topic_at.isoformat(),
         }
         return {name: value for name, value in fields.items() if value is not None}
 

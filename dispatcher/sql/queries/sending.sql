@@ -6,7 +6,7 @@ select coalesce(
 ) from control.state() as s;
 
 -- name: claim
-select * from hotsite.claim_unexpired($1, $2, $3, $4);
+select * from hotsite.claim_in_turn($1, $2, $3, $4, $5);
 
 -- name: settle
 select may_settle, tails from hotsite.settle_noted($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);

@@ -15,3 +15,8 @@ join hotsite.message as m using (account_id, message_id)
 join hotsite.account as a using (account_id)
 join hotsite.program as p on p.program_id = m.program_id
 left join hotsite.reference as r on r.account_id = m.account_id and r.message_id = m.message_id
+
+-- name: set_aside_topics
+-- What texts are about, of those that have a topic.
+select t.message_id::text as message_id, t.topic, t.topic_at
+from hotsite.topical as t where t.message_id = any ($1::uuid[]) and t.topic is not null
