@@ -34,9 +34,10 @@ from dispatcher.store import DispatcherError
 from dispatcher.webhooks.deliverer import Deliverer
 from dispatcher.webhooks.exposition import WebhookExposition
 from dispatcher.webhooks.poster import Poster
-from sitecontrol.clock import Clock, SystemClock
+from sitecontrol.clock import Clock
 from sitecontrol.etcd.api import Etcd
 from sitecontrol.etcd.connect import connect
+from sitecontrol.lab_clock import clock_of
 from sitecontrol.records import DispatcherRecord
 from sitecontrol.settings import DispatcherInstance, Environment, Secrets, Settings, SettingsError
 from sitecontrol.view import ClusterView
@@ -247,7 +248,7 @@ async def run_dispatcher(settings: Settings, secrets: Secrets, name: str, file: 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    clock = SystemClock()
+    clock = clock_of(settings)
     etcd = connect(settings.etcd, secrets, clock)
     try:
         dispatcher = Dispatcher(settings, secrets, name, etcd, clock, file=file)

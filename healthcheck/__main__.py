@@ -14,8 +14,8 @@ from aiohttp import web
 from healthcheck.daemon import Daemon
 from healthcheck.probes.result import host_port
 from healthcheck.web import application
-from sitecontrol.clock import SystemClock
 from sitecontrol.etcd.connect import connect
+from sitecontrol.lab_clock import clock_of
 from sitecontrol.logging import configure
 from sitecontrol.settings import HealthSettings, Secrets, SecuritySettings, Settings, SettingsError, load
 from sitecontrol.tls import server_context
@@ -49,7 +49,7 @@ async def run(settings: Settings, health: HealthSettings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    clock, secrets = SystemClock(), Secrets.of(settings)
+    clock, secrets = clock_of(settings), Secrets.of(settings)
     etcd = connect(settings.etcd, secrets, clock)
     daemon = Daemon(settings, health, etcd, secrets, clock)
     runner = web.AppRunner(application(daemon, clock), access_log=None, shutdown_timeout=STOP_WITHIN)

@@ -130,6 +130,9 @@ class Pair:
     def sites(self) -> tuple[Site, Site]:
         return self.columbus, self.denver
 
+    def site(self, name: str) -> Site:
+        return next(site for site in self.sites if site.name == name)
+
     def other(self, site: Site) -> Site:
         return self.denver if site is self.columbus else self.columbus
 

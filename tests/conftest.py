@@ -14,6 +14,7 @@ pytest_plugins = (
     "tests.agents",
     "tests.smpp_links",
     "tests.several_agents",
+    "tests.skips",
 )
 
 # The machine may be busy: slowness of a single example is no finding.

@@ -13,8 +13,9 @@ from pathlib import Path
 import psutil
 
 from sitecontrol.cli import SITECTL
-from sitecontrol.lab import ownership, ports
+from sitecontrol.lab import ownership, ports, volumes
 from sitecontrol.lab.control import read_lab
+from sitecontrol.lab.errors import LabRefusedError
 from sitecontrol.lab.installation import HOMES
 from sitecontrol.lab.ports import SPAN
 from tests import schemas
@@ -55,6 +56,15 @@ def sitectl(
     if "--json" in words and done.stdout:
         schemas.check(words, json.loads(done.stdout))
     return done
+
+
+def no_volumes() -> str:
+    """Why a lab can have no volumes of its own here; empty: it can."""
+    try:
+        volumes.refuse_unless_possible()
+    except LabRefusedError as error:
+        return str(error)
+    return ""
 
 
 def left_of(folder: Path) -> list[psutil.Process]:

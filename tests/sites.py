@@ -34,6 +34,7 @@ class Site:
     agent_port: int
     postgres_port: int
     host: Host = HERE
+    program: Path | None = None  # where another version's packages are; None: this one's
     process: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
 
     @property
@@ -46,7 +47,11 @@ class Site:
         assert self.process is None
         with (self.folder / "agent.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*self.host.enter, *command(self.config)], stdout=log, stderr=log, env=clean_environment()
+                [*self.host.enter, *command(self.config)],
+                stdout=log,
+                stderr=log,
+                cwd=self.program,
+                env=environment_of(self.program),
             )
 
     @property
@@ -175,6 +180,11 @@ class Site:
 
 def command(config: Path) -> list[str]:
     return [sys.executable, "-m", "sitecontrol", "agent", "--config", str(config)]
+
+
+def environment_of(program: Path | None) -> dict[str, str]:
+    """In which Python imports the packages of that folder. (`-m` looks into the working directory before that.)"""
+    return clean_environment() | ({} if program is None else {"PYTHONPATH": str(program)})
 
 
 def clean_environment() -> dict[str, str]:

@@ -156,7 +156,7 @@ class OwnPostgres:
         now = self._clock.now()
         if self._at_rest is None or now - self._looked_at > LOOK_AGAIN:
             self._at_rest, self._looked_at = await self._look_at_rest(), now
-        return self._at_rest
+        return replace(self._at_rest, wal_free=self._wal_room.free, wal_volume=self._wal_room.volume)
 
     @property
     def unfinished(self) -> bool:

@@ -25,8 +25,8 @@ from sitecontrol.agent.neighbours import Neighbours, statuses
 from sitecontrol.agent.own_postgres import OwnPostgres
 from sitecontrol.agent.row import Row
 from sitecontrol.agent.steps import Steps
-from sitecontrol.clock import SystemClock
 from sitecontrol.etcd.connect import connect
+from sitecontrol.lab_clock import clock_of
 from sitecontrol.leadership.proof import check, complaint, prove
 from sitecontrol.leadership.timing import seconds_of_place
 from sitecontrol.logging import configure
@@ -73,7 +73,7 @@ async def run_agent(settings: Settings) -> None:
     state_dir.mkdir(parents=True, exist_ok=True)
     try:
         postgres = OwnPostgres(
-            settings, Secrets.of(settings), SystemClock(), marker=state_dir / "bootstrapping"
+            settings, Secrets.of(settings), clock_of(settings), marker=state_dir / "bootstrapping"
         )
         await postgres.take()
     except (ToolsMissing, DataDirectoryInUse) as error:
@@ -87,7 +87,7 @@ async def run_agent(settings: Settings) -> None:
 async def _run(
     settings: Settings, node: str, listen: str, postgres: OwnPostgres, state_dir: Path, stop: asyncio.Event
 ) -> None:
-    clock, secrets = SystemClock(), Secrets.of(settings)
+    clock, secrets = clock_of(settings), Secrets.of(settings)
     mover = Mover(adapters_of(settings, secrets), check_every=settings.traffic.check_every, clock=clock)
     etcd = connect(settings.etcd, secrets, clock)
     view = ClusterView(etcd, settings.prefix, clock)

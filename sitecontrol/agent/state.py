@@ -116,6 +116,7 @@ class AgentState:
             reasons.extend(lacks_wal_room(f))
         elif not self.serving:
             reasons.append(f"PostgreSQL is {f.pg.state.value}: {sentence}")
+            reasons.extend(lacks_wal_room(f))  # which may be why it does not run
         elif f.unflushed_for > FLUSH_PATIENCE:
             reasons.append("the disk takes no WAL: nothing can commit")
         elif not f.canary_fresh:

@@ -47,6 +47,14 @@ class Fate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Doubt:
+    """An attempt of which nobody knows whether its text left."""
+
+    id: str  # of the message
+    carrier: str | None  # None: not known; whoever wrote it had no time to tell
+
+
+@dataclass(frozen=True, kw_only=True)
 class Unanswered:
     """What was found out about a text for which nobody had a 2xx."""
 
@@ -112,6 +120,28 @@ class Accounting:
                 still = [reference for reference in still if reference not in found]
                 if still:
                     await asyncio.sleep(ROUND_EVERY)
+        return found
+
+    async def doubts(self, terms: Iterable[int], *, within: float) -> list[Doubt] | None:
+        """Every attempt of the account's that was made in one of these terms, and came into doubt. None: nobody could
+        say.
+        """
+        deadline = now() + within
+        found: list[Doubt] = []
+        async with self._session() as session:
+            for term in terms:
+                query = {"term": str(term), "limit": str(PAGE)}
+                while True:
+                    status, body = await self._ask(session, "/v1/doubts", **query)
+                    if status == HTTPStatus.OK:
+                        found += [Doubt(id=one["id"], carrier=one["carrier"]) for one in body["doubts"]]
+                        if body["next_cursor"] is None:
+                            break
+                        query["cursor"] = body["next_cursor"]
+                    elif now() > deadline:
+                        return None
+                    else:
+                        await asyncio.sleep(ROUND_EVERY)
         return found
 
     def _session(self) -> aiohttp.ClientSession:

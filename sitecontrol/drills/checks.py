@@ -32,6 +32,9 @@ class Evidence:
     broken: Sequence[Broken]  # requests without an answer, from dispatchers that the story did not kill
     fencing: Mapping[str, float]  # at the site that was struck: milliseconds until each step
     doubles: Duplicates
+    # By carrier (None: not known): attempts that came into doubt; None: nobody could say.
+    doubts: Mapping[str | None, int] | None
+    windows: Mapping[str, int]  # by carrier: the most submits that one dispatcher has unanswered
     pause: Gap | None
     idle: bool  # nobody sent anything: no pause could be seen
     fault_at: float
@@ -90,6 +93,9 @@ def check(evidence: Evidence) -> tuple[dict[str, bool], list[str]]:
             f"{len(evidence.refusals)} requests were refused, {len(evidence.broken)} got no answer"
             + (f" ({kinds})" if kinds else ""),
         )
+    if drill.one_window_in_doubt:
+        beyond = _beyond_its_window(evidence)
+        expect("only-its-window-in-doubt", not beyond, beyond)
     if drill.silent_when_cut:
         spoke = [
             ack
@@ -146,6 +152,23 @@ def _check_ends(evidence: Evidence, expect: Callable[[str, bool, str], None]) ->
         not adrift,
         "; ".join(one.sentence for one in adrift[:SHOWN_WITH_STATE]),
     )
+
+
+def _beyond_its_window(evidence: Evidence) -> str:
+    """What a dispatcher that died left in doubt beyond what it had unanswered at most; empty: nothing."""
+    if evidence.doubts is None:
+        return "nobody could say what came into doubt"
+    rooms = {carrier: evidence.windows.get(carrier, 0) for carrier in evidence.doubts if carrier is not None}
+    beyond = [
+        f"{evidence.doubts[carrier]} texts in doubt at {carrier}, and the window has {room}"
+        for carrier, room in sorted(rooms.items())
+        if evidence.doubts[carrier] > room
+    ]
+    # Which link a text was written to is not always known when nobody is left to tell: it was one of them.
+    count, room = sum(evidence.doubts.values()), sum(evidence.windows.values())
+    if count > room:
+        beyond.append(f"{count} texts in doubt, and the windows of all links have {room}")
+    return "; ".join(beyond)
 
 
 def _ended_well(fate: Fate, *, delivers: bool) -> bool:

@@ -21,6 +21,7 @@ from sitecontrol.drills.stage import DrillFailedError
 from sitecontrol.drills.stories import DRILLS
 from sitecontrol.lab.control import LabControl
 from sitecontrol.lab.errors import LabError, LabRefusedError
+from sitecontrol.lab.plan import LabOptions
 from sitecontrol.lab.ports import SITES
 
 DEFAULT_RATE = 100.0
@@ -119,7 +120,7 @@ def run(
     ]
     outcomes: list[Outcome] = []
     try:
-        asyncio.run(_in_order(run_all(options, orders, report, outcomes)))
+        asyncio.run(_in_order(run_all(options, orders, report, outcomes, lenient="all" in names)))
     except asyncio.CancelledError:
         _tell_of_those_before(options, outcomes)
         ended = f"run {len(outcomes) + 1} of {len(orders)} was ended, and what it had broken is mended"
@@ -152,8 +153,15 @@ def tell(options: Globals, outcomes: Sequence[Outcome]) -> bool:
     return all(outcome.ok for outcome in outcomes) and all(one.ok for one in series.values())
 
 
-def _refuse_unfit(nodes_per_site: int, orders: Sequence[Order]) -> None:
-    """Most stories tell what becomes of sites with one node each."""
+def _refuse_unfit(lab: LabOptions, orders: Sequence[Order]) -> None:
+    """Most stories tell what becomes of sites with one node each; a few fill volumes."""
+    nodes_per_site = lab.nodes_per_site
+    without = dict.fromkeys(order.drill.name for order in orders if order.drill.needs_volumes)
+    if lab.volume_mb is None and without:
+        raise LabRefusedError(
+            f"{', '.join(without)}: only for labs with a volume of its own for each node, which needs root:"
+            " `sitectl lab up --volume-mb 2048 --fresh`"
+        )
     unfit = dict.fromkeys(order.drill.name for order in orders if not order.drill.several_nodes)
     if nodes_per_site > 1 and unfit:
         able = ", ".join(name for name, known in DRILLS.items() if known.several_nodes)
@@ -171,14 +179,31 @@ async def _in_order(runs: Coroutine[Any, Any, None]) -> None:
     await running
 
 
+def _without_those_that_need_volumes(lab: LabOptions, orders: Sequence[Order]) -> Sequence[Order]:
+    """`all` means all that this lab can do; it is told what it cannot, and why."""
+    if lab.volume_mb is not None:
+        return orders
+    if left_out := dict.fromkeys(order.drill.name for order in orders if order.drill.needs_volumes):
+        click.echo(f"left out: {', '.join(left_out)} (needs a lab with --volume-mb)", err=True)
+    return [order for order in orders if not order.drill.needs_volumes]
+
+
 async def run_all(
-    options: Globals, orders: Sequence[Order], report: Path | None, outcomes: list[Outcome]
+    options: Globals,
+    orders: Sequence[Order],
+    report: Path | None,
+    outcomes: list[Outcome],
+    *,
+    lenient: bool = False,
 ) -> None:
-    """Appends to `outcomes`, one for each order, as the runs end."""
+    """Appends to `outcomes`, one for each order, as the runs end. `lenient`: what needs volumes is left out on a lab
+    without, and said.
+    """
     console = options.console
     async with LabControl.open(options.lab, patience=PATIENCE) as control:
         await control.state()  # a lab that does not run will not become whole, however long one waits
-        _refuse_unfit(control.plan.lab.options.nodes_per_site, orders)
+        orders = _without_those_that_need_volumes(control.plan.lab.options, orders) if lenient else orders
+        _refuse_unfit(control.plan.lab.options, orders)
         for order in orders:
             await wait_until_whole(control, WHOLE_WITHIN)
             if (

@@ -31,8 +31,10 @@ class Drill:
     live: Expect = Expect.STAYS  # the site that leads afterwards is the one from before
     term: Expect = Expect.STAYS  # and nobody led in between
     nothing_refused: bool = False  # and no connection breaks, but those to what the story kills
+    one_window_in_doubt: bool = False  # of those that a dispatcher has, one for each link
     silent_when_cut: bool = False  # the site that is cut off acknowledges nothing, and fences
     several_nodes: bool = False  # its story is also that of sites with two nodes
+    needs_volumes: bool = False  # of a lab that was started with --volume-mb
     in_swap: bool = False  # it can also strike in the middle of a planned swap
     takes: str = ""  # how long, roughly
     takes_quick: str | None = None  # with --quick; None: as long

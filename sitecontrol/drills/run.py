@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from sitecontrol.drills import carriers, checks, measure
-from sitecontrol.drills.accounting import Accounting, Fate, Unanswered
+from sitecontrol.drills.accounting import Accounting, Doubt, Fate, Unanswered
 from sitecontrol.drills.drill import Drill
 from sitecontrol.drills.ledger import Ack, Ledger, now
 from sitecontrol.drills.outcome import Moment, Outcome
@@ -22,6 +22,7 @@ from sitecontrol.lab.errors import LabError, LabRefusedError
 from sitecontrol.lab.faults import other_site
 from sitecontrol.lab.plan import Plan
 from sitecontrol.lab.ports import SITES
+from sitecontrol.settings import load
 
 WARM_UP = 3.0  # seconds of traffic before the fault, and a random part of a second more
 COOL_DOWN = 2.0  # and after both sites are in step again
@@ -96,6 +97,7 @@ async def run_drill(control: LabControl, order: Order, *, say: Say) -> Outcome:
         fates = await accounting.settle(ledger.ids, within=settle_within(control.plan))
         found = await _look_up_unanswered(accounting, ledger, within=settle_within(control.plan))
         after = await control.cluster()
+        doubts = await accounting.doubts(_terms(stage, after), within=FIND_WITHIN)
         swap_over = await stage.no_swap()
     finally:
         await traffic.stop()
@@ -109,6 +111,7 @@ async def run_drill(control: LabControl, order: Order, *, say: Say) -> Outcome:
         ledger=ledger,
         fates=fates,
         found=found,
+        doubts=doubts,
         received=received if simulated(control.plan) else None,
         delivers=delivers(control.plan),
         traffic=traffic,
@@ -182,6 +185,20 @@ async def _look_up_unanswered(
     }
 
 
+def _terms(stage: Stage, after: Json) -> range:
+    """All that a text of this run may have been sent in."""
+    return range(stage.term_before, max(stage.term_before, int(after.get("term") or 0)) + 1)
+
+
+def windows(plan: Plan) -> dict[str, int]:
+    """By carrier: how many submits a dispatcher has unanswered at most, by the settings of the sites."""
+    return {
+        carrier.name: carrier.window
+        for site in SITES
+        for carrier in load(plan.directory.config(site)).carrier
+    }
+
+
 def simulated(plan: Plan) -> bool:
     """All carriers are the lab's own simulators: they log what they take."""
     return all(carrier.simulated for carrier in plan.carriers)
@@ -206,6 +223,7 @@ def _outcome(
     ledger: Ledger,
     fates: dict[str, Fate],
     found: dict[str, Fate | None],
+    doubts: list[Doubt] | None,
     received: list[carriers.Received] | None,
     delivers: bool,
     traffic: Traffic,
@@ -221,6 +239,7 @@ def _outcome(
     acknowledged = ledger.acknowledged
     lost = lost_messages(acknowledged, fates, ledger, received)
     known = [*fates.values(), *(fate for fate in found.values() if fate is not None)]
+    known_ids = {fate.id for fate in known}
     doubtful = frozenset(fate.reference for fate in known if fate.was_in_doubt)
     doubles = measure.duplicates(carriers.copies(received or []), ledger.texts, doubtful)
     unanswered = unanswered_texts(ledger, found, received)
@@ -245,6 +264,8 @@ def _outcome(
             broken=broken,
             fencing=stage.watch.fencing.get(site, {}),
             doubles=doubles,
+            doubts=None if doubts is None else Counter(one.carrier for one in doubts if one.id in known_ids),
+            windows=windows(stage.control.plan),
             pause=pause,
             idle=order.idle,
             fault_at=fault_at,

@@ -3,11 +3,13 @@
 import asyncio
 import json
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import Enum
 from http import HTTPStatus
 from pathlib import Path
+from typing import TypeVar
 
 import aiohttp
 
@@ -20,9 +22,12 @@ from sitecontrol.lab.plan import LabNode
 from sitecontrol.lab.ports import SITES
 from sitecontrol.records import SWAP_PHASES
 
+T = TypeVar("T")
+
 POLL = 0.05  # seconds
 POLL_PHASE = 0.01  # a swap may hold requests for no more than two tenths
 ASKED_BY = "sitectl drill"
+CLOCK_NEAR = 30.0  # seconds: a member tells its time every ten
 PHASES = [phase.value for phase in SWAP_PHASES]
 
 
@@ -50,10 +55,10 @@ class Stage:
     healed_at: float | None = None  # None: the story mends nothing
     missed: list[str] = field(default_factory=list)  # facts that were waited for in vain
 
-    async def strike(self, name: str, site: str) -> None:
-        """One of the lab's faults."""
+    async def strike(self, name: str, site: str, *, in_phase: str = "held") -> None:
+        """One of the lab's faults. The first of those that strike in the middle of a swap waits for that phase."""
         if self.in_swap and not self.blows:
-            await self._begin_swap()
+            await self._begin_swap(in_phase)
         fault = faults.FAULTS[name]
         self.blows.append(now())
         before = len(self.control.struck)
@@ -94,6 +99,12 @@ class Stage:
         """Let the traffic run."""
         await asyncio.sleep(seconds)
 
+    def in_turn(self, all_of_them: Sequence[T]) -> Sequence[T]:
+        """What a story does one after the other. In the middle of a swap the first says it all: the others would find
+        none.
+        """
+        return all_of_them[:1] if self.in_swap else all_of_them
+
     def times(self, count: int, *, quick: int) -> int:
         """How often something is done in this run."""
         return quick if self.quick else count
@@ -118,9 +129,9 @@ class Stage:
         await self.until("the swap has ended", self.no_swap, within=90)
         await self.until("both sites are in step", self.control.is_two_site, within=90)
 
-    async def _begin_swap(self) -> None:
+    async def _begin_swap(self, phase: str) -> None:
         away = other_site(self.live_before)
-        await self._reach(await self._ask_for_swap(away), away, "held")
+        await self._reach(await self._ask_for_swap(away), away, phase)
 
     async def _ask_for_swap(self, to: str) -> str:
         """Returns the id of the swap."""
@@ -207,8 +218,23 @@ class Stage:
 
     def clones(self, site: str) -> int:
         """How often its agent has taken a copy of a leader, by its log."""
+        return len(self._logged(site, "cloned"))
+
+    def lost_slots(self, site: str) -> int:
+        """How often its agent has made a slot anew that PostgreSQL had given up, by its log."""
+        return sum(bool(event["dropped"]) for event in self._logged(site, "slots"))
+
+    def _logged(self, site: str, event: str) -> list[Json]:
+        """Events of that name, of its agent."""
         log = self.control.plan.directory.log(f"{self.node(site).key}-agent")
-        return log.read_text(errors="replace").count('"event": "cloned"')
+        lines = log.read_text(errors="replace").splitlines()
+        return [json.loads(line) for line in lines if f'"event": "{event}"' in line]
+
+    def has_lost_slots(self, site: str, *, more_than: int) -> Callable[[], Awaitable[bool]]:
+        async def holds() -> bool:
+            return await asyncio.to_thread(self.lost_slots, site) > more_than
+
+        return holds
 
     def is_cloned(self, site: str, *, times: int) -> Callable[[], Awaitable[bool]]:
         async def holds() -> bool:
@@ -297,11 +323,42 @@ class Stage:
 
         return holds
 
+    def names_alarm(self, site: str, alarm: str | None) -> Callable[[], Awaitable[bool]]:
+        """Its agent tells of that alarm of etcd, or of none."""
+
+        async def holds() -> bool:
+            agent = await self._agent(site)
+            return "etcd_alarm" in agent and agent["etcd_alarm"] == alarm
+
+        return holds
+
+    def swap_is_refused(self, to: str, words: str) -> Callable[[], Awaitable[bool]]:
+        """Whoever asks for one is refused with these words."""
+
+        async def holds() -> bool:
+            status, told = await self._post_swap(to, dry_run=True)
+            return status == HTTPStatus.CONFLICT and words in json.loads(told).get("obstacles", ())
+
+        return holds
+
     def etcd_serves(self, place: str) -> Callable[[], Awaitable[bool]]:
         port = self.control.plan.ports.place(place).etcd_client
 
         async def holds() -> bool:
             return (await self.control.get(f"http://127.0.0.1:{port}/health") or {}).get("health") == "true"
+
+        return holds
+
+    def clock_is_off(self, place: str, seconds: float) -> Callable[[], Awaitable[bool]]:
+        """By so much, so its health daemon says, and the agent of each of its nodes."""
+        daemon = f"http://127.0.0.1:{self.control.plan.ports.place(place).healthcheck}/api/overview"
+        nodes = {node.name for node in self.control.plan.nodes(place)}
+
+        async def holds() -> bool:
+            told = [(await self.control.get(daemon) or {}).get("at")]
+            members = {m["node"]: m["wall"] for m in (await self.control.cluster()).get("members") or ()}
+            told += [members.get(node) for node in nodes]
+            return all(at is not None and is_off(at, seconds) for at in told)
 
         return holds
 
@@ -315,3 +372,8 @@ class Stage:
 
     async def is_one_site(self) -> bool:
         return (await self.control.cluster()).get("durability") == "one-site"
+
+
+def is_off(told: str, seconds: float) -> bool:
+    """Whether a time (ISO 8601) is off by about so much."""
+    return abs((datetime.fromisoformat(told) - datetime.now(UTC)).total_seconds() - seconds) < CLOCK_NEAR

@@ -20,11 +20,12 @@ from sitecontrol.lab.errors import LabError, LabUnreachableError
 from sitecontrol.lab.faults import FAULTS, heal, site_for
 from sitecontrol.lab.lab_file import read_lab_file
 from sitecontrol.lab.layout import LabDir
-from sitecontrol.lab.plan import ExternalCarrier, Plan
+from sitecontrol.lab.plan import QUOTA_MB, SMALLEST_QUOTA_MB, ExternalCarrier, Plan
 from sitecontrol.lab.ports import DEFAULT_BASE, MAX_CARRIERS, MAX_DISPATCHERS, MAX_NODES, PLACES
 from sitecontrol.lab.shutdown import bring_down
 from sitecontrol.lab.starting import start
 from sitecontrol.lab.status import is_whole, status_of, status_table
+from sitecontrol.lab.volumes import SMALLEST
 from sitecontrol.settings import SettingsError
 
 POLL = 0.2
@@ -57,6 +58,16 @@ def lab() -> None:
 @click.option("--dispatchers", type=click.IntRange(1, MAX_DISPATCHERS), help="Dispatchers per site. [2]")
 @click.option(
     "--nodes-per-site", type=click.IntRange(1, MAX_NODES), help="PostgreSQLs with an agent, per site. [1]"
+)
+@click.option(
+    "--volume-mb",
+    type=click.IntRange(SMALLEST),
+    help="A volume of that size for each node's data, to be filled by drills; needs root. [none]",
+)
+@click.option(
+    "--etcd-quota-mb",
+    type=click.IntRange(SMALLEST_QUOTA_MB),
+    help=f"How large etcd's store may grow. [{QUOTA_MB}]",
 )
 @click.option("--simulators", type=click.IntRange(1, MAX_CARRIERS), help="Simulated carriers. [2]")
 @click.option(

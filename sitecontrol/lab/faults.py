@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from sitecontrol.lab import etcd_room, volumes
 from sitecontrol.lab.control import LabControl
 from sitecontrol.lab.errors import LabRefusedError, LabUnreachableError
 from sitecontrol.lab.plan import Kind, LabNode, Process
@@ -16,11 +17,17 @@ from sitecontrol.lab.ports import PLACES, SITES, WITNESS
 from sitecontrol.lab.wan_routes import Shape, of_place
 
 BAD_LINES = Shape(delay_ms=250, jitter_ms=100, bits_per_s=1_000_000, reset_share=0.2)
+HOUR = 3_600.0  # seconds
+# Of the leader's PostgreSQL; segments have 16 MB.
+LOW_CAPS = {"max_slot_wal_keep_size": "'16MB'", "wal_keep_size": "0"}
+SEGMENTS_PAST_CAP = 4
+SEGMENTS_AT_HAND = 8
 STILL_FOR = 0.3  # seconds: less than it takes to call a standby silent
 CANCEL_WAITING = """
 select pg_cancel_backend(pid) from pg_stat_activity
 where wait_event = 'SyncRep' and backend_type = 'client backend' and application_name <> 'hotsite-agent'
 """
+WRITE_WAL = "select pg_logical_emit_message(false, 'lab', 'more')"
 DROP_SLOTS = "select pg_drop_replication_slot(slot_name) from pg_replication_slots where not active"
 RESUME_REPLAY = "select case when pg_is_in_recovery() then pg_wal_replay_resume() end"
 
@@ -161,6 +168,52 @@ async def lose_slots(control: LabControl, site: str) -> None:
     lose_older_wal(control, node, await begin_wal_anew(control, node))
 
 
+async def outrun_slots(control: LabControl, site: str) -> None:
+    """More WAL than slots may keep is written while their nodes are away: PostgreSQL itself gives the slots up, and
+    throws that WAL away. The cap is low for as long as that takes.
+    """
+    node = await control.leading_in(site)
+    settings = control.plan.lab.installation.data_dir(node.key) / "postgresql.auto.conf"
+    settings.write_text("".join(f"{name} = {value}\n" for name, value in LOW_CAPS.items()))
+    try:
+        await control.sql(node, "select pg_reload_conf()")
+        for _ in range(SEGMENTS_PAST_CAP):
+            await control.sql(node, WRITE_WAL)
+            await control.sql(node, "select pg_switch_wal()")
+        await control.sql(node, "checkpoint")
+    finally:
+        settings.write_text("")
+        await control.sql(node, "select pg_reload_conf()")
+
+
+async def fill_volumes(control: LabControl, site: str) -> None:
+    """Not a block is left on the volumes of a site's nodes, and so much WAL is written that they need some."""
+    for node in control.plan.nodes(site):
+        home = control.plan.lab.installation.postgres_home(node.key)
+        if not volumes.is_one(home):
+            raise LabRefusedError(
+                f"{node.name} has no volume of its own that could be filled: a lab that root starts with"
+                " `sitectl lab up --volume-mb 2048 --fresh` has"
+            )
+        await asyncio.to_thread(volumes.fill, home)
+    await write_segments(control)
+
+
+async def write_segments(control: LabControl) -> None:
+    """As many as may lie ready at a node that needs no room for them; fewer when the leader stumbles on the way."""
+    live = (await control.cluster()).get("live_site")
+    node = await control.leading_in(str(live))
+    with contextlib.suppress(LabUnreachableError):
+        for _ in range(SEGMENTS_AT_HAND):
+            await control.sql(node, WRITE_WAL)
+            await control.sql(node, "select pg_switch_wal()")
+
+
+async def fill_etcd(control: LabControl, _site: str) -> None:
+    control.plan.directory.etcd_filled.touch()
+    await etcd_room.fill(control.plan.etcd_urls)
+
+
 async def begin_wal_anew(control: LabControl, node: LabNode) -> str:
     """A checkpoint in a fresh segment of WAL: from then on a node's own recovery needs none before it. Its name."""
     await control.sql(node, "select pg_switch_wal()")
@@ -187,7 +240,35 @@ async def cancel_commits(control: LabControl, site: str) -> None:
         await control.signal([], others, "CONT")
 
 
-ANYWHERE = frozenset({lose_place, hang_place, isolate, lose_member, hang_member, lose_etcd})
+async def put_clocks(control: LabControl, place: str, seconds: float) -> None:
+    """The wall clocks of a place's own processes are off by so much; those of PostgreSQL and etcd are the machine's."""
+    for file in control.plan.wall_offsets(place):
+        fresh = file.with_name(file.name + ".new")
+        fresh.write_text(f"{seconds}\n")
+        fresh.replace(file)
+
+
+async def put_clocks_ahead(control: LabControl, place: str) -> None:
+    await put_clocks(control, place, HOUR)
+
+
+async def put_clocks_back(control: LabControl, place: str) -> None:
+    await put_clocks(control, place, -HOUR)
+
+
+ANYWHERE = frozenset(
+    {
+        lose_place,
+        hang_place,
+        isolate,
+        lose_member,
+        hang_member,
+        lose_etcd,
+        fill_etcd,
+        put_clocks_ahead,
+        put_clocks_back,
+    }
+)
 
 
 def _fault(name: str, summary: str, strikes: str, strike: Strike) -> Fault:
@@ -225,11 +306,21 @@ FAULTS: dict[str, Fault] = {
             "etcd-member-hang", "the live site's etcd member stopped, its sockets open", "live", hang_member
         ),
         _fault("slots-lost", "the slots of nodes that are away gone, with their WAL", "live", lose_slots),
+        _fault(
+            "slots-outrun",
+            "more WAL written than slots of nodes that are away may keep",
+            "live",
+            outrun_slots,
+        ),
         _fault("etcd-member-loss", "the live site's etcd member killed", "live", lose_member),
         _fault(
             "etcd-quorum-loss", "the etcd members of the witness and the hot site killed", "live", lose_quorum
         ),
         _fault("etcd-loss", "all etcd members killed", "live", lose_etcd),
+        _fault("disk-full", "no room left on the volume of the site's PostgreSQL", "live", fill_volumes),
+        _fault("etcd-full", "etcd's store full, up to its quota", "live", fill_etcd),
+        _fault("clock-ahead", "the place's wall clock an hour ahead", "live", put_clocks_ahead),
+        _fault("clock-behind", "the place's wall clock an hour behind", "live", put_clocks_back),
     )
 }
 
@@ -252,7 +343,14 @@ async def site_for(control: LabControl, fault: Fault, site: str | None) -> str:
 
 
 async def heal(control: LabControl) -> None:
-    """Mend every line, continue what was stopped, start what was held down, replay on."""
+    """Put the clocks right, mend every line, continue what was stopped, start what was held down, replay on, make
+    room.
+    """
+    for node in control.plan.all_nodes:
+        volumes.make_room(control.plan.lab.installation.postgres_home(node.key))
+    for place in PLACES:
+        for file in control.plan.wall_offsets(place):
+            file.unlink(missing_ok=True)
     try:
         await control.heal_lines()
     finally:  # also when the emulator itself is down
@@ -260,3 +358,6 @@ async def heal(control: LabControl) -> None:
     for node in control.plan.all_nodes:
         with contextlib.suppress(LabUnreachableError):  # one that is only being started replays anyway
             await control.sql(node, RESUME_REPLAY)
+    if control.plan.directory.etcd_filled.exists():
+        await etcd_room.make_room(control.plan.etcd_urls)
+        control.plan.directory.etcd_filled.unlink()

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
-from sitecontrol.lab.plan import ExternalCarrier, SimulatorOptions
+from sitecontrol.lab.plan import QUOTA_MB, SMALLEST_QUOTA_MB, ExternalCarrier, SimulatorOptions
 from sitecontrol.lab.ports import (
     DEFAULT_BASE,
     HIGHEST_BASE,
@@ -19,6 +19,7 @@ from sitecontrol.lab.ports import (
     MAX_DISPATCHERS,
     MAX_NODES,
 )
+from sitecontrol.lab.volumes import SMALLEST
 from sitecontrol.leadership.proof import complaints, prove
 from sitecontrol.leadership.timing import DEFAULT_CALL_TIMEOUT, seconds_of
 from sitecontrol.settings import DispatcherSettings, FailoverSettings, SettingsError, read
@@ -32,6 +33,8 @@ class LabSection(Section):
     wan_ms: Annotated[float, Field(ge=0, le=10_000)] = 35.0  # round trip between the places
     dispatchers: Annotated[int, Field(ge=1, le=MAX_DISPATCHERS)] = 2  # per site
     nodes_per_site: Annotated[int, Field(ge=1, le=MAX_NODES)] = 1  # PostgreSQLs with an agent
+    volume_mb: Annotated[int, Field(ge=SMALLEST)] | None = None  # of each node's own volume; needs root
+    etcd_quota_mb: Annotated[int, Field(ge=SMALLEST_QUOTA_MB)] = QUOTA_MB
     simulators: Annotated[int, Field(ge=1, le=MAX_CARRIERS)] = 2  # carriers, unless [[carrier]] names some
     restart: bool = True  # what dies is started again
 

@@ -9,6 +9,7 @@ secrets/              passwords and tokens, a file each (mode 600)
 state/<place>/        what the place's agent keeps
 etcd/<place>/         the members' data
 postgres/<site>/      data and socket, or elsewhere (see `installation`)
+volumes/<node>        images of the volumes, with --volume-mb
 carriers/<name>.jsonl what a simulator received
 logs/<process>.log    standard output and error of each process
 run/                  pid files, the lock of the running supervisor
@@ -74,6 +75,14 @@ class LabDir:
     def etcd(self, place: str) -> Path:
         return self.root / "etcd" / place
 
+    @property
+    def etcd_filled(self) -> Path:
+        """There as long as etcd's store may be full because a fault filled it."""
+        return self.root / "etcd" / "filled"
+
+    def volume(self, node: str) -> Path:
+        return self.root / "volumes" / node
+
     def carrier_log(self, name: str) -> Path:
         return self.root / "carriers" / f"{name}.jsonl"
 
@@ -104,7 +113,7 @@ class LabDir:
         self.refuse_foreign()
         self.root.mkdir(parents=True, exist_ok=True)
         (self.root / ".hotsite-lab").touch()
-        for folder in ("configs", "state", "etcd", "carriers", "logs", "run"):
+        for folder in ("configs", "state", "etcd", "volumes", "carriers", "logs", "run"):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
         self.secrets.mkdir(mode=0o700, exist_ok=True)
 

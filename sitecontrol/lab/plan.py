@@ -28,12 +28,17 @@ from sitecontrol.lab.ports import (
     WITNESS,
     PortPlan,
 )
+from sitecontrol.lab.volumes import SMALLEST
 from sitecontrol.lab.wan_routes import Route, of_place
+from sitecontrol.lab_clock import WALL_OFFSET
 from sitecontrol.settings_forms import Form
 from sitecontrol.settings_types import Section
 
 LOOPBACK = "127.0.0.1"
 SYSTEM_ID = "hotsite"
+MB = 1024 * 1024
+QUOTA_MB = QUOTA // MB
+SMALLEST_QUOTA_MB = 16
 
 
 class ExternalCarrier(BaseModel):
@@ -70,6 +75,8 @@ class LabOptions(BaseModel):
     wan_ms: float = Field(default=35.0, ge=0, le=10_000)
     dispatchers: int = Field(default=2, ge=1, le=MAX_DISPATCHERS)
     nodes_per_site: int = Field(default=1, ge=1, le=MAX_NODES)
+    volume_mb: int | None = Field(default=None, ge=SMALLEST)  # None: no volume of its own for a node's data
+    etcd_quota_mb: int = Field(default=QUOTA_MB, ge=SMALLEST_QUOTA_MB)
     simulators: int = Field(default=2, ge=1, le=MAX_CARRIERS)
     carriers: tuple[ExternalCarrier, ...] = Field(
         default=(), max_length=MAX_CARRIERS
@@ -167,6 +174,11 @@ class Plan:
             )
             for i, name in enumerate(names)
         )
+
+    @property
+    def etcd_urls(self) -> tuple[str, ...]:
+        """Of its members, each from its own place."""
+        return tuple(f"http://{LOOPBACK}:{self.ports.place(place).etcd_client}" for place in PLACES)
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -292,6 +304,11 @@ class Plan:
     def of_place(self, place: str) -> tuple[Process, ...]:
         return tuple(p for p in self.processes if p.place == place)
 
+    def wall_offsets(self, place: str) -> tuple[Path, ...]:
+        """The files by which the wall clocks of a place are wrong (see `lab_clock`)."""
+        states = dict.fromkeys((place, *(node.key for node in self.nodes(place))))
+        return tuple(self.directory.state(key) / WALL_OFFSET for key in states)
+
     @property
     def logs(self) -> dict[str, Path]:
         """Where each process of `lab status` logs, and the supervisor: name -> file."""
@@ -385,7 +402,7 @@ class Plan:
                 "--heartbeat-interval=100",
                 "--election-timeout=1000",
                 "--pre-vote",
-                f"--quota-backend-bytes={QUOTA}",
+                f"--quota-backend-bytes={self.lab.options.etcd_quota_mb * MB}",
                 "--auto-compaction-mode=periodic",
                 "--auto-compaction-retention=10m",
                 "--logger=zap",

@@ -30,8 +30,12 @@ class Remains:
         return cls(marks=(lab.id,), postgres_roots=(lab.installation.postgres_root,))
 
     @property
+    def homes(self) -> list[Path]:
+        return [root / home for root in self.postgres_roots for home in HOMES]
+
+    @property
     def data_dirs(self) -> list[Path]:
-        return [root / home / "data" for root in self.postgres_roots for home in HOMES]
+        return [home / "data" for home in self.homes]
 
     def processes(self) -> list[psutil.Process]:
         return ownership.processes_of(self.marks, self.data_dirs)

@@ -95,6 +95,8 @@ def write_all(plan: Plan, carrier_passwords: Mapping[str, str]) -> None:
         else:
             _keep_secret(path, CARRIER_PASSWORD)
     for place in PLACES:
+        for wrong in plan.wall_offsets(place):
+            wrong.unlink(missing_ok=True)
         directory.state(place).mkdir(mode=0o755, exist_ok=True)
         directory.config(place).write_text(place_settings(plan, place))
     for node in plan.all_nodes:

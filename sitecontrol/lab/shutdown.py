@@ -6,6 +6,7 @@ import signal
 
 import psutil
 
+from sitecontrol.lab import volumes
 from sitecontrol.lab.layout import LabDir
 from sitecontrol.lab.pidfiles import read_pid
 from sitecontrol.lab.remains import Remains
@@ -25,6 +26,7 @@ def bring_down(lab_dir: LabDir) -> int:
         ):  # what it left is ended below, itself included
             psutil.Process(pid).wait(SUPERVISOR_WITHIN)
     ended = remains.end(within=STRAGGLERS_WITHIN)
+    volumes.unmount(remains.homes)
     for file in (lab_dir.root / "run").glob("*.json"):
         file.unlink(missing_ok=True)
     return ended

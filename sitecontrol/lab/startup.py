@@ -19,7 +19,7 @@ from pathlib import Path
 
 import orjson
 
-from sitecontrol.lab import ownership, render
+from sitecontrol.lab import ownership, render, volumes
 from sitecontrol.lab.child import BAD_SETTINGS, PROJECT
 from sitecontrol.lab.control import LabControl, read_lab
 from sitecontrol.lab.errors import LabError, LabRefusedError, LabTimeoutError, LabUnreachableError
@@ -58,6 +58,13 @@ def prepare(
             f"the lab in {lab_dir.root} was made with --base-port {before.options.base_port}: use that, another "
             "--dir, or --fresh to make it anew"
         )
+    if before is not None and options.volume_mb != before.options.volume_mb:
+        raise LabRefusedError(
+            f"the lab in {lab_dir.root} was made {_with_volumes(before.options)}, and its data lie there: use the same,"
+            " or --fresh to make it anew"
+        )
+    if options.volume_mb is not None:
+        volumes.refuse_unless_possible()
     lab_dir.refuse_foreign()
     made_as = before.id if before is not None else uuid.uuid4().hex[:12]
     lab = Lab(id=made_as, options=options, installation=look(lab_dir.root))
@@ -67,7 +74,22 @@ def prepare(
         remove(directory)
     plan = Plan(lab.model_copy(update={"installation": _installed(lab_dir)}), lab_dir)
     render.write_all(plan, carrier_passwords)
+    _mount(plan)
     return plan
+
+
+def _with_volumes(options: LabOptions) -> str:
+    return "without --volume-mb" if options.volume_mb is None else f"with --volume-mb {options.volume_mb}"
+
+
+def _mount(plan: Plan) -> None:
+    """A volume for each node, if there are to be any."""
+    megabytes, installation = plan.lab.options.volume_mb, plan.lab.installation
+    if megabytes is None:
+        return
+    for node in plan.all_nodes:
+        home, image = installation.postgres_home(node.key), plan.directory.volume(node.key)
+        volumes.mount(home, image, megabytes=megabytes, user=installation.run_as)
 
 
 def _installed(lab_dir: LabDir) -> Installation:
@@ -123,7 +145,9 @@ def remove(directory: Path) -> None:
     if not lab_dir.is_ours:
         return
     refuse_if_running(lab_dir)
-    for root in Remains.of(lab_dir).postgres_roots:
+    remains = Remains.of(lab_dir)
+    volumes.unmount(remains.homes)
+    for root in remains.postgres_roots:
         if root.exists() and root.stat().st_uid == os.geteuid():
             shutil.rmtree(root, ignore_errors=True)
     shutil.rmtree(lab_dir.root)

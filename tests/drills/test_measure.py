@@ -142,6 +142,8 @@ def evidence(name: str = "site-loss", **more) -> Evidence:
         broken=[],
         fencing={"decided": 12.0, "connections_ended": 20.5, "postgres_ended": 25.0, "locked_out": 80.0},
         doubles=Duplicates(copies=0, declared=0, undeclared=()),
+        doubts={},
+        windows={"aurora": 50, "borealis": 50},
         idle=False,
         pause=Gap(client="columbus", start=1, end=3),
         fault_at=2,
@@ -170,6 +172,26 @@ def test_what_was_accepted_has_a_state_to_the_unit_and_the_carriers_have_nothing
     assert not held["accounts-balance"]
     assert "1 acknowledged messages have no state" in notes[0]
     assert not check(evidence(strangers=["Drill x"]))[0]["accounts-balance"]
+
+
+@pytest.mark.parametrize(
+    ("doubts", "holds"),
+    [
+        ({}, True),
+        ({"aurora": 50, "borealis": 50}, True),
+        ({"aurora": 51}, False),
+        ({"nobody": 1}, False),
+        ({None: 100}, True),
+        ({None: 70, "aurora": 31}, False),
+        (None, False),
+    ],
+)
+def test_a_dispatcher_that_dies_leaves_no_more_in_doubt_than_its_window_on_each_link(doubts, holds) -> None:
+    calm = {"live_after": "columbus", "term_after": 1, "pause": Gap(client="c", start=0, end=0.4)}
+    held, notes = check(evidence("dispatcher-crash", doubts=doubts, **calm))
+    assert held["only-its-window-in-doubt"] is holds
+    assert (notes == []) is holds
+    assert "only-its-window-in-doubt" not in check(evidence(doubts=doubts))[0]
 
 
 REFUSAL = Refusal(client="columbus", reference="r", t=1, site="columbus", status=503, title="")

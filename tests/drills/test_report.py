@@ -20,6 +20,7 @@ from sitecontrol.drills.run import Order
 from sitecontrol.drills.series import series_of
 from sitecontrol.drills.stage import DrillFailedError
 from sitecontrol.drills.stories import DRILLS
+from sitecontrol.lab.plan import LabOptions
 
 FAILS = 1_003  # the seed of a run that cannot be made
 
@@ -130,7 +131,9 @@ def ran(monkeypatch) -> list[Order]:
     """The orders that were given; each run pauses for as many seconds as its seed says."""
     orders: list[Order] = []
 
-    async def run_all(_options, given: Sequence[Order], _report, outcomes: list[Outcome]) -> None:
+    async def run_all(
+        _options, given: Sequence[Order], _report, outcomes: list[Outcome], *, lenient: bool
+    ) -> None:
         orders.extend(given)
         for order in given:
             if order.seed == FAILS:
@@ -148,7 +151,7 @@ def run(*words: str) -> tuple[int, str]:
 
 def test_where_no_status_line_is_drawn_a_drill_says_when_it_begins(monkeypatch) -> None:
     class Whole:
-        plan = SimpleNamespace(lab=SimpleNamespace(options=SimpleNamespace(nodes_per_site=1)))
+        plan = SimpleNamespace(lab=SimpleNamespace(options=LabOptions()))
 
         @classmethod
         @asynccontextmanager

@@ -84,8 +84,11 @@ class FakeQueue:
         self.claims_made += 1
         if self.unfit is not None:
             raise self.unfit
-        taken = [one for one in self.waiting if one.message_class <= down_to][:limit]
-        self.waiting = [one for one in self.waiting if one not in taken]
+        taken: list[Claim] = []
+        left: list[Claim] = []
+        for one in self.waiting:
+            (taken if one.message_class <= down_to and len(taken) < limit else left).append(one)
+        self.waiting = left
         claim_id = next(self._ids)
         if taken:
             self.open.append(

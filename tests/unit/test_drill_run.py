@@ -126,7 +126,9 @@ def test_a_signal_ends_a_run_in_order_and_tells_of_the_runs_before_it(
 ):
     mended: list[str] = []
 
-    async def run_all(_options: Any, _orders: Any, _report: Any, outcomes: list[Outcome]) -> None:
+    async def run_all(
+        _options: Any, _orders: Any, _report: Any, outcomes: list[Outcome], *, lenient: bool
+    ) -> None:
         told = SimpleNamespace(drill="swap", as_json=lambda: {"drill": "swap"}, ok=True)
         outcomes.append(cast("Outcome", told))
         try:

@@ -17,7 +17,7 @@ from sitecontrol.agent.wal_room import KNOWN_FOR, LOOK_EVERY, WalRoom
 from sitecontrol.clock import SystemClock
 from sitecontrol.leadership.decide import decide
 from sitecontrol.leadership.effects import Claim
-from sitecontrol.leadership.facts import Facts
+from sitecontrol.leadership.facts import Facts, PgFacts, PgState
 from sitecontrol.leadership.room import MB
 from sitecontrol.leadership.swapping import obstacles
 from sitecontrol.leadership.table import Lane
@@ -59,6 +59,13 @@ def test_a_standby_with_too_little_room_says_that_it_is_not_ready_and_why():
     assert "replication.wal_room_mb" in told
     assert reasons(denver(1_024 * MB)) == []
     assert reasons(denver(None)) == [], "what is not known bars nothing"
+
+
+def test_a_node_whose_postgresql_does_not_run_says_too_that_there_is_too_little_room():
+    stopped = PgFacts(state=PgState.STOPPED, wal_free=100 * MB)
+    first, *others = reasons(at_denver(pg=stopped, wal_room=1_024 * MB))
+    assert first.startswith("PostgreSQL is stopped")
+    assert [told.startswith(TOO_LITTLE) for told in others] == [True]
 
 
 def test_where_no_figure_is_set_a_small_volume_needs_a_quarter_of_it_and_a_large_one_a_gigabyte():

@@ -15,9 +15,9 @@ async def etcd_quorum_loss(stage: Stage, site: str) -> None:
     await stage.steady(8)
 
 
-async def etcd_member_loss(stage: Stage, _site: str) -> None:
+async def etcd_member_loss(stage: Stage, site: str) -> None:
     """Each member of etcd dies in turn, and comes back before the next one does; nobody notices."""
-    for place in PLACES:
+    for place in stage.in_turn((site, *(place for place in PLACES if place != site))):
         await stage.strike("etcd-member-loss", place)
         await stage.steady(3)
         await stage.heal()
@@ -28,7 +28,8 @@ async def etcd_sick(stage: Stage, site: str) -> None:
     """Each member of etcd hangs in turn with its sockets open, and then two at once; what they were sent they may still
     apply when they go on.
     """
-    for places in (*((place,) for place in PLACES), tuple(place for place in PLACES if place != site)):
+    others = tuple(place for place in PLACES if place != site)
+    for places in stage.in_turn(((site,), *((place,) for place in others), others)):
         for place in places:
             await stage.strike("etcd-member-hang", place)
         await stage.steady(stage.lasting(8, quick=4))

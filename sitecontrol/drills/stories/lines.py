@@ -45,7 +45,7 @@ async def witness_cut(stage: Stage, site: str) -> None:
 
 async def one_way(stage: Stage, site: str) -> None:
     """What one site sends to the other is lost, and then what the other one sends: production stays."""
-    for source in (site, other_site(site)):
+    for source in stage.in_turn((site, other_site(site))):
         await stage.strike("one-way", source)
         await stage.until("the durability is told as one-site", stage.is_one_site, within=15)
         await stage.steady(3)
@@ -135,6 +135,7 @@ DRILLS = (
         story=one_way,
         strikes="live",
         pause_limit=5.0,
+        in_swap=True,
         takes="60 s",
     ),
     Drill(
@@ -143,6 +144,7 @@ DRILLS = (
         story=wan_flap,
         strikes="live",
         pause_limit=5.0,
+        in_swap=True,
         takes="5 min",
         takes_quick="45 s",
     ),
@@ -152,6 +154,7 @@ DRILLS = (
         story=wan_slow,
         strikes="live",
         pause_limit=40.0,
+        in_swap=True,
         takes="90 s",
         takes_quick="45 s",
     ),

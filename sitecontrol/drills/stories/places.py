@@ -64,7 +64,7 @@ async def second_fault(stage: Stage, site: str) -> None:
         ("site-hang", "postgres-crash"),
         ("agent-hang", "etcd-member-loss"),
     )
-    for first, second in pairs[:1] if stage.in_swap else pairs:
+    for first, second in stage.in_turn(pairs):
         hot = other_site(site)
         await stage.strike(first, site)
         await stage.until(f"{hot} holds the lead", stage.leads(hot), within=20)

@@ -79,6 +79,7 @@ DRILLS = (
         story=dispatcher_crash,
         strikes="live",
         pause_limit=1.0,
+        one_window_in_doubt=True,
         in_swap=True,
         takes="30 s",
     ),
