@@ -23,7 +23,7 @@ hypothesis.settings.load_profile("busy")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes minutes runs where CI does: `make test` alone ends within ten."""
+    """What takes minutes runs where CI does."""
     if "CI" in os.environ:
         return
     for item in items:

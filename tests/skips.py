@@ -1,7 +1,7 @@
-"""A plugin: in CI as root a test that is skipped has failed, for what it needs is installed there (`.ci/run`).
+"""A plugin: in CI as root a test that lacks a program has failed, for all programs are installed there (`.ci/run`).
 
 Elsewhere a skip stays one, and its reason is printed. Some skips stay what they are in CI, too: what they need cannot
-be had by installing it, or they lack nothing.
+be had by installing it (the kernel, or a clone without history, does not have it), or they lack nothing.
 """
 
 import os
@@ -13,6 +13,13 @@ STAYS = (
     "no Docker engine: ",  # `.ci/docker` tried, and told why it could not have one
     "Jasmin's SMPP server needs Python 3.12 or older",  # an SMSC of somebody else's
     "PostgreSQL 16 and later take the timeline of the last recovery into account",  # it cannot happen there
+    "no network namespaces here: ",  # what the machine does not permit
+    "this kernel has no loop devices",
+    "volumes need loop devices",
+    "the system's programs cannot be hidden: ",
+    "nobody cannot reach ",  # an ordinary user, and where Python lies
+    "there is no git here",
+    "the version before this one is not in the history that is here: ",
 )
 
 

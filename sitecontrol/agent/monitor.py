@@ -162,6 +162,7 @@ class Monitor:
             state=state,
             system_id=known.system_id,
             incarnation=known.incarnation,
+            unfinished=known.unfinished,  # a first start that failed before it ever answered is begun anew
             compared_in=known.compared_in,
             apart_from=known.apart_from,
             standbys=(),

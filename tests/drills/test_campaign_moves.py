@@ -24,8 +24,8 @@ from tests.waiting import eventually
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(300), pytest.mark.long]
 
-ROWS = 10_000
-TAKES = "\n[simulator]\nrate = 200.0\n"  # texts a second, of each of two carriers
+ROWS = 5_000
+TAKES = "\n[simulator]\nrate = 100.0\n"  # texts a second, of each of two carriers
 TEXT = "Campaign row {row}: power will be back at 18:30."
 WITHIN = 150.0  # seconds until the last row is delivered
 

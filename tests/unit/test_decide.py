@@ -305,6 +305,8 @@ def test_a_standby_that_lacks_wal_of_the_leaders_own_timeline_is_cloned_without_
 def test_leftovers_of_a_first_start_that_was_cut_off_are_made_anew_or_cloned_over():
     leftovers = standby(state=PgState.PRIMARY, unfinished=True, system_id="9", open_term=None)
     assert rule(at_columbus(cluster=Snapshot(read_at=1.0), pg=leftovers)) == "bootstrap"
+    mute = replace(leftovers, state=PgState.MUTE)  # it runs, and the database that is asked is not made yet
+    assert rule(at_columbus(cluster=Snapshot(read_at=1.0), pg=mute)) == "bootstrap"
     others = at_denver(cluster=cluster(sync=entry(sync(COLUMBUS))), pg=leftovers)
     assert isinstance(effect(others), Fence)
     assert effect(replace(others, pg=replace(leftovers, state=PgState.STOPPED))) == Clone(leader=COLUMBUS)
