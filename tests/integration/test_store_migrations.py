@@ -90,7 +90,7 @@ async def test_the_version_before_goes_on_claiming_and_settling_while_the_order_
     async def pass_time(duration: timedelta) -> None:
         raise NotImplementedError(duration)
 
-    await up_to(18)
+    await up_to(20)
     migrating = await Session.connect(target, timeout=5)
     await add_account(migrating, name="utility", program="outages", source=SHORT_CODE)
     await migrating.aclose()
@@ -119,9 +119,9 @@ async def test_the_version_before_goes_on_claiming_and_settling_while_the_order_
         return len(rows)
 
     assert await there_and_back() == 5
-    assert await up_to(19) == ("0019_fair_queue.pre.sql",)
+    assert await up_to(21) == ("0021_fair_queue.pre.sql",)
     assert await there_and_back() == 5
-    assert await up_to(20) == ("0019_fair_queue.post.sql", "0020_topics.pre.sql")
+    assert await up_to(22) == ("0021_fair_queue.post.sql", "0022_topics.pre.sql")
     assert await there_and_back() == 5
     assert len(await stage.claim()) == 5
     await session.aclose()

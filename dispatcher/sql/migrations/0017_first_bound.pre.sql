@@ -1,6 +1,6 @@
 -- The first step to partitions by time: what is in message, delivery and event now becomes the first partition of each,
 -- so nothing is rewritten. It ends at a midnight (UTC) that is ahead, by a constraint that counts from now on for new
--- rows and is held against the old ones by the next file, which stops nobody. The third step (0018) then needs no look
+-- rows and is held against the old ones by the next file, which stops nobody. The third step (0019) then needs no look
 -- at any row.
 --
 -- An id tells its time (UUIDv7, RFC 9562), and ids ahead of our clock may be there: the bound lies beyond the newest of

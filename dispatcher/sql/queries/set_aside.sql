@@ -1,5 +1,5 @@
 -- name: set_aside_files
--- The files of tables, by name; of one that is partitioned those of its partitions. One that is not there is left out.
+-- The files of tables, by name, of one that is partitioned those of its partitions. One that is not there is left out.
 select t.name, c.relname::text as relation, pg_relation_filenode(c.oid)::bigint as file,
        (select oid::bigint from pg_database where datname = current_database()) as database
 from unnest($1::text[]) as t (name)

@@ -254,7 +254,7 @@ grant execute on function hotsite.accept_topical(
     timestamptz[], timestamptz[], text[], timestamptz[]
 ) to hotsite_dispatch;
 
--- As of 0019, but what was superseded meanwhile is looked at by `work_agenda` and not claimed.
+-- As of 0021, but what was superseded meanwhile is looked at by `work_agenda` and not claimed.
 create or replace function hotsite.requeue(p_messages uuid[], p_segments smallint[], p_after double precision[])
 returns void
 language plpgsql as $$
@@ -289,7 +289,7 @@ begin
 end
 $$;
 
--- As of 0019, and what was superseded while it was claimed is let go of.
+-- As of 0021, and what was superseded while it was claimed is let go of.
 create or replace function hotsite.work_agenda(p_limit integer) returns bigint
 language plpgsql as $$
 declare
