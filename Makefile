@@ -11,12 +11,13 @@ ROUNDS ?= 20
 SECONDS ?= 3600
 WORKERS ?= 3
 
-.PHONY: help setup demo lab test check sim fuzz bench bench-peers failover-report lock clean
+.PHONY: help setup demo lab test test-again check sim fuzz bench bench-peers failover-report lock clean
 
 help:
 	@echo "make demo    both sites on this machine, real traffic, one site killed, nothing lost"
 	@echo "make lab     the same system, left running (sitectl lab down ends it)"
 	@echo "make test    lint, types and the whole test suite"
+	@echo "make test-again    what failed in the last make test, one after the other"
 	@echo "make check   lint and types only"
 	@echo "make sim     the failover in simulation, SEEDS=10000 schedules of faults"
 	@echo "make fuzz    octets against the SMPP codec and session, SECONDS=3600"
@@ -53,6 +54,10 @@ lab: setup
 # More workers than cores, for the suite waits more than it reckons; CI has two, for its drills hold pauses to limits.
 test: check
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 30
+
+# Only what failed in the last `make test`, one after the other. Nothing failed, or nothing ran: that is a failure.
+test-again: check
+	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
 check: setup
 	$(BIN)/ruff check .

@@ -237,7 +237,7 @@ class Pair:
 
     @asynccontextmanager
     async def keys(self) -> AsyncIterator[GrpcEtcd]:
-        etcd = self.etcd.client()
+        etcd = self.etcd.client(call_timeout=WITHIN)
         try:
             yield etcd
         finally:

@@ -22,7 +22,7 @@ from tests import schemas
 from tests.ports import FIRST
 
 FIRST_BASE = 17_100
-WITHIN = 280.0  # seconds; the longest drill, on a busy machine
+WITHIN = 850.0  # seconds; the longest drill, on a machine that others have too
 
 
 def free_base(*, above: int = 0) -> int:

@@ -4,7 +4,7 @@ import asyncio
 import inspect
 from collections.abc import Callable
 
-WITHIN_S = 15.0
+WITHIN_S = 60.0  # a machine that other programs have too may stand still for a while
 LOOK_EVERY_S = 0.005
 
 

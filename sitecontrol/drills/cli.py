@@ -83,6 +83,13 @@ def list_drills(options: Globals) -> None:
 @click.option("--quick", is_flag=True, help="What lasts a minute lasts 15 s; the JSON says so.")
 @click.option("--in-swap", is_flag=True, help="Strike while a planned swap holds requests.")
 @click.option(
+    "--patience",
+    type=click.FloatRange(1, 100),
+    default=1.0,
+    show_default=True,
+    help="Wait so many times as long for the lab, on a slow machine. What is measured keeps its limits.",
+)
+@click.option(
     "--report", type=click.Path(path_type=Path, file_okay=False), help="Write an HTML page per run here."
 )
 @with_globals
@@ -96,6 +103,7 @@ def run(
     repeat: int,
     quick: bool,
     in_swap: bool,
+    patience: float,
     report: Path | None,
 ) -> None:
     """Run drills one after the other; NAME is one that `sitectl drill list` shows, or `all`.
@@ -114,7 +122,15 @@ def run(
         )
     first_seed = seed if seed is not None else random.SystemRandom().randrange(2**31)
     orders = [
-        Order(drill=DRILLS[name], site=site, rate=rate, seed=first_seed + turn, quick=quick, in_swap=in_swap)
+        Order(
+            drill=DRILLS[name],
+            site=site,
+            rate=rate,
+            seed=first_seed + turn,
+            quick=quick,
+            in_swap=in_swap,
+            patience=patience,
+        )
         for name in chosen
         for turn in range(repeat)
     ]

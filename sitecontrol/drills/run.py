@@ -47,6 +47,9 @@ class Order:
     seed: int
     quick: bool = False
     in_swap: bool = False  # strike while a planned swap holds requests
+    patience: float = (
+        1.0  # how many times as long as usual it waits for the lab; what is measured has its own limits
+    )
 
     @property
     def idle(self) -> bool:
@@ -76,6 +79,7 @@ async def run_drill(control: LabControl, order: Order, *, say: Say) -> Outcome:
         term_before=int(cluster["term"]),
         quick=order.quick,
         in_swap=order.in_swap,
+        patience=order.patience,
     )
     traffic = Traffic(access, ledger, rate=order.rate, run=run, rng=rng)
     started_wall, started = datetime.now(UTC), now()
@@ -94,8 +98,9 @@ async def run_drill(control: LabControl, order: Order, *, say: Say) -> Outcome:
         await traffic.stop()
         say("asking what became of every message")
         accounting = Accounting(access)
-        fates = await accounting.settle(ledger.ids, within=settle_within(control.plan))
-        found = await _look_up_unanswered(accounting, ledger, within=settle_within(control.plan))
+        settled_within = settle_within(control.plan) * order.patience
+        fates = await accounting.settle(ledger.ids, within=settled_within)
+        found = await _look_up_unanswered(accounting, ledger, within=settled_within)
         after = await control.cluster()
         doubts = await accounting.doubts(_terms(stage, after), within=FIND_WITHIN)
         swap_over = await stage.no_swap()

@@ -50,6 +50,7 @@ class Stage:
     term_before: int
     in_swap: bool = False  # the first blow falls while a swap holds requests
     quick: bool = False  # what a story may do for a shorter time, it does
+    patience: float = 1.0  # how many times as long as usual it waits for the lab
     blows: list[float] = field(default_factory=list)  # when it struck, or asked for a swap
     killed: set[str] = field(default_factory=set)  # processes, by name
     healed_at: float | None = None  # None: the story mends nothing
@@ -257,6 +258,7 @@ class Stage:
         self, fact: str, holds: Callable[[], Awaitable[bool]], *, within: float, every: float = POLL
     ) -> bool:
         """Wait for a fact. What stays untrue is remembered and fails the drill, but the story goes on."""
+        within *= self.patience
         deadline = now() + within
         while not await holds():
             if now() > deadline:

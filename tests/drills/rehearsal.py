@@ -24,13 +24,25 @@ IN_SWAP = [name for name, drill in DRILLS.items() if drill.in_swap and name not 
 # Beside no traffic: one of each kind. A swap, a loss, a cut that has to be fenced, etcd lost under a leader that nobody
 # writes to but its own canary.
 IDLE = ("swap", "site-loss", "live-isolated", "etcd-quorum-loss")
+PATIENT = ("--patience", "4")  # other programs may have the machine
 PAUSE = "pause-within-limit"  # drills and benches measure it; no test depends on how busy the machine is
 
 
 def everything_holds(name: str, lab: Path, reports: Path, *more: str) -> dict[str, Any]:
     """What was measured."""
     done = sitectl(
-        "drill", "run", name, "--rate", "60", "--quick", *more, "--json", "--report", str(reports), folder=lab
+        "drill",
+        "run",
+        name,
+        "--rate",
+        "60",
+        "--quick",
+        *PATIENT,
+        *more,
+        "--json",
+        "--report",
+        str(reports),
+        folder=lab,
     )
     assert done.stdout, done.stderr
     outcome: dict[str, Any] = json.loads(done.stdout)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.labs import free_base, left_of, sitectl
 
-pytestmark = [pytest.mark.drill, pytest.mark.timeout(300), pytest.mark.long]
+pytestmark = [pytest.mark.drill, pytest.mark.timeout(900), pytest.mark.long]
 
 PAUSE = "longest pause that a client saw"  # no test depends on how busy the machine is
 

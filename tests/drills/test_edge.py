@@ -18,7 +18,7 @@ from tests.haproxy import needs_haproxy, run_haproxy
 from tests.labs import running_lab, sitectl
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.drill, pytest.mark.timeout(300), pytest.mark.long, needs_haproxy]
+pytestmark = [pytest.mark.drill, pytest.mark.timeout(900), pytest.mark.long, needs_haproxy]
 
 CLIENTS = 6
 EVERY = 0.05  # seconds, between a client's requests

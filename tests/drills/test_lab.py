@@ -19,7 +19,7 @@ from sitecontrol.lab.ports import SITES
 from tests.drills.rehearsal import EVERYWHERE, everything_holds
 from tests.labs import left_of, sitectl
 
-pytestmark = [pytest.mark.drill, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.drill, pytest.mark.timeout(900)]
 FIRST = {"swap", "site-loss", "postgres-crash"}  # the others run where CI does
 
 

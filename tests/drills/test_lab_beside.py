@@ -31,7 +31,7 @@ from tests.labs import environment, free_base, left_of, sitectl
 from tests.ports import free_port
 from tests.postgres import short_folder
 
-pytestmark = [pytest.mark.drill, pytest.mark.timeout(300), pytest.mark.long]
+pytestmark = [pytest.mark.drill, pytest.mark.timeout(900), pytest.mark.long]
 
 ORDINARY = "nobody"
 SMALL = ("--dispatchers", "1", "--simulators", "1")

@@ -11,7 +11,7 @@ from tests.drills.conftest import FOR_A_BUSY_MACHINE
 from tests.drills.rehearsal import everything_holds
 from tests.labs import running_lab, sitectl
 
-pytestmark = [pytest.mark.drill, pytest.mark.timeout(300), pytest.mark.long]
+pytestmark = [pytest.mark.drill, pytest.mark.timeout(900), pytest.mark.long]
 NODES = {"columbus-a", "columbus-b", "denver-a", "denver-b"}
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.drills.rehearsal import IDLE, IN_SWAP, REST, everything_holds
 
-pytestmark = [pytest.mark.drill, pytest.mark.timeout(300), pytest.mark.long]
+pytestmark = [pytest.mark.drill, pytest.mark.timeout(900), pytest.mark.long]
 
 
 @pytest.mark.parametrize("name", REST[::2])

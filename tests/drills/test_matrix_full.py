@@ -12,7 +12,7 @@ from tests.drills.conftest import FOR_A_BUSY_MACHINE
 from tests.drills.rehearsal import FULL, everything_holds
 from tests.labs import no_volumes, running_lab, sitectl
 
-pytestmark = [pytest.mark.drill, pytest.mark.timeout(300), pytest.mark.long]
+pytestmark = [pytest.mark.drill, pytest.mark.timeout(900), pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

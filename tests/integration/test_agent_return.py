@@ -150,7 +150,7 @@ async def test_an_older_copy_that_a_person_trusts_begins_a_timeline_and_who_had_
         leader.start()
         leader, standby = standby, leader
     await pair.until_two_site()
-    term = (await pair.leads())[2]
+    leader, standby, term = await pair.leads()
     number, _ = await pair.write_at(leader, term)
     timeline = (await leader.status())["postgres"]["timeline"]
     await until_recorded(pair, leader)
@@ -168,7 +168,8 @@ async def test_an_older_copy_that_a_person_trusts_begins_a_timeline_and_who_had_
     standby.start()
     await pair.until_two_site()
     assert not await standby.has(number)
-    found = await pair.write_at(leader, (await pair.leads())[2])
+    leader, standby, term = await pair.leads()
+    found = await pair.write_at(leader, term)
     assert found[1] == "two-site"
     assert await standby.has(found[0])
 

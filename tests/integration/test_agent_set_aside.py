@@ -1,6 +1,8 @@
 """An old leader that comes back with messages of its own: they are set aside, told of, and it is in step again."""
 
+import asyncio
 from datetime import UTC, datetime
+from functools import partial
 
 import aiohttp
 import pytest
@@ -32,7 +34,7 @@ def login(site: Site, name: str) -> Target:
     )
 
 
-async def accept(leader: Site, term: int, reference: str, *, timeout: float = SOON) -> None:
+async def accept(leader: Site, term: int, reference: str) -> None:
     """As a dispatcher stores a message."""
     async with leader.superuser() as session:
         [row] = await session.read(
@@ -52,7 +54,7 @@ async def accept(leader: Site, term: int, reference: str, *, timeout: float = SO
     message = compose(told, program, new_id=new_id(), now=datetime.now(UTC), terms=terms)
     session = await Session.connect(login(leader, "dispatch"), timeout=SOON)
     try:
-        await PostgresStore(session, timeout=timeout).accept(term, [message])
+        await PostgresStore(session, timeout=SOON).accept(term, [message])
     finally:
         session.terminate()
 
@@ -66,15 +68,26 @@ async def furnish(leader: Site) -> None:
         await session.aclose()
 
 
+async def waits_for_the_standby(leader: Site) -> bool:
+    waiting = (
+        "select count(*) from pg_stat_activity where wait_event = 'SyncRep' and usename = 'hotsite_dispatch'"
+    )
+    return bool(await leader.select(waiting))
+
+
 async def lose_the_leader_with_a_message_of_its_own(pair: Pair, reference: str) -> tuple[Site, Site]:
     """The old leader, ended, whose message nobody else has and nobody was told of; and the new one."""
     leader, standby, term = await pair.leads()
     leader.kill()  # else it would take the standby out of step, and acknowledge alone
     standby.hang()
     await standby.kill_postgres()
-    with pytest.raises(CommitUnknown):
-        await accept(leader, term, reference, timeout=1.0)
+    accepting = asyncio.create_task(accept(leader, term, reference))
+    await pair.until(
+        partial(waits_for_the_standby, leader), "it is committed here, and waits for the standby"
+    )
     await leader.end()
+    with pytest.raises(CommitUnknown):
+        await accepting
     standby.resume()
     await pair.until_leads(standby, above=term)
     return leader, standby

@@ -9,7 +9,7 @@ from tests.agents import steady_writing
 from tests.several_agents import Four
 from tests.sites import Site
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 
 def neighbour(four: Four, site: Site) -> Site:

@@ -15,7 +15,7 @@ from replication import known_types
 from replication.errors import ReplicationError
 from replication.session import CommitUnknown, Session, SessionLost, Target
 
-SOON = 10.0
+SOON = 20.0
 
 
 @pytest.fixture

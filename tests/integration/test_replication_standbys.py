@@ -21,7 +21,7 @@ from replication.polling import until
 from replication.session import CommitUnknown, Session
 from tests.postgres import Nodes
 
-SOON = 10.0
+SOON = 20.0
 WRITE = "insert into t values (default) returning id"
 
 

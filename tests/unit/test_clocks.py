@@ -11,12 +11,12 @@ from sitecontrol.clock import SystemClock
 from sitecontrol.records import Member, Observation, Role
 from sitecontrol.view import ClusterView, Entry, Snapshot
 from tests.unit.fake_nodes import settings, two_sites
+from tests.unit.held_clock import HeldClock
 from tests.waiting import eventually
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 _revisions = count(1)
-NOW = SystemClock().now()
 
 
 def entry(record: Member | Observation) -> Entry:
@@ -39,10 +39,11 @@ def told(columbus: datetime, denver: datetime, witness: datetime | None = None) 
 @pytest.fixture
 def clocks() -> Clocks:
     nobody: Any = None  # etcd is not asked
-    return Clocks(view=ClusterView(nobody, "/", SystemClock()), settings=settings(), clock=SystemClock())
+    return Clocks(view=ClusterView(nobody, "/", SystemClock()), settings=settings(), clock=HeldClock())
 
 
 SEEN = Snapshot(read_at=1.0)
+NOW = HeldClock().now()
 
 
 def ahead(seconds: float) -> Reading:
