@@ -50,8 +50,8 @@ demo: setup
 lab: setup
 	$(BIN)/sitectl lab up --detach
 
-# In the order of the folders: what takes long (browser, drills, integration) begins first, and no worker waits at the end.
-# More workers than cores, for the suite waits more than it reckons; CI has two, for its drills hold pauses to limits.
+# In the order of the folders: what takes long begins first, labs one after the other on one worker
+# (tests/one_lab_at_a_time.py). More workers than cores, for the suite waits more than it reckons.
 test: check
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 30
 

@@ -15,6 +15,7 @@ pytest_plugins = (
     "tests.smpp_links",
     "tests.several_agents",
     "tests.skips",
+    "tests.one_lab_at_a_time",
 )
 
 # The machine may be busy: slowness of a single example is no finding.

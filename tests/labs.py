@@ -18,10 +18,11 @@ from sitecontrol.lab.control import read_lab
 from sitecontrol.lab.errors import LabRefusedError
 from sitecontrol.lab.installation import HOMES
 from sitecontrol.lab.ports import SPAN
+from tests import ports as ports_of_tests
 from tests import schemas
-from tests.ports import FIRST
 
 FIRST_BASE = 17_100
+LABS = 4  # side by side in one run of tests
 WITHIN = 850.0  # seconds; the longest drill, on a machine that others have too
 
 
@@ -29,11 +30,10 @@ def free_base(*, above: int = 0) -> int:
     """Where the ports of a lab may begin, beyond those of one that begins at `above`. None free is a failure: a skipped
     drill looks like one that held.
     """
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    stretch = (FIRST - FIRST_BASE) // SPAN // workers * SPAN
-    first = FIRST_BASE + worker * stretch
-    return ports.free_base(max(first, above + SPAN), first + stretch)
+    first = FIRST_BASE + ports_of_tests.NUMBER * LABS * SPAN % (
+        ports_of_tests.FIRST - FIRST_BASE - LABS * SPAN
+    )
+    return ports.free_base(max(first, above + SPAN), first + LABS * SPAN)
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -2,18 +2,31 @@
 
 Not from the kernel: between its telling a free port and our server's listening there, any connection of this
 machine may be given that very port as its own end. These lie below the range that connections get theirs from, and
-each worker of a parallel run has its own stretch. Labs have theirs below (`tests.labs`).
+each process that runs tests has its own stretch, also beside another run. Labs have theirs below (`tests.labs`).
 """
 
 import itertools
-import os
 import socket
 
 FIRST, LAST = 20_000, 32_000
-STRETCH = 1_500  # ports; eight workers
+STRETCH = 600  # ports; twenty processes
 
-_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % ((LAST - FIRST) // STRETCH)
-_candidates = itertools.cycle(range(FIRST + _worker * STRETCH, FIRST + (_worker + 1) * STRETCH))
+
+def _own_stretch() -> tuple[socket.socket, int]:
+    """The number of a stretch that nobody has, and what holds it until this process ends: its first port, bound."""
+    for number in range((LAST - FIRST) // STRETCH):
+        holder = socket.socket()
+        try:
+            holder.bind(("127.0.0.1", FIRST + number * STRETCH))
+        except OSError:
+            holder.close()
+        else:
+            return holder, number
+    raise AssertionError(f"all ports from {FIRST} to {LAST} are taken by other runs of tests")
+
+
+_holder, NUMBER = _own_stretch()
+_candidates = itertools.cycle(range(FIRST + NUMBER * STRETCH + 1, FIRST + (NUMBER + 1) * STRETCH))
 
 
 def free_port() -> int:

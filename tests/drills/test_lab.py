@@ -1,6 +1,6 @@
 """A whole lab: it comes up, the drills that come first hold on it, and nothing of it is left afterwards.
 
-The rest of the fault matrix is in `test_matrix_first` and `test_matrix_second`.
+The rest of the fault matrix is in `test_matrix`.
 
 Everything goes through `sitectl`, as an operator would do it.
 """

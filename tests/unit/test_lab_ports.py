@@ -19,11 +19,10 @@ def test_a_stretch_with_one_port_taken_is_passed_over() -> None:
         assert free_base(first, first + 29 * SPAN) > first
 
 
-def test_workers_of_a_parallel_run_have_stretches_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_of_tests_side_by_side_have_stretches_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(labs.ports, "free_base", lambda *stretch: asked.append(stretch))
-    monkeypatch.setenv("PYTEST_XDIST_WORKER_COUNT", "2")
-    for worker in ("gw0", "gw1"):
-        monkeypatch.setenv("PYTEST_XDIST_WORKER", worker)
+    for number in (0, 1, 19):
+        monkeypatch.setattr(labs.ports_of_tests, "NUMBER", number)
         labs.free_base()
-    assert asked == [(17_100, 18_500), (18_500, 19_900)]
+    assert asked == [(17_100, 17_500), (17_500, 17_900), (17_200, 17_600)]
