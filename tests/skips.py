@@ -19,13 +19,14 @@ STAYS = (
     "the system's programs cannot be hidden: ",
     "nobody cannot reach ",  # an ordinary user, and where Python lies
     "there is no git here",
+    "one of each kind is run: ",
     "the version before this one is not in the history that is here: ",
 )
 
 
 def lacks(reason: str, environment: Mapping[str, str], uid: int) -> bool:
     """Whether a test that is skipped for this reason should have run here."""
-    return environment.get("CI") == "true" and uid == 0 and not reason.startswith(STAYS)
+    return "CI" in environment and uid == 0 and not reason.startswith(STAYS)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

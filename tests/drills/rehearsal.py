@@ -20,6 +20,19 @@ EVERYWHERE = (
 )
 FULL = ("disk-full", "etcd-full")  # on a lab with volumes and a store that are soon full
 REST = [name for name in DRILLS if name not in (*EVERYWHERE, *FULL)]
+# One of each kind in a swap: a process, a node, a site, a line, etcd, what hangs, and what takes longer than a swap may.
+OF_EACH_KIND = {
+    "site-loss",
+    "site-hang",
+    "standby-loss",
+    "postgres-crash",
+    "dispatcher-crash",
+    "agent-crash",
+    "wan-cut",
+    "live-isolated",
+    "etcd-quorum-loss",
+    "cancelled-commit",
+}
 IN_SWAP = [name for name, drill in DRILLS.items() if drill.in_swap and name not in FULL]
 # Beside no traffic: one of each kind. A swap, a loss, a cut that has to be fenced, etcd lost under a leader that nobody
 # writes to but its own canary.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.drills.rehearsal import IDLE, IN_SWAP, REST, everything_holds
+from tests.drills.rehearsal import IDLE, IN_SWAP, OF_EACH_KIND, REST, everything_holds
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(900), pytest.mark.long]
 
@@ -14,7 +14,10 @@ def test_everything_holds_in_the_drill(name: str, lab: Path, tmp_path: Path) -> 
     everything_holds(name, lab, tmp_path)
 
 
-@pytest.mark.parametrize("name", IN_SWAP)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in OF_EACH_KIND else pytest.mark.whole) for name in IN_SWAP],
+)
 def test_everything_holds_when_it_strikes_in_the_middle_of_a_swap(
     name: str, lab: Path, tmp_path: Path
 ) -> None:

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from sitecontrol.drills.stories import DRILLS
-from tests.drills.rehearsal import IDLE
+from tests.drills.rehearsal import IDLE, OF_EACH_KIND
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "faults.md").read_text()
@@ -32,3 +32,9 @@ def test_the_page_tells_which_drills_ci_runs_beside_no_traffic():
     told = re.search(r"at the end; so CI runs ([^)]*)\)", PAGE)
     assert told is not None
     assert tuple(re.findall(r"`([\w-]+)`", told[1])) == IDLE
+
+
+def test_the_page_tells_which_drills_ci_runs_in_the_middle_of_a_swap():
+    told = re.search(r"one of each kind \(([^)]*)\)", PAGE)
+    assert told is not None
+    assert set(re.findall(r"`([\w-]+)`", told[1])) == OF_EACH_KIND
