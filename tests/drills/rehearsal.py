@@ -20,7 +20,7 @@ EVERYWHERE = (
 )
 FULL = ("disk-full", "etcd-full")  # on a lab with volumes and a store that are soon full
 REST = [name for name in DRILLS if name not in (*EVERYWHERE, *FULL)]
-# One of each kind in a swap: a process, a node, a site, a line, etcd, what hangs, and what takes longer than a swap may.
+# In the middle of a swap: a process, a node, a site, a line, etcd, what hangs, and what takes longer than a swap may.
 OF_EACH_KIND = {
     "site-loss",
     "site-hang",

@@ -20,7 +20,7 @@ from tests.drills.rehearsal import EVERYWHERE, everything_holds
 from tests.labs import left_of, sitectl
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(900)]
-FIRST = {"swap", "site-loss", "postgres-crash"}  # the others run where CI does
+FIRST = {"swap", "site-loss"}  # the others run where CI does
 
 
 def test_the_status_names_every_process_and_the_account(lab: Path) -> None:

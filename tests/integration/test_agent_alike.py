@@ -1,7 +1,11 @@
 """Two agents whose [failover] is not the same: both tell it, no swap is begun across it, and production stays."""
 
+import pytest
+
 from tests.agents import LEASE_TTL, Pair
 from tests.sites import Site
+
+pytestmark = pytest.mark.long
 
 
 def start_with(site: Site, config: str) -> None:

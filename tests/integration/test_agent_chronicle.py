@@ -3,8 +3,12 @@
 import signal
 from typing import Any
 
+import pytest
+
 from tests.agents import Pair
 from tests.sites import Site
+
+pytestmark = pytest.mark.long
 
 PHASES = ["detection", "election", "promotion", "reopening"]
 

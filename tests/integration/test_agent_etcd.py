@@ -24,6 +24,7 @@ async def test_an_agent_that_is_restarted_within_its_lease_leads_on_in_the_same_
     assert (await pair.read_keys())["term"]["term"] == term
 
 
+@pytest.mark.long
 async def test_a_leader_that_hung_past_its_lease_fences_itself_and_follows(pair: Pair):
     leader, standby, term = await pair.leads()
     async with leader.dispatcher() as session:
@@ -57,6 +58,7 @@ async def test_all_of_etcd_lost_and_returned_interrupts_nothing(pair: Pair):
     assert await pair.history() == history
 
 
+@pytest.mark.long
 async def test_a_standby_that_stands_still_while_etcd_is_away_closes_the_leader_and_ends_nothing(pair: Pair):
     leader, standby, term = await pair.leads()
     pair.etcd.stop()

@@ -15,6 +15,8 @@ from tests.ports import free_port
 from tests.several_agents import Four
 from tests.sites import Site
 
+pytestmark = pytest.mark.long
+
 TIMELINE = "select ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int"
 RECEIVED = "select pg_last_wal_receive_lsn() - '0/0'::pg_lsn"
 STRANGE = -1  # a row that was never acknowledged

@@ -14,6 +14,8 @@ from tests.postgres import short_folder
 from tests.previous_version import put_previous_version
 from tests.sites import Site
 
+pytestmark = pytest.mark.long
+
 LOOKS = 5  # times that each agent tells of its node, once a second
 STAY = ("initialize", "term", "leader", "sync", "swap", "desired", "audit-head")
 

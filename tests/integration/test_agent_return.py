@@ -4,6 +4,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.agents import Pair
 from tests.sites import TOKEN, Site
 
@@ -31,6 +33,7 @@ async def test_a_node_with_an_older_copy_of_its_data_never_leads_and_is_brought_
     assert await standby.has(number)
 
 
+@pytest.mark.long
 async def test_a_leader_that_is_back_within_its_lease_with_an_older_copy_does_not_lead(pair: Pair):
     leader, other, term = await pair.leads()
     await leader.end()
@@ -135,6 +138,7 @@ async def test_a_leader_that_was_alone_and_returns_from_an_older_image_opens_not
     await pair.until_two_site()
 
 
+@pytest.mark.long
 async def test_an_older_copy_that_a_person_trusts_begins_a_timeline_and_who_had_more_is_brought_back_into_line(
     pair: Pair,
 ):
@@ -197,6 +201,7 @@ async def lose_older_wal(leader: Site) -> None:
             segment.unlink()
 
 
+@pytest.mark.long
 async def test_a_standby_whose_wal_is_gone_is_cloned_without_a_rewind(pair: Pair):
     """A walreceiver says that it streams before it is refused: that is no following."""
     leader, standby, _ = await pair.leads()

@@ -125,6 +125,7 @@ async def test_an_old_leaders_own_messages_are_set_aside_and_it_comes_back_into_
     assert "hotsite_quarantine_rows 2.0" in lines
 
 
+@pytest.mark.long
 async def test_a_leader_that_comes_back_without_messages_of_its_own_sets_nothing_aside(pair: Pair):
     leader, standby, term = await pair.leads()
     folder = quarantine.folder_in(leader.folder / "state")
@@ -136,6 +137,7 @@ async def test_a_leader_that_comes_back_without_messages_of_its_own_sets_nothing
     assert len(quarantine.found(folder)) == before
 
 
+@pytest.mark.long
 async def test_an_agent_that_is_killed_while_it_looks_leaves_the_rest_to_the_next_one(pair: Pair):
     leader, _, _ = await pair.leads()
     await furnish(leader)

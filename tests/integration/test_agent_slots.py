@@ -2,8 +2,12 @@
 
 from typing import Any
 
+import pytest
+
 from tests.agents import Pair
 from tests.sites import Site
+
+pytestmark = pytest.mark.long
 
 # Without slots a checkpoint throws away what is older than itself.
 PARAMETERS = (

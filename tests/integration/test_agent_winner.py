@@ -9,6 +9,8 @@ from sitecontrol.records import Phase
 from tests.agents import Pair
 from tests.sites import Site
 
+pytestmark = pytest.mark.long
+
 LEASE_TTL = 6  # the target's lease has to live on through a swap in which its agent hangs
 
 

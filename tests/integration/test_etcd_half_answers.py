@@ -11,6 +11,8 @@ from sitecontrol.etcd.client import GrpcEtcd
 from tests.etcd import Cluster
 from tests.etcd_proxy import ByteProxy, Spoil, byte_proxy
 
+pytestmark = pytest.mark.long
+
 SPOILT = [spoil for spoil in Spoil if spoil is not Spoil.NOTHING]
 ENDS_WITHIN = 10.0  # seconds: every call has a deadline of one
 KEY = "key"

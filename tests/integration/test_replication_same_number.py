@@ -20,6 +20,8 @@ from replication.timelines import Stretch
 from tests.integration.test_replication_return import SOON, execute, follow, texts
 from tests.postgres import Nodes, replication_target, rewind_target
 
+pytestmark = pytest.mark.long
+
 
 async def replayed_all_of(node: Node, leader: Node) -> None:
     async with aclosing(await leader.session()) as session:

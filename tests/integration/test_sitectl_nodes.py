@@ -79,6 +79,7 @@ async def test_the_leader_is_not_recloned_nor_is_a_node_in_step_tried_again(pair
     assert (await sitectl("node", "reclone", "boston-a", config=config)).code == Exit.USAGE
 
 
+@pytest.mark.long
 async def test_a_node_that_the_leader_has_wait_is_brought_into_step_at_once(pair: Pair, config: Path):
     """The leader's checkpointer hangs, so its commits would never wait for the node: each try fails, and the next one
     is later.
@@ -149,6 +150,7 @@ async def test_a_node_that_is_gone_for_good_is_removed_with_its_slot_and_counts_
     await pair.until(counts_again, "it is not gone for good any more")
 
 
+@pytest.mark.long
 async def test_a_node_that_is_trusted_takes_the_lead_when_nobody_knows_any_more_who_holds_everything(
     pair: Pair, config: Path
 ):
@@ -187,6 +189,7 @@ async def test_a_node_that_is_trusted_takes_the_lead_when_nobody_knows_any_more_
     assert "node trusted" in [e["what"] for e in log["audit"]]
 
 
+@pytest.mark.long
 async def test_the_lead_is_forced_on_a_node_that_lacks_a_message_when_the_only_complete_one_is_gone(
     pair: Pair, config: Path
 ):

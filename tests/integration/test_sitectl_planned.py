@@ -8,6 +8,8 @@ from sitecontrol.cli.session import Exit
 from tests.agents import Pair
 from tests.integration.test_sitectl import sitectl
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def config(pair: Pair) -> Path:

@@ -23,7 +23,11 @@ def lines(outcome: Outcome, what: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "scenario",
-    [scenarios.forced_lead, scenarios.forced_older_copy, scenarios.forced_in_any_storm],
+    [
+        scenarios.forced_lead,
+        pytest.param(scenarios.forced_older_copy, marks=pytest.mark.long),
+        pytest.param(scenarios.forced_in_any_storm, marks=pytest.mark.long),
+    ],
     ids=lambda scenario: scenario.__name__.replace("_", "-"),
 )
 def test_a_node_that_leads_on_by_an_operators_word_loses_only_what_he_was_told_of(scenario: Scenario):

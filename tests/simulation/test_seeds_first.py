@@ -4,9 +4,15 @@ import pytest
 
 from tests.simulation.seeds import AT_ONCE, all_hold
 
-FIRST, SEEDS = 0, 650
+FIRST, SEEDS, QUICK = 0, 650, 300  # QUICK: so many are run everywhere
 
 
-@pytest.mark.parametrize("first", range(FIRST, FIRST + SEEDS, AT_ONCE))
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(first, marks=pytest.mark.long if first >= QUICK else ())
+        for first in range(FIRST, FIRST + SEEDS, AT_ONCE)
+    ],
+)
 def test_the_invariants_hold_whatever_goes_wrong(first: int):
     all_hold(first)
