@@ -246,11 +246,19 @@ class MessageAnswer(Answer):
     class_: ClassName = Field(alias="class")
     encoding: Encoding
     segments: int
-    attempts: int = Field(description="How often a segment was handed to a carrier, in all.")
+    attempts: int = Field(
+        description="How often a segment was handed to a carrier, in all; of each segment 32,767 are counted at most."
+    )
     accepted_at: datetime
     send_at: datetime | None
     expires_at: datetime | None
     on_doubt: OnDoubt
+    topic: str | None
+    topic_at: datetime | None = Field(description="As of when what it says holds, if that was told.")
+    superseded_by: UUID | None = Field(
+        description="The newer text of its topic, if one has come: what had not left by then is `canceled`, and the rest "
+        "stays as it is."
+    )
     parts: list[PartAnswer]
     events: list[EventAnswer]
     route: list[RouteAnswer] | None = Field(

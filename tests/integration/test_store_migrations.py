@@ -80,7 +80,7 @@ async def test_post_files_wait_for_their_own_run(bare_database: Target) -> None:
 async def test_the_version_before_goes_on_claiming_and_settling_while_the_order_of_the_queue_changes(
     bare_database: Target,
 ) -> None:
-    """On sessions that keep their plans: before the change, and with both orders."""
+    """On sessions that keep their plans: before the change, with both orders, and with the new one alone."""
     target = as_role(bare_database, ROLE)
 
     async def up_to(number: int) -> tuple[str, ...]:
@@ -120,6 +120,8 @@ async def test_the_version_before_goes_on_claiming_and_settling_while_the_order_
 
     assert await there_and_back() == 5
     assert await up_to(21) == ("0021_order_of_the_queue.pre.sql",)
+    assert await there_and_back() == 5
+    assert await up_to(22) == ("0021_order_of_the_queue.post.sql", "0022_attempts.pre.sql")
     assert await there_and_back() == 5
     assert len(await stage.claim()) == 5
     await session.aclose()

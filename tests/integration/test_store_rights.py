@@ -82,6 +82,7 @@ GRANTED = {
     "retired_periods",
     "test_webhook",
     "tidy_feed",
+    "topic_of",
     "webhook_batch",
     "webhook_claims",
     "webhook_counts",

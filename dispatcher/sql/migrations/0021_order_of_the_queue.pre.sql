@@ -30,6 +30,12 @@ language sql immutable as $$
     select 4
 $$;
 
+-- The highest number of an attempt: what a smallint holds.
+create function hotsite.most_attempts() returns integer
+language sql immutable as $$
+    select 32767
+$$;
+
 -- Accounts with something of a class in the queue, in turn: those after p_after, then from the first on; p_limit at most.
 create function hotsite.whose_turn(p_class smallint, p_after integer, p_limit integer) returns integer[]
 language plpgsql stable
@@ -143,7 +149,7 @@ $$;
 
 -- Claims up to p_limit queued segments of the classes up to p_down_to, by class; inside one accounts take turns, each
 -- with its oldest. Writes nothing when there is nothing to claim. Expiry is as of 0009: what has expired is set aside,
--- and expires_in_s counts from the BEGIN.
+-- and expires_in_s counts from the BEGIN. Attempts are counted up to a number: see 0022.
 create function hotsite.claim_in_turn(
     p_term bigint, p_dispatcher text, p_limit integer, p_claim_for_s double precision, p_down_to smallint
 )
@@ -181,7 +187,8 @@ begin
         return query
         with claimed as (
             update hotsite.delivery as d
-            set state = 'submitting', attempt = d.attempt + 1, claim_id = v_claim, updated_at = now()
+            set state = 'submitting', attempt = least(d.attempt + 1, hotsite.most_attempts() - (not d.resent)::integer),
+                claim_id = v_claim, updated_at = now()
             from (
                 select t.account_id, t.message_id, t.segment
                 from unnest(v_accounts, v_messages, v_segments) as t (account_id, message_id, segment)
@@ -590,6 +597,25 @@ grant execute on function hotsite.accept_topical(
     bigint, uuid[], integer[], integer[], text[], text[], text[], smallint[], smallint[], text[], text[], bytea[],
     timestamptz[], timestamptz[], text[], timestamptz[]
 ) to hotsite_dispatch;
+
+-- What a text is about, and by which it was superseded; nulls if it has no topic, or if that was too long ago.
+create function hotsite.topic_of(
+    p_account integer, p_message uuid, out topic text, out topic_at timestamptz, out superseded_by uuid
+)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_bitmapscan = off
+as $$
+begin
+    select t.topic, t.topic_at, t.superseded_by into topic, topic_at, superseded_by
+    from hotsite.topical as t
+    where t.message_id = p_message and exists (
+        select from hotsite.message as m where m.account_id = p_account and m.message_id = p_message offset 0
+    );
+end
+$$;
+
+grant execute on function hotsite.topic_of(integer, uuid) to hotsite_dispatch;
 
 -- As of 0003, in the new order, but what was superseded meanwhile is looked at by `work_agenda` and not claimed.
 create or replace function hotsite.requeue(p_messages uuid[], p_segments smallint[], p_after double precision[])
