@@ -96,8 +96,8 @@ class Group:
     durability: StoredDurability
 
 
-# A segment may be claimed more often; the number stays the same then. The last one is for those from the first resend on,
-# so that none that may have left has the number of one sent after it (migration 0022).
+# A segment may be claimed more often; the number stays the same then. The last one is for those from the first resend
+# on, so that none that may have left has the number of one sent after it (migration 0022).
 MOST_ATTEMPTS: Final = 32_767
 
 

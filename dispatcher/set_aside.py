@@ -9,9 +9,10 @@ Work lists (queue, agenda, claim, tally) are left out: they follow from the rest
 state is one that it lacks.
 
 None of these messages was acknowledged by two sites, or it would be on the leader; one that an operator's force left
-behind may have been by one. Each comes with the request by which it can be accepted again, in the words of its sender
-as far as they can be told: what was left out is found by the fingerprint of its reference, so that neither the replay
-nor a late repeat by the sender is a conflict.
+behind may have been by one. Each comes with the request by which it can be accepted again, in the words of its sender:
+what was left out is found by the fingerprint of its reference. One that was made of a template brings that fingerprint
+along, for neither the template's name nor its values are stored. So neither the replay nor a late repeat by the sender
+is a conflict.
 """
 
 import asyncio
@@ -220,7 +221,9 @@ def message_line(row: dict[str, Any], about: Mapping[str, Any] | None) -> dict[s
 
 
 def request_of(row: Mapping[str, Any], about: Mapping[str, Any]) -> MessageRequest:
-    """In its sender's words, if their fingerprint is known; else with everything that was stored."""
+    """In its sender's words, if the stored row has them all; else with everything that was stored, and with the
+    fingerprint of those words, which are a template's name and values then.
+    """
     program = Program(
         id=about["program_id"],
         account_id=about["account_id"],
@@ -245,7 +248,11 @@ def request_of(row: Mapping[str, Any], about: Mapping[str, Any]) -> MessageReque
         MessageRequest.model_validate(said | {"class": c, "on_doubt": d})
         for c, d in product((class_, None), (on_doubt, None))
     ]
-    return next((way for way in ways if fingerprint(way, program) == about["fingerprint"]), ways[0])
+    told = about["fingerprint"]  # none without a reference
+    for way in ways:
+        if told is None or fingerprint(way, program) == told:
+            return way
+    return ways[0].model_copy(update={"fingerprint": told.hex()})
 
 
 def _slices(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -145,7 +145,10 @@ class Sending(Receipts):
                 self._move(segment, State.SUBMITTED, What.TAKEN_LATE, attempt=attempt)
             elif new:
                 self._tell(segment, What.TAKEN_TOO, attempt=attempt)
-        elif segment.state is State.IN_DOUBT and (segment.claim_id, segment.attempt) == (result.claim_id, attempt):
+        elif segment.state is State.IN_DOUBT and (segment.claim_id, segment.attempt) == (
+            result.claim_id,
+            attempt,
+        ):
             segment.doubts.pop(attempt, None)
             segment.carrier, segment.command_status = result.carrier, result.command_status
             if result.outcome is SubmitOutcome.FAILED:

@@ -2,7 +2,8 @@
 
 import asyncio
 import sys
-from contextlib import aclosing, suppress
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import resources
@@ -15,8 +16,9 @@ import pytest
 from dispatcher import migrate
 from dispatcher.accounts import NewAccount, add_account
 from dispatcher.http.schemas import MessageRequest
+from dispatcher.http.schemas_campaigns import RenderedMessage
 from dispatcher.http.submission import Terms, compose
-from dispatcher.model import MessageClass, OnDoubt, Program
+from dispatcher.model import MessageClass, NewMessage, OnDoubt, Program, Verdict
 from dispatcher.postgres_store import PostgresStore
 from replication.configuration import Standby
 from replication.node import Node
@@ -118,13 +120,15 @@ def request(reference: str | None, **changed: Any) -> MessageRequest:
     )
 
 
+def composed(told: MessageRequest, program: Program) -> NewMessage:
+    terms = Terms(any_possible_number=True)
+    return compose(told, program, new_id=new_id(), now=datetime.now(UTC), terms=terms)
+
+
 async def accept(
     node: Node, program: Program, *requests: MessageRequest, timeout: float = SOON
 ) -> list[UUID]:
-    terms = Terms(any_possible_number=True)
-    messages = [
-        compose(told, program, new_id=new_id(), now=datetime.now(UTC), terms=terms) for told in requests
-    ]
+    messages = [composed(told, program) for told in requests]
     session = await Session.connect(login(node, "hotsite_dispatch"), timeout=SOON)
     try:
         await PostgresStore(session, timeout=timeout).accept(TERM, messages)
@@ -133,23 +137,30 @@ async def accept(
     return [message.id for message in messages]
 
 
-@pytest.fixture
-async def parted(nodes: Nodes, tmp_path: Path) -> Parted:
-    """Both have the message `both`, only `a` has `lost` and one without a reference, only `b` has `late`."""
+@asynccontextmanager
+async def parting(nodes: Nodes, folder: Path, *both: MessageRequest) -> AsyncIterator[Parted]:
+    """`b` has what `a` accepted before, and nothing of what it does in the block; it leads after that."""
     a, account = await furnished(nodes)
-    scene = Parted(nodes, a, a, account, tmp_path / "quarantine")
-    await accept(a, scene.program, request("both"))
+    scene = Parted(nodes, a, a, account, folder)
+    if both:
+        await accept(a, scene.program, *both)
     scene.b = await nodes.standby("b", of=a)
     await scene.b.stop()
-    await accept(
-        a, scene.program, request("lost", **{"class": "emergency", "topic": "outage-17"}), request(None)
-    )
+    yield scene
     await a.kill()
     await scene.b.start(Standby(), cluster_name="b/2")
     await scene.b.promote()
     async with aclosing(await scene.b.session("hotsite")) as session:
         await open_for(session, "b", "2")
         await session.read("checkpoint", timeout=SOON)
+
+
+@pytest.fixture
+async def parted(nodes: Nodes, tmp_path: Path) -> Parted:
+    """Both have the message `both`, only `a` has `lost` and one without a reference, only `b` has `late`."""
+    async with parting(nodes, tmp_path / "quarantine", request("both")) as scene:
+        lost = request("lost", **{"class": "emergency", "topic": "outage-17"})
+        await accept(scene.a, scene.program, lost, request(None))
     await accept(scene.b, scene.program, request("late"))
     return scene
 
@@ -197,6 +208,24 @@ async def test_a_request_is_told_in_its_senders_own_words(parted: Parted) -> Non
     assert rows[0][0] == 1
 
 
+async def test_a_text_of_a_template_is_told_so_that_its_senders_repeat_is_no_conflict(
+    nodes: Nodes, tmp_path: Path
+) -> None:
+    words = request("lost").model_dump(by_alias=True) | {"template": "eta", "vars": {"eta": "17:00"}}
+    sent = RenderedMessage.model_validate(words)
+    async with parting(nodes, tmp_path / "quarantine") as scene:
+        await accept(scene.a, scene.program, sent)
+    await scene.setting_aside().run(scene.leading)
+    told = MessageRequest.model_validate(messages_in(scene.files()[0])["lost"]["request"])
+    async with aclosing(await Session.connect(login(scene.b, "hotsite_dispatch"), timeout=SOON)) as session:
+        store = PostgresStore(session, timeout=SOON)
+        verdicts = [
+            (await store.accept(TERM, [composed(one, scene.program)])).rows[0].verdict
+            for one in (told, sent, request("lost"))
+        ]
+    assert verdicts == [Verdict.NEW, Verdict.DUPLICATE, Verdict.CONFLICT]
+
+
 async def test_the_same_rows_are_not_set_aside_twice(parted: Parted) -> None:
     """As by an agent that was killed before the rewind, and another that begins anew."""
     await parted.setting_aside().run(parted.leading)
@@ -231,15 +260,11 @@ async def test_an_agent_that_dies_while_it_reads_leaves_no_file_and_the_next_one
 
 
 async def test_nothing_is_written_when_the_leader_lacks_no_message(nodes: Nodes, tmp_path: Path) -> None:
-    a, account = await furnished(nodes)
-    scene = Parted(nodes, a, a, account, tmp_path / "quarantine")
-    scene.b = await nodes.standby("b", of=a)
-    await scene.b.stop()
-    async with aclosing(await a.session("hotsite")) as session:
+    async with (
+        parting(nodes, tmp_path / "quarantine") as scene,
+        aclosing(await scene.a.session("hotsite")) as session,
+    ):
         await session.commit("update control.canary set seq = seq + 1", timeout=SOON)  # beyond the fork
-    await a.kill()
-    await scene.b.start(Standby(), cluster_name="b/2")
-    await scene.b.promote()
     await scene.setting_aside().run(scene.leading)
     assert scene.files() == []
 
@@ -295,16 +320,12 @@ async def test_a_leader_that_is_silent_stops_it_before_anything_is_opened(parted
 
 
 async def test_a_message_that_a_carrier_may_have_is_told_but_withheld(nodes: Nodes, tmp_path: Path) -> None:
-    a, account = await furnished(nodes)
-    scene = Parted(nodes, a, a, account, tmp_path / "quarantine")
-    scene.b = await nodes.standby("b", of=a)
-    await scene.b.stop()
-    await accept(a, scene.program, request("claimed"))
-    async with aclosing(await Session.connect(login(a, "hotsite_dispatch"), timeout=SOON)) as session:
-        assert len(await PostgresStore(session).claim(TERM, "columbus-1", 10, 5.0)) == 1
-    await a.kill()
-    await scene.b.start(Standby(), cluster_name="b/2")
-    await scene.b.promote()
+    async with parting(nodes, tmp_path / "quarantine") as scene:
+        await accept(scene.a, scene.program, request("claimed"))
+        async with aclosing(
+            await Session.connect(login(scene.a, "hotsite_dispatch"), timeout=SOON)
+        ) as session:
+            assert len(await PostgresStore(session).claim(TERM, "columbus-1", 10, 5.0)) == 1
     await scene.setting_aside().run(scene.leading)
     line = messages_in(scene.files()[0])["claimed"]
     assert "submitting: a carrier may have it" in line["withheld"]
