@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from dispatcher.campaigns.states import Act
-from dispatcher.model import State
+from dispatcher.model import Reply, State
 from tests.campaign_scenes import IDS, act, started, uploaded
 from tests.integration.store_plans.conftest import FEW, GROUP, MANY, MOST_PER_ROW, Scene, groups
+from tests.message_scenes import CARRIER, SHORT_CODE
 from tests.message_store import TERM
 
 
@@ -129,6 +130,30 @@ async def test_the_progress_and_the_rows_of_a_campaign_beside_others(scene: Scen
     assert await scene.metered.campaign_rows(TERM, account, campaign.id, after=0, batches=FEW // 2)
     # Of each batch its counts are read, and its texts one by one.
     assert scene.looked_at <= MANY * 2 + FEW * MOST_PER_ROW
+
+
+async def test_deleting_old_replies_and_campaigns_looks_at_no_young_ones(scene: Scene) -> None:
+    now = datetime.now(UTC)
+    for some in groups(MANY):
+        await scene.store.replies(
+            [
+                Reply(
+                    carrier=CARRIER,
+                    source=f"+1303{number:07}",
+                    destination=SHORT_CODE,
+                    text="OUT",
+                    received_at=now,
+                    fingerprint=str(number).encode(),
+                )
+                for number in some
+            ]
+        )
+    for _ in range(FEW):
+        await uploaded(scene.stage, 1)
+    await scene.ready()
+    assert (await scene.asked("forget_replies", TERM, now - timedelta(days=1), FEW))[0][0] == 0
+    assert (await scene.asked("forget_campaign", TERM, now - timedelta(days=1)))[0][0] is None
+    assert scene.looked_at <= FEW * MOST_PER_ROW
 
 
 async def test_references_are_walked_in_their_order(scene: Scene) -> None:

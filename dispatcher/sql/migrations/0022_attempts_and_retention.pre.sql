@@ -1,3 +1,5 @@
+-- Attempts without end, and an end for replies and campaigns.
+--
 -- A segment may be claimed more often than a smallint counts: one that a carrier refuses every half second, in four and a
 -- half hours. The claim failed then, and with it each claim that took this segment along: nothing was sent any more.
 --
@@ -75,3 +77,57 @@ begin
     end loop;
 end
 $$;
+
+-- Customers' replies and campaigns end, too. Both are few beside messages, so they are deleted, some at a time, and not kept
+-- in partitions.
+
+-- Deletes replies that were stored before p_before: looks at the p_limit oldest ones in the order of the primary key, which is
+-- that of storing as near as matters, so that no index has to be kept for it. Returns how many it deleted.
+create function hotsite.forget_replies(p_term bigint, p_before timestamptz, p_limit integer) returns bigint
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off
+as $$
+declare
+    v_count bigint;
+begin
+    perform control.assert_leader(p_term);
+    delete from hotsite.reply as r
+    where r.reply_id = any (array(
+        select o.reply_id
+        from (select r.reply_id, r.stored_at from hotsite.reply as r order by r.reply_id limit p_limit) as o
+        where o.stored_at < p_before
+    ));
+    get diagnostics v_count = row_count;
+    return v_count;
+end
+$$;
+
+-- Deletes one campaign that ended before p_before, or was made before then and never started, whole: its list, what became of
+-- it, who did what. Returns which, or null when there is none. One that runs, is paused, or still has texts to be canceled
+-- stays however old it is. Nobody else takes its row: who counts or feeds it waits, and then finds nothing.
+create function hotsite.forget_campaign(p_term bigint, p_before timestamptz) returns uuid
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off
+as $$
+declare
+    v_campaign uuid;
+begin
+    perform control.assert_leader(p_term);
+    select c.campaign_id into v_campaign from hotsite.campaign as c
+    where c.campaign_id < hotsite.first_id(p_before) -- made before then: its id tells
+    and c.state in ('draft', 'done', 'canceled') and c.to_sweep = 0 and coalesce(c.ended_at, c.created_at) < p_before
+    order by c.campaign_id limit 1 for update skip locked;
+    if v_campaign is not null then
+        delete from hotsite.campaign_batch as b where b.campaign_id = v_campaign;
+        delete from hotsite.campaign_act as a where a.campaign_id = v_campaign;
+        delete from hotsite.campaign as c where c.campaign_id = v_campaign;
+    end if;
+    return v_campaign;
+end
+$$;
+
+grant execute on function
+    hotsite.forget_replies(bigint, timestamptz, integer), hotsite.forget_campaign(bigint, timestamptz)
+to hotsite_dispatch;
