@@ -2,10 +2,11 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,21 @@ import pytest
 
 from dispatcher import migrate
 from dispatcher.accounts import NewAccount, add_account
+from dispatcher.campaigns.model import Campaign
+from dispatcher.campaigns.states import Act
 from dispatcher.http.schemas import MessageRequest
 from dispatcher.http.schemas_campaigns import RenderedMessage
 from dispatcher.http.submission import Terms, compose
-from dispatcher.model import MessageClass, NewMessage, OnDoubt, Program, Verdict
+from dispatcher.model import (
+    MessageClass,
+    NewMessage,
+    OnDoubt,
+    Program,
+    Reply,
+    ReplyPart,
+    SubmitOutcome,
+    Verdict,
+)
 from dispatcher.postgres_store import PostgresStore
 from replication.configuration import Standby
 from replication.node import Node
@@ -28,7 +40,8 @@ from sitecontrol import quarantine
 from sitecontrol.agent import setting_aside
 from sitecontrol.agent.setting_aside import LeaderSilent, Leading, SettingAside
 from sitecontrol.clock import SystemClock
-from tests.message_scenes import new_id
+from tests.campaign_scenes import act, feed, started, uploaded
+from tests.message_scenes import SHORT_CODE, Stage, new_id, receipt, result, submitted
 from tests.postgres import PASSWORD, Nodes, rewind_target
 
 SOON = 20.0
@@ -138,12 +151,25 @@ async def accept(
 
 
 @asynccontextmanager
-async def parting(nodes: Nodes, folder: Path, *both: MessageRequest) -> AsyncIterator[Parted]:
-    """`b` has what `a` accepted before, and nothing of what it does in the block; it leads after that."""
+async def stage_at(node: Node, program: Program) -> AsyncIterator[Stage]:
+    async def never(duration: timedelta) -> None:
+        raise NotImplementedError(duration)
+
+    session = await Session.connect(login(node, "hotsite_dispatch"), timeout=SOON)
+    store = PostgresStore(session, timeout=SOON)
+    yield Stage(store, TERM, program, program, never, lambda: datetime.now(UTC))
+    await store.aclose()
+
+
+@asynccontextmanager
+async def parting(
+    nodes: Nodes, folder: Path, before: Callable[[Parted], Awaitable[object]] | None = None
+) -> AsyncIterator[Parted]:
+    """`b` has what `a` did before, and nothing of what it does in the block; it leads after that."""
     a, account = await furnished(nodes)
     scene = Parted(nodes, a, a, account, folder)
-    if both:
-        await accept(a, scene.program, *both)
+    if before is not None:
+        await before(scene)
     scene.b = await nodes.standby("b", of=a)
     await scene.b.stop()
     yield scene
@@ -158,7 +184,11 @@ async def parting(nodes: Nodes, folder: Path, *both: MessageRequest) -> AsyncIte
 @pytest.fixture
 async def parted(nodes: Nodes, tmp_path: Path) -> Parted:
     """Both have the message `both`, only `a` has `lost` and one without a reference, only `b` has `late`."""
-    async with parting(nodes, tmp_path / "quarantine", request("both")) as scene:
+
+    async def both(scene: Parted) -> None:
+        await accept(scene.a, scene.program, request("both"))
+
+    async with parting(nodes, tmp_path / "quarantine", both) as scene:
         lost = request("lost", **{"class": "emergency", "topic": "outage-17"})
         await accept(scene.a, scene.program, lost, request(None))
     await accept(scene.b, scene.program, request("late"))
@@ -224,6 +254,67 @@ async def test_a_text_of_a_template_is_told_so_that_its_senders_repeat_is_no_con
             for one in (told, sent, request("lost"))
         ]
     assert verdicts == [Verdict.NEW, Verdict.DUPLICATE, Verdict.CONFLICT]
+
+
+async def test_what_is_kept_in_one_table_is_set_aside_too(nodes: Nodes, tmp_path: Path) -> None:
+    """Replies, carriers' ids, doubts and receipts: no partitions of theirs tell which files they are in."""
+    async with (
+        parting(nodes, tmp_path / "quarantine") as scene,
+        stage_at(scene.a, scene.program) as stage,
+    ):
+        [taken, doubted] = [await stage.sent(), await stage.sent()]
+        await stage.store.settle([submitted(taken), result(doubted, SubmitOutcome.IN_DOUBT)])
+        await stage.store.receipts([receipt("nobody's")])
+        said = {"carrier": "acme", "source": NUMBER, "destination": SHORT_CODE, "received_at": stage.now()}
+        await stage.store.replies([Reply(text="STOP", fingerprint=b"f" * 32, **said)])
+        part = {"reference": 7, "total": 2, "number": 1, "coding": 0, "octets": b"a"}
+        await stage.store.reply_parts([ReplyPart(fingerprint=b"g" * 32, **part, **said)])
+    await scene.setting_aside().run(scene.leading)
+    [file] = scene.files()
+    assert (file.header.compared, file.header.complete, file.header.error) == (True, True, None)
+    kept = {
+        name: count
+        for name, count in file.header.counts.items()
+        if name not in ("message", "delivery", "event")
+    }
+    assert kept == {"submission": 1, "doubt": 1, "parked_receipt": 1, "reply": 1, "reply_part": 1}
+
+
+async def test_campaigns_of_which_the_leader_knows_nothing_are_set_aside_with_their_lists(
+    nodes: Nodes, tmp_path: Path
+) -> None:
+    """And of those that it knows, what was done with them here alone; not what was fed, which it has in its list."""
+
+    there: list[Campaign] = []
+
+    async def before(scene: Parted) -> None:
+        async with stage_at(scene.a, scene.program) as stage:
+            there.extend([await started(stage, 2), await started(stage, 1)])
+
+    async with (
+        parting(nodes, tmp_path / "quarantine", before) as scene,
+        stage_at(scene.a, scene.program) as stage,
+    ):
+        assert await feed(stage, batches=1, ahead=10_000) is not None
+        paused = await act(stage, there[0], Act.PAUSE)
+        await stage.store.save_template(TERM, scene.program.account_id, "eta", "By {eta}.", [], "hs_columbus")
+        lost = await uploaded(stage, 3, bad=1)
+    await scene.setting_aside().run(scene.leading)
+    [file] = scene.files()
+    assert (file.header.compared, file.header.complete, file.header.error) == (True, True, None)
+    rows = [row for row in file.rows() if row["table"].startswith(("campaign", "template"))]
+    told = Counter((row["table"], row["row"].get("campaign_id", row["row"].get("name"))) for row in rows)
+    assert told == {
+        ("campaign", str(lost.id)): 1,
+        ("campaign_batch", str(lost.id)): 3,
+        ("campaign_act", str(lost.id)): 2,
+        ("campaign", str(paused.id)): 1,
+        ("campaign_act", str(paused.id)): 1,
+        ("template", "eta"): 1,
+    }
+    batches = [row["row"] for row in rows if row["table"] == "campaign_batch"]
+    assert [len(batch["texts"]["to"]) for batch in batches] == [2, 2, 2]
+    assert [len(batch["bad"]) for batch in batches] == [1, 1, 1]
 
 
 async def test_the_same_rows_are_not_set_aside_twice(parted: Parted) -> None:
