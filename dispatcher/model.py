@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum, StrEnum
+from typing import Final
 from uuid import UUID
 
 
@@ -95,6 +96,11 @@ class Group:
     durability: StoredDurability
 
 
+# A segment may be claimed more often; the number stays the same then. The last one is for those from the first resend
+# on, so that none that may have left has the number of one sent after it (migration 0022).
+MOST_ATTEMPTS: Final = 32_767
+
+
 @dataclass(frozen=True, kw_only=True)
 class Claim:
     """One segment claimed for sending. Its text is segment `segment` of `segments` of `body`, made anew."""
@@ -103,7 +109,7 @@ class Claim:
     message_id: UUID
     segment: int  # from 1
     segments: int
-    attempt: int  # from 1
+    attempt: int  # from 1, up to MOST_ATTEMPTS
     account_id: int
     program_id: int
     source: str  # the short code
@@ -243,6 +249,9 @@ class MessageView:
     send_at: datetime | None
     expires_at: datetime | None
     on_doubt: OnDoubt
+    topic: str | None
+    topic_at: datetime | None
+    superseded_by: UUID | None  # the newer text of its topic; what had left by then stays as it is
     segments: tuple[SegmentView, ...]
     events: tuple[Event, ...]
 

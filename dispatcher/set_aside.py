@@ -6,12 +6,14 @@ histories parted (`replication.changes`); it knows nothing of messages. Every ro
 is held against the leader, and what the leader lacks is written to a file, a line each (`sitecontrol.quarantine`).
 
 Work lists (queue, agenda, claim, tally) are left out: they follow from the rest. A row that the leader has in another
-state is one that it lacks.
+state is one that it lacks. How far a campaign was fed is no such state: what was fed here alone the leader has in its
+list. Left out, too: accounts, keys, programs and webhooks, which hold secrets.
 
 None of these messages was acknowledged by two sites, or it would be on the leader; one that an operator's force left
-behind may have been by one. Each comes with the request by which it can be accepted again, in the words of its sender
-as far as they can be told: what was left out is found by the fingerprint of its reference, so that neither the replay
-nor a late repeat by the sender is a conflict.
+behind may have been by one. Each comes with the request by which it can be accepted again, in the words of its sender:
+what was left out is found by the fingerprint of its reference. One that was made of a template brings that fingerprint
+along, for neither the template's name nor its values are stored. So neither the replay nor a late repeat by the sender
+is a conflict.
 """
 
 import asyncio
@@ -34,7 +36,7 @@ from replication.session import Session, Target
 
 T = TypeVar("T")
 
-BLOCKS_AT_ONCE = 64
+BLOCKS_AT_ONCE = 64  # of a table whose rows are short
 ROWS_AT_ONCE = 500
 PER_BLOCK = 291  # rows that a block of 8 kB can have
 STATEMENT_S = 30.0
@@ -46,6 +48,7 @@ NOT_LEFT = frozenset({State.ACCEPTED, State.HELD, State.SCHEDULED, State.QUEUED}
 class Table:
     name: str
     identity: tuple[str, ...]  # columns, never null; the leader has a row when it has one with the same
+    blocks_at_once: int = BLOCKS_AT_ONCE
     relation: str = ""  # the partition of ours that was written to, or the table itself
 
 
@@ -58,6 +61,11 @@ TABLES = (  # in the order of what is worth most, should there be no room for al
     Table(name="parked_receipt", identity=("written", "carrier", "state")),
     Table(name="reply", identity=("fingerprint",)),
     Table(name="reply_part", identity=("fingerprint",)),
+    Table(name="template", identity=("account_id", "name", "changed_at")),
+    Table(name="campaign", identity=("campaign_id", "state", "upload", "uploaded")),
+    Table(name="campaign_act", identity=("campaign_id", "at", "act")),
+    # Of a list: some hundred texts in a row, and some ten rows in a block.
+    Table(name="campaign_batch", identity=("campaign_id", "upload", "batch"), blocks_at_once=1),
 )
 
 
@@ -148,7 +156,7 @@ async def _one_table(
     found: Found,
 ) -> None:
     own, leader = sessions
-    for some in _slices(blocks, BLOCKS_AT_ONCE):
+    for some in _slices(blocks, table.blocks_at_once):
         told = await own.read(_rows_of(table), list(some), timeout=STATEMENT_S)
         ours = [json.loads(row["doc"]) for row in told if row["tx"] in order.transactions]
         for rows in _slices(ours, ROWS_AT_ONCE):
@@ -169,7 +177,8 @@ async def _lacking(
     if leader is None:
         return rows
     try:
-        known = await leader.read(_known_of(table), json.dumps(rows), timeout=STATEMENT_S)
+        keys = [{column: row[column] for column in table.identity} for row in rows]
+        known = await leader.read(_known_of(table), json.dumps(keys), timeout=STATEMENT_S)
     except (ReplicationError, asyncpg.PostgresError, OSError):
         found.compared = False
         return rows
@@ -220,7 +229,9 @@ def message_line(row: dict[str, Any], about: Mapping[str, Any] | None) -> dict[s
 
 
 def request_of(row: Mapping[str, Any], about: Mapping[str, Any]) -> MessageRequest:
-    """In its sender's words, if their fingerprint is known; else with everything that was stored."""
+    """In its sender's words, if the stored row has them all; else with everything that was stored, and with the
+    fingerprint of those words, which are a template's name and values then.
+    """
     program = Program(
         id=about["program_id"],
         account_id=about["account_id"],
@@ -245,7 +256,11 @@ def request_of(row: Mapping[str, Any], about: Mapping[str, Any]) -> MessageReque
         MessageRequest.model_validate(said | {"class": c, "on_doubt": d})
         for c, d in product((class_, None), (on_doubt, None))
     ]
-    return next((way for way in ways if fingerprint(way, program) == about["fingerprint"]), ways[0])
+    told = about["fingerprint"]  # none without a reference
+    for way in ways:
+        if told is None or fingerprint(way, program) == told:
+            return way
+    return ways[0].model_copy(update={"fingerprint": told.hex()})
 
 
 def _slices(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
@@ -254,9 +269,9 @@ def _slices(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 
 def _rows_of(table: Table) -> str:
-    """The rows of some blocks, with the transaction that wrote each."""
+    """The rows of some blocks, with the transaction that wrote each. Not as jsonb: lists are long."""
     return f"""
-        select t.xmin::text::bigint as tx, to_jsonb(t)::text as doc from hotsite.{table.relation} as t
+        select t.xmin::text::bigint as tx, row_to_json(t)::text as doc from hotsite.{table.relation} as t
         where t.ctid = any (array(
             select format('(%s,%s)', block, item)::tid
             from unnest($1::bigint[]) as block, generate_series(1, {PER_BLOCK}) as item
@@ -265,7 +280,7 @@ def _rows_of(table: Table) -> str:
 
 
 def _known_of(table: Table) -> str:
-    """Which of the rows in a JSON array are there; counted from 1."""
+    """Which of the rows whose identities are in a JSON array are there; counted from 1."""
     ours, theirs = (
         f"({', '.join(f'{name}.{column}' for column in table.identity)})" for name in ("ours", "theirs")
     )

@@ -1,4 +1,4 @@
-"""How long messages and references are kept, and what becomes of them then: the section [retention]."""
+"""How long messages, references, replies and campaigns are kept, and what becomes of them: section [retention]."""
 
 from math import ceil
 from pathlib import Path
@@ -17,7 +17,13 @@ class RetentionSettings(Section):
 
     messages_days: Annotated[int, Field(ge=4, le=3_650)] = 92  # receipts may come for three days
     references_days: Annotated[int, Field(ge=4, le=3_650)] = 400
-    archive: bool = True  # what leaves is written to files first
+    replies_days: Annotated[int, Field(ge=30, le=3_650)] = (
+        1_500  # one may be an opt-out, to be shown for four years
+    )
+    campaigns_days: Annotated[int, Field(ge=4, le=3_650)] = (
+        400  # after their end; with their lists and reports
+    )
+    archive: bool = True  # messages that leave are written to files first
     folder: Path | None = None  # for the archive; else `archive` in state_dir
     command: tuple[
         str, ...
@@ -32,6 +38,12 @@ class RetentionSettings(Section):
             raise Misfit(
                 ("references_days",),
                 f"is less than messages_days: a repeat would be sent a second time while its message is still there;"
+                f" use {self.messages_days} or more",
+            )
+        if self.campaigns_days < self.messages_days:
+            raise Misfit(
+                ("campaigns_days",),
+                f"is less than messages_days: a report would be gone while its messages are still there;"
                 f" use {self.messages_days} or more",
             )
         if self.ahead_days < 2 * self.partition_days:

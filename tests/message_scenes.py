@@ -41,6 +41,7 @@ class Stage:
     pass_time: Callable[[timedelta], Awaitable[None]]
     now: Callable[[], datetime]
     lead: Callable[[int], Awaitable[None]] | None = None  # have the store's server lead another term
+    tried: Callable[[UUID, int], Awaitable[None]] | None = None  # have so many attempts at a message behind
     replies: Callable[[], Awaitable[list[tuple[str, str]]]] | None = None  # stored: from whom, and the text
 
     async def accept(self, *rows: NewMessage) -> None:

@@ -12,10 +12,10 @@ from sitecontrol.clock import SystemClock
 from tests.api_server import HandHeldLeadership
 
 
-def poster(store: PostgresStore, name: str, claim_for_s: float, post_s: float) -> Poster:
+def poster(leadership: HandHeldLeadership, name: str, claim_for_s: float, post_s: float) -> Poster:
     return Poster(
         identity=name,
-        leadership=HandHeldLeadership(store),
+        leadership=leadership,
         deliverer=Deliverer(allowed=[ip_network("127.0.0.0/8")], plain=True),
         clock=SystemClock(),
         claim_for_s=claim_for_s,
@@ -25,7 +25,7 @@ def poster(store: PostgresStore, name: str, claim_for_s: float, post_s: float) -
 
 async def post(target: Target, name: str) -> None:
     store = PostgresStore(await Session.connect(target, timeout=5))
-    await poster(store, name, 30.0, 10.0).start()
+    await poster(HandHeldLeadership(store), name, 30.0, 10.0).start()
     await asyncio.Event().wait()
 
 

@@ -112,6 +112,9 @@ def message(view: MessageView) -> dict[str, Any]:
         "send_at": view.send_at,
         "expires_at": view.expires_at,
         "on_doubt": view.on_doubt,
+        "topic": view.topic,
+        "topic_at": view.topic_at,
+        "superseded_by": view.superseded_by,
         "parts": [_part(segment) for segment in view.segments],
         "events": [
             {"at": event.at, "state": event.state, "segment": event.segment, "detail": event.detail}

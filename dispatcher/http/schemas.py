@@ -53,6 +53,7 @@ Instant = Annotated[
     AwareDatetime, AfterValidator(_in_utc), Field(strict=False), BeforeValidator(_is_said_as_a_time)
 ]
 Reference = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Topic = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 ProgramName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 
@@ -96,6 +97,11 @@ class MessageRequest(Shape):
         default=None,
         description="As of when what it says holds (RFC 3339, with zone), for what may arrive out of order: a text "
         "that is older than the newest of its topic is `canceled` at once. Left out: as of being accepted.",
+    )
+    fingerprint: Fingerprint | None = Field(
+        default=None,
+        description="Only of what is sent again from rows that a failover set aside: the fingerprint that its sender's "
+        "own request had (SHA-256, hexadecimal), which this one could not have. Leave it out.",
     )
 
     def content(self) -> object:
@@ -246,11 +252,19 @@ class MessageAnswer(Answer):
     class_: ClassName = Field(alias="class")
     encoding: Encoding
     segments: int
-    attempts: int = Field(description="How often a segment was handed to a carrier, in all.")
+    attempts: int = Field(
+        description="How often a segment was handed to a carrier, in all; of each segment 32,767 are counted at most."
+    )
     accepted_at: datetime
     send_at: datetime | None
     expires_at: datetime | None
     on_doubt: OnDoubt
+    topic: str | None
+    topic_at: datetime | None = Field(description="As of when what it says holds, if that was told.")
+    superseded_by: UUID | None = Field(
+        description="The newer text of its topic, if one has come: what had not left by then is `canceled`, and the "
+        "rest stays as it is."
+    )
     parts: list[PartAnswer]
     events: list[EventAnswer]
     route: list[RouteAnswer] | None = Field(

@@ -84,8 +84,11 @@ def fingerprint(request: MessageRequest, program: Program) -> bytes:
     """What must agree when a reference is repeated: all that the caller said, as it was said.
 
     What the caller left out stays out, so that a program's changed default makes no conflict; a topic, so that
-    references of before there were any stand for the same as ever.
+    references of before there were any stand for the same as ever. What is sent again in other words brings the
+    fingerprint of the first ones along.
     """
+    if request.fingerprint is not None:
+        return bytes.fromhex(request.fingerprint)
     said = (
         program.id,
         request.to,

@@ -195,6 +195,9 @@ class Messages(Tables):
             send_at=message.send_at,
             expires_at=message.expires_at,
             on_doubt=message.on_doubt,
+            topic=message.topic,
+            topic_at=message.topic_at,
+            superseded_by=self._superseded.get(message.id),
             segments=tuple(s.view for s in segments),
             events=tell(accepted_at, times, self._events.get(message.id, ())),
         )

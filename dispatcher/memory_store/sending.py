@@ -7,7 +7,16 @@ from dataclasses import replace
 from dispatcher.carrier_ids import carrier_id
 from dispatcher.memory_store.receipts import Receipts
 from dispatcher.memory_store.rows import Doubted, OpenedClaim, Segment, Submission
-from dispatcher.model import Claim, Held, MessageClass, OpenClaim, State, SubmitOutcome, SubmitResult
+from dispatcher.model import (
+    MOST_ATTEMPTS,
+    Claim,
+    Held,
+    MessageClass,
+    OpenClaim,
+    State,
+    SubmitOutcome,
+    SubmitResult,
+)
 from dispatcher.states import BY_NAME, What
 
 
@@ -40,7 +49,7 @@ class Sending(Receipts):
             return []
         claim_id = next(self._numbers)
         for segment in taken:
-            segment.attempt += 1
+            segment.attempt = min(segment.attempt + 1, MOST_ATTEMPTS - (not segment.resent))
             segment.claim_id = claim_id
             self._move(segment, State.SUBMITTING, What.CLAIMED)
         self._claims[claim_id] = OpenedClaim(
@@ -136,7 +145,10 @@ class Sending(Receipts):
                 self._move(segment, State.SUBMITTED, What.TAKEN_LATE, attempt=attempt)
             elif new:
                 self._tell(segment, What.TAKEN_TOO, attempt=attempt)
-        elif segment.state is State.IN_DOUBT and segment.attempt == attempt:
+        elif segment.state is State.IN_DOUBT and (segment.claim_id, segment.attempt) == (
+            result.claim_id,
+            attempt,
+        ):
             segment.doubts.pop(attempt, None)
             segment.carrier, segment.command_status = result.carrier, result.command_status
             if result.outcome is SubmitOutcome.FAILED:

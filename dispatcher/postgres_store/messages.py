@@ -121,6 +121,9 @@ def _message(row: asyncpg.Record) -> MessageView:
         send_at=row["send_at"],
         expires_at=row["expires_at"],
         on_doubt=OnDoubt(row["on_doubt"]),
+        topic=row["topic"],
+        topic_at=row["topic_at"],
+        superseded_by=row["superseded_by"],
         segments=tuple(part.view for part in segments),
         events=tell(row["accepted_at"], segments, _events(orjson.loads(row["events"]))),
     )

@@ -16,6 +16,7 @@ from dispatcher.carrying_out import CONFIG, carry_out, give_up, print_json
 from dispatcher.migrate import at_leader
 from dispatcher.retention import archive, decide
 from dispatcher.retention.carry_out import Place, one_round
+from dispatcher.retention.forgetting import forget_campaigns, forget_replies
 from dispatcher.retention.model import Period, Picture, Round
 from dispatcher.retention.store import RetentionStore, term_of
 from dispatcher.retention.upkeep import REFERENCES_AT_ONCE
@@ -64,7 +65,12 @@ async def run_by_settings(settings: Settings, secrets: Secrets, *, most: int) ->
         while reached is not None:
             some, reached = await store.forget(before, reached, REFERENCES_AT_ONCE)
             forgotten += some
-        return replace(done, forgotten=forgotten)
+        clock, calls = SystemClock(), 1_000_000  # all of them
+        old = decide.forget_replies_before(picture, settings.retention)
+        replies = await forget_replies(store, clock, old, calls=calls)
+        old = decide.forget_campaigns_before(picture, settings.retention)
+        campaigns = await forget_campaigns(store, clock, old, calls=calls)
+        return replace(done, forgotten=forgotten, replies=replies, campaigns=campaigns)
 
 
 @click.group()
@@ -119,7 +125,7 @@ def list_(parent: Path | None, *, config: Path | None, as_json: bool) -> None:
 def run(
     parent: Path | None, *, config: Path | None, as_json: bool, dry_run: bool, most: int, yes: bool
 ) -> None:
-    """Make partitions, archive and drop what is due, forget references: what dispatchers do by themselves, now."""
+    """Make partitions, archive and drop what is due, delete what is old: what dispatchers do by themselves, now."""
     configure("dispatcher retention")
     file = config or parent
     planned: dict[str, Any] = {}
@@ -132,6 +138,8 @@ def run(
         ]
         planned["drop"] = [period.name for period in due]
         planned["archive"] = settings.retention.archive
+        planned["replies_before"] = _told(decide.forget_replies_before(picture, settings.retention))
+        planned["campaigns_before"] = _told(decide.forget_campaigns_before(picture, settings.retention))
 
     carry_out(file, plan)
     if dry_run:
@@ -147,7 +155,8 @@ def run(
     for what, names in (("made", done.made), ("dropped", done.dropped), ("archive", done.archives)):
         for name in names:
             click.echo(f"{what}: {name}")
-    click.echo(f"references forgotten: {done.forgotten}")
+    click.echo(f"references forgotten: {done.forgotten}; replies deleted: {done.replies}")
+    click.echo(f"campaigns deleted: {done.campaigns}")
     for problem in done.problems:
         click.echo(f"problem: {problem}")
 
@@ -225,7 +234,9 @@ def _say_plan(planned: dict[str, Any]) -> None:
     for name in planned["drop"]:
         click.echo(f"would {'archive and ' if planned['archive'] else ''}drop: {name}")
     if not planned["make"] and not planned["drop"]:
-        click.echo("nothing to do")
+        click.echo("no partition to make or to drop")
+    click.echo(f"would delete: replies stored before {planned['replies_before']}")
+    click.echo(f"would delete: campaigns that ended before {planned['campaigns_before']}")
 
 
 def _told(at: datetime | None) -> str | None:

@@ -67,3 +67,13 @@ def problems(picture: Picture, settings: RetentionSettings) -> list[str]:
 def forget_before(picture: Picture, settings: RetentionSettings) -> datetime:
     """References of messages of before then are forgotten, once their messages are gone."""
     return picture.now - timedelta(days=settings.references_days)
+
+
+def forget_replies_before(picture: Picture, settings: RetentionSettings) -> datetime:
+    """Customers' replies that were stored before then are deleted."""
+    return picture.now - timedelta(days=settings.replies_days)
+
+
+def forget_campaigns_before(picture: Picture, settings: RetentionSettings) -> datetime:
+    """Campaigns that ended before then, or were made before then and never started, are deleted."""
+    return picture.now - timedelta(days=settings.campaigns_days)

@@ -104,6 +104,8 @@ class Round:
     made: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     archives: tuple[str, ...] = ()
-    forgotten: int = 0
+    forgotten: int = 0  # references
+    replies: int = 0  # deleted
+    campaigns: int = 0  # deleted
     problems: tuple[str, ...] = ()
     waiting: tuple[str, ...] = field(default=())  # periods that are due and not done yet

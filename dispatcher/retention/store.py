@@ -102,6 +102,15 @@ class RetentionStore:
         reached = None if row["account_id"] is None else (row["account_id"], row["reference"])
         return row["forgotten"], reached
 
+    async def forget_replies(self, before: datetime, limit: int) -> int:
+        [[forgotten]] = await self._commit("forget_replies", before, limit)
+        return int(forgotten)
+
+    async def forget_campaign(self, before: datetime) -> UUID | None:
+        """One, whole; which, or None when there is none."""
+        [[campaign]] = await self._commit("forget_campaign", before)
+        return None if campaign is None else UUID(str(campaign))
+
     async def _locking(self, query: str, *args: object, timeout: float = TIMEOUT_S) -> object:
         """Again and again while somebody has what it needs: each wait is short, so that nobody queues for long."""
         for left in reversed(range(LOCK_TRIES)):

@@ -16,6 +16,7 @@ from dispatcher.leadership import Leadership
 from dispatcher.owned import Tasks
 from dispatcher.retention import decide
 from dispatcher.retention.carry_out import Place, one_round
+from dispatcher.retention.forgetting import forget_campaigns, forget_replies
 from dispatcher.retention.model import Picture, RetentionError, Round
 from dispatcher.retention.store import RetentionStore
 from dispatcher.store import DispatcherError
@@ -31,7 +32,9 @@ log = structlog.get_logger()
 FIRST_AFTER_S = 15.0
 EVERY_S = 60.0
 REFERENCES_AT_ONCE = 2_000
-CALLS_A_ROUND = 100  # that look for references to forget; a whole day is there for all of them
+CALLS_A_ROUND = (
+    100  # of each kind that look for what is to be forgotten; a whole day is there for all of them
+)
 PAUSE_S = 0.1  # between two of these
 SCHEMA_OLDER = frozenset({"42883", "42501", "3F000", "42P01"})  # as dispatcher.engine.schema, and a table
 
@@ -127,6 +130,10 @@ class Upkeep:
         picture = await store.picture()
         self._tell(picture, done)
         await self._forget(store, picture)
+        before = decide.forget_replies_before(picture, self._settings)
+        await forget_replies(store, self._clock, before, calls=CALLS_A_ROUND)
+        before = decide.forget_campaigns_before(picture, self._settings)
+        await forget_campaigns(store, self._clock, before, calls=CALLS_A_ROUND)
 
     def _tell(self, picture: Picture, done: Round) -> None:
         said = self.problems

@@ -83,6 +83,11 @@ async def test_a_newer_text_of_a_topic_takes_the_place_of_an_older_one(api: Api,
     seen = await either.call("get", [api.url], older.id)
     assert seen.state == "canceled"
     assert str(newer.id) in seen.events[-1].detail
+    assert (seen.topic, seen.topic_at, seen.superseded_by) == (
+        "outage-17",
+        at - timedelta(hours=1),
+        newer.id,
+    )
 
 
 async def test_a_repeat_is_told_as_one(api: Api, either: Either):

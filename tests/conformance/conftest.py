@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -88,13 +89,18 @@ async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
     async def lead(term: int) -> None:
         await superuser.execute("update control.leadership set term = $1", term)
 
+    async def tried(message_id: UUID, attempts: int) -> None:
+        await superuser.execute(
+            "update hotsite.delivery set attempt = $2 where message_id = $1", message_id, attempts
+        )
+
     async def replies() -> list[tuple[str, str]]:
         rows = await superuser.fetch("select source, text from hotsite.reply order by reply_id")
         return [(row["source"], row["text"]) for row in rows]
 
     store = PostgresStore(await Session.connect(as_role(database, "hotsite_dispatch"), timeout=5))
     mine, other = [p for p in await store.programs(TERM) if p.id in {a.program_id for a in programs}]
-    yield Stage(store, TERM, mine, other, pass_time, lambda: datetime.now(UTC), lead, replies)
+    yield Stage(store, TERM, mine, other, pass_time, lambda: datetime.now(UTC), lead, tried, replies)
     await check_books(superuser)
     await superuser.close()
     await store.aclose()
@@ -134,10 +140,14 @@ def in_memory() -> Stage:
     async def lead(term: int) -> None:
         store.lead(term)
 
+    async def tried(message_id: UUID, attempts: int) -> None:
+        for segment in store._segments_of(message_id):
+            segment.attempt = attempts
+
     async def replies() -> list[tuple[str, str]]:
         return [(reply.source, reply.text) for reply in store.stored_replies]
 
-    return Stage(store, TERM, mine, other, pass_time, clock.wall, lead, replies)
+    return Stage(store, TERM, mine, other, pass_time, clock.wall, lead, tried, replies)
 
 
 async def check_books(superuser: "asyncpg.Connection[asyncpg.Record]") -> None:

@@ -2,10 +2,11 @@
 
 from datetime import timedelta
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
-from dispatcher.model import Claim, MessageClass, State, SubmitOutcome
+from dispatcher.model import MOST_ATTEMPTS, Claim, MessageClass, OnDoubt, State, SubmitOutcome
 from dispatcher.store import NotLeader
 from tests.message_scenes import BODY, CARRIER, CUSTOMER, SHORT_CODE, Stage, receipt, result, submitted
 from tests.message_store import TERM
@@ -181,6 +182,56 @@ async def test_an_answer_for_an_older_attempt_does_not_touch_the_new_one(stage: 
     await stage.claim()
     await stage.store.settle([result(claim, SubmitOutcome.FAILED)])
     assert await stage.state(claim.message_id) is State.SUBMITTING
+
+
+async def waiting(stage: Stage, attempts: int, **changes: Any) -> None:
+    """A text that was claimed so often already, and waits."""
+    assert stage.tried is not None
+    row = stage.message(**changes)
+    await stage.accept(row)
+    await stage.tried(row.id, attempts)
+
+
+async def test_a_text_may_be_tried_more_often_than_attempts_are_counted(stage: Stage) -> None:
+    await waiting(stage, MOST_ATTEMPTS - 3)
+    attempts = []
+    for _ in range(4):
+        [claim] = await stage.claim()
+        attempts.append(claim.attempt)
+        await stage.store.settle([result(claim, SubmitOutcome.QUEUED, command_status=0x58)])
+    assert attempts == [MOST_ATTEMPTS - 2, *[MOST_ATTEMPTS - 1] * 3]
+    [claim] = await stage.claim()
+    await stage.store.settle([submitted(claim)])
+    await stage.store.receipts([receipt()])
+    assert await stage.state(claim.message_id) is State.DELIVERED
+
+
+async def test_that_an_attempt_was_never_written_frees_no_other_of_its_number(stage: Stage) -> None:
+    await waiting(stage, MOST_ATTEMPTS)
+    [first] = await stage.claim()
+    await stage.store.settle([result(first, SubmitOutcome.QUEUED)])
+    [second] = await stage.claim()
+    assert second.attempt == first.attempt
+    await stage.store.settle([result(second, SubmitOutcome.IN_DOUBT)])
+    for outcome in (SubmitOutcome.QUEUED, SubmitOutcome.FAILED):
+        await stage.store.settle([result(first, outcome)])
+        assert await stage.state(second.message_id) is State.IN_DOUBT
+    await stage.store.settle([result(second, SubmitOutcome.QUEUED)])
+    assert await stage.state(second.message_id) is State.QUEUED
+
+
+async def test_what_is_sent_again_never_has_the_number_of_what_may_have_left(stage: Stage) -> None:
+    await waiting(stage, MOST_ATTEMPTS - 1, on_doubt=OnDoubt.RESEND)
+    [first] = await stage.claim()
+    await stage.store.settle([result(first, SubmitOutcome.IN_DOUBT)])
+    assert await stage.store.resend_doubtful(TERM, 0.0, 10) == 1
+    [again] = await stage.claim()
+    assert (first.attempt, again.attempt) == (MOST_ATTEMPTS - 1, MOST_ATTEMPTS)
+    await stage.store.settle([submitted(again, "77"), submitted(first, "78")])
+    await stage.store.receipts([receipt("78", State.UNDELIVERED)])
+    assert await stage.state(first.message_id) is State.SUBMITTED
+    await stage.store.receipts([receipt("77")])
+    assert await stage.state(first.message_id) is State.DELIVERED
 
 
 async def test_a_message_is_delivered_when_all_its_segments_are(stage: Stage) -> None:

@@ -34,6 +34,24 @@ async def test_the_older_ones_story_names_the_newer(stage: Stage) -> None:
     )
 
 
+async def test_a_text_tells_its_topic_and_what_superseded_it(stage: Stage) -> None:
+    at = stage.now() - MINUTE
+    older, newer, other = estimate(stage, topic_at=at), estimate(stage), stage.message()
+    await stage.accept(older, other)
+    await stage.accept(newer)
+    page = (await stage.store.find(TERM, stage.program.account_id)).messages
+    for views in (page, [await stage.view(row.id) for row in (newer, other, older)]):
+        told = {view.id: (view.topic, view.topic_at, view.superseded_by) for view in views}
+        assert told == {
+            older.id: ("outage-17", at, newer.id),
+            newer.id: ("outage-17", None, None),
+            other.id: (None, None, None),
+        }
+    canceled = await stage.store.cancel(TERM, stage.program.account_id, newer.id)
+    assert canceled is not None
+    assert (canceled.topic, canceled.superseded_by) == ("outage-17", None)
+
+
 async def test_in_one_group_the_last_one_stays_and_the_answer_says_so(stage: Stage) -> None:
     rows = [estimate(stage) for _ in range(3)]
     group = await stage.store.accept(TERM, rows)

@@ -50,6 +50,10 @@ async def test_a_newer_text_of_a_topic_takes_the_place_of_an_older_one(api):
         told = await answer.json()
     assert (told["state"], newer["state"]) == ("canceled", "queued")
     assert newer["id"] in told["events"][-1]["detail"]
+    assert (told["topic"], told["topic_at"], told["superseded_by"]) == ("outage-17", None, newer["id"])
+    async with api.client.get("/v1/messages") as answer:
+        listed = {one["id"]: one["superseded_by"] for one in (await answer.json())["messages"]}
+    assert listed == {older["id"]: newer["id"], newer["id"]: None}
 
 
 async def test_an_older_text_of_a_topic_that_comes_late_is_answered_as_canceled(api):

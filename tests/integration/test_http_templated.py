@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from dispatcher.http import template_shelf
+from dispatcher.http import submission, template_shelf
+from dispatcher.http.schemas_campaigns import RenderedMessage
 from dispatcher.leadership import Lane
-from tests.api_server import NUMBER, OTHER_KEY, Api, serving
+from tests.api_server import NUMBER, OTHER_KEY, TERM, Api, serving
 
 TEMPLATE = {"text": "Back by {eta}.", "variables": [{"name": "eta", "type": "time"}]}
 JSON = {"Content-Type": "application/json"}
@@ -71,6 +72,45 @@ async def test_a_repeat_is_the_same_message_whatever_became_of_the_template(
     assert (again["id"], again["duplicate"]) == (first["id"], True)
     await send(api, 409, reference="o-1", vars={"eta": "18:00"})
     assert await body_of(api, await send(api, reference="o-2")) == "By 5:30 pm."
+
+
+async def test_a_repeat_is_the_same_message_when_the_template_is_gone_or_fits_no_more(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(template_shelf, "KEEP_S", 0.0)
+    monkeypatch.setattr(template_shelf, "KEEP_NONE_S", 0.0)
+    first = await send(api, reference="o-1")
+    other = {"text": "By {at}.", "variables": [{"name": "at", "type": "time"}]}
+    async with api.client.put("/v1/templates/eta", json=other) as answer:
+        assert answer.status == 200
+    assert (await send(api, 200, reference="o-1"))["id"] == first["id"]
+    async with api.client.delete("/v1/templates/eta") as answer:
+        assert answer.status == 204
+    assert (await send(api, 200, reference="o-1"))["id"] == first["id"]
+    await send(api, 409, reference="o-1", vars={"eta": "18:00"})
+    await send(api, 409, reference="o-1", template="none")
+    await send(api, 422, reference="o-2")
+    await send(api, 422)
+
+
+async def test_a_text_sent_again_with_the_fingerprint_of_a_template_and_its_repeat_are_one(api: Api) -> None:
+    """As what was set aside is sent again, before or after its sender repeats it."""
+    words = {"template": "eta", "vars": {"eta": "17:30"}}
+    for reference, replay_first in (("o-1", True), ("o-2", False)):
+        asked = RenderedMessage.model_validate(
+            {"program": "outages", "to": NUMBER, "body": "Back by 5:30 pm.", "reference": reference, **words}
+        )
+        again = text(body=asked.body, reference=reference)
+        del again["template"], again["vars"]
+        [program] = [p for p in await api.store.programs(TERM) if p.name == "outages"]
+        again["fingerprint"] = submission.fingerprint(asked, program).hex()
+        requests = [again, text(reference=reference)]
+        ids = set()
+        for request, status in zip(requests if replay_first else requests[::-1], (202, 200), strict=True):
+            async with api.client.post("/v1/messages", json=request) as answer:
+                assert answer.status == status, await answer.text()
+                ids.add((await answer.json())["id"])
+        assert len(ids) == 1
 
 
 async def test_lines_of_bulk_may_name_templates_and_cost_one_look_up(api: Api) -> None:

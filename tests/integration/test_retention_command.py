@@ -80,6 +80,8 @@ async def test_a_dry_run_tells_what_a_run_then_does(console: Console) -> None:
     done = await console.json("run", "--yes")
     assert planned["drop"] == done["dropped"]
     assert planned["make"] == done["made"]
+    assert (done["replies"], done["campaigns"]) == (0, 0)
+    assert planned["replies_before"] < planned["campaigns_before"] < datetime.now(UTC).isoformat()
     assert done["problems"] == []
     assert (await console.json("run", "--dry-run"))["drop"] == []
 

@@ -2,9 +2,11 @@
 
 import asyncio
 import sys
-from contextlib import aclosing, suppress
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,21 @@ import pytest
 
 from dispatcher import migrate
 from dispatcher.accounts import NewAccount, add_account
+from dispatcher.campaigns.model import Campaign
+from dispatcher.campaigns.states import Act
 from dispatcher.http.schemas import MessageRequest
+from dispatcher.http.schemas_campaigns import RenderedMessage
 from dispatcher.http.submission import Terms, compose
-from dispatcher.model import MessageClass, OnDoubt, Program
+from dispatcher.model import (
+    MessageClass,
+    NewMessage,
+    OnDoubt,
+    Program,
+    Reply,
+    ReplyPart,
+    SubmitOutcome,
+    Verdict,
+)
 from dispatcher.postgres_store import PostgresStore
 from replication.configuration import Standby
 from replication.node import Node
@@ -26,7 +40,8 @@ from sitecontrol import quarantine
 from sitecontrol.agent import setting_aside
 from sitecontrol.agent.setting_aside import LeaderSilent, Leading, SettingAside
 from sitecontrol.clock import SystemClock
-from tests.message_scenes import new_id
+from tests.campaign_scenes import act, feed, started, uploaded
+from tests.message_scenes import SHORT_CODE, Stage, new_id, receipt, result, submitted
 from tests.postgres import PASSWORD, Nodes, rewind_target
 
 SOON = 20.0
@@ -118,13 +133,15 @@ def request(reference: str | None, **changed: Any) -> MessageRequest:
     )
 
 
+def composed(told: MessageRequest, program: Program) -> NewMessage:
+    terms = Terms(any_possible_number=True)
+    return compose(told, program, new_id=new_id(), now=datetime.now(UTC), terms=terms)
+
+
 async def accept(
     node: Node, program: Program, *requests: MessageRequest, timeout: float = SOON
 ) -> list[UUID]:
-    terms = Terms(any_possible_number=True)
-    messages = [
-        compose(told, program, new_id=new_id(), now=datetime.now(UTC), terms=terms) for told in requests
-    ]
+    messages = [composed(told, program) for told in requests]
     session = await Session.connect(login(node, "hotsite_dispatch"), timeout=SOON)
     try:
         await PostgresStore(session, timeout=timeout).accept(TERM, messages)
@@ -133,23 +150,47 @@ async def accept(
     return [message.id for message in messages]
 
 
-@pytest.fixture
-async def parted(nodes: Nodes, tmp_path: Path) -> Parted:
-    """Both have the message `both`, only `a` has `lost` and one without a reference, only `b` has `late`."""
+@asynccontextmanager
+async def stage_at(node: Node, program: Program) -> AsyncIterator[Stage]:
+    async def never(duration: timedelta) -> None:
+        raise NotImplementedError(duration)
+
+    session = await Session.connect(login(node, "hotsite_dispatch"), timeout=SOON)
+    store = PostgresStore(session, timeout=SOON)
+    yield Stage(store, TERM, program, program, never, lambda: datetime.now(UTC))
+    await store.aclose()
+
+
+@asynccontextmanager
+async def parting(
+    nodes: Nodes, folder: Path, before: Callable[[Parted], Awaitable[object]] | None = None
+) -> AsyncIterator[Parted]:
+    """`b` has what `a` did before, and nothing of what it does in the block; it leads after that."""
     a, account = await furnished(nodes)
-    scene = Parted(nodes, a, a, account, tmp_path / "quarantine")
-    await accept(a, scene.program, request("both"))
+    scene = Parted(nodes, a, a, account, folder)
+    if before is not None:
+        await before(scene)
     scene.b = await nodes.standby("b", of=a)
     await scene.b.stop()
-    await accept(
-        a, scene.program, request("lost", **{"class": "emergency", "topic": "outage-17"}), request(None)
-    )
+    yield scene
     await a.kill()
     await scene.b.start(Standby(), cluster_name="b/2")
     await scene.b.promote()
     async with aclosing(await scene.b.session("hotsite")) as session:
         await open_for(session, "b", "2")
         await session.read("checkpoint", timeout=SOON)
+
+
+@pytest.fixture
+async def parted(nodes: Nodes, tmp_path: Path) -> Parted:
+    """Both have the message `both`, only `a` has `lost` and one without a reference, only `b` has `late`."""
+
+    async def both(scene: Parted) -> None:
+        await accept(scene.a, scene.program, request("both"))
+
+    async with parting(nodes, tmp_path / "quarantine", both) as scene:
+        lost = request("lost", **{"class": "emergency", "topic": "outage-17"})
+        await accept(scene.a, scene.program, lost, request(None))
     await accept(scene.b, scene.program, request("late"))
     return scene
 
@@ -197,6 +238,85 @@ async def test_a_request_is_told_in_its_senders_own_words(parted: Parted) -> Non
     assert rows[0][0] == 1
 
 
+async def test_a_text_of_a_template_is_told_so_that_its_senders_repeat_is_no_conflict(
+    nodes: Nodes, tmp_path: Path
+) -> None:
+    words = request("lost").model_dump(by_alias=True) | {"template": "eta", "vars": {"eta": "17:00"}}
+    sent = RenderedMessage.model_validate(words)
+    async with parting(nodes, tmp_path / "quarantine") as scene:
+        await accept(scene.a, scene.program, sent)
+    await scene.setting_aside().run(scene.leading)
+    told = MessageRequest.model_validate(messages_in(scene.files()[0])["lost"]["request"])
+    async with aclosing(await Session.connect(login(scene.b, "hotsite_dispatch"), timeout=SOON)) as session:
+        store = PostgresStore(session, timeout=SOON)
+        verdicts = [
+            (await store.accept(TERM, [composed(one, scene.program)])).rows[0].verdict
+            for one in (told, sent, request("lost"))
+        ]
+    assert verdicts == [Verdict.NEW, Verdict.DUPLICATE, Verdict.CONFLICT]
+
+
+async def test_what_is_kept_in_one_table_is_set_aside_too(nodes: Nodes, tmp_path: Path) -> None:
+    """Replies, carriers' ids, doubts and receipts: no partitions of theirs tell which files they are in."""
+    async with (
+        parting(nodes, tmp_path / "quarantine") as scene,
+        stage_at(scene.a, scene.program) as stage,
+    ):
+        [taken, doubted] = [await stage.sent(), await stage.sent()]
+        await stage.store.settle([submitted(taken), result(doubted, SubmitOutcome.IN_DOUBT)])
+        await stage.store.receipts([receipt("nobody's")])
+        said = {"carrier": "acme", "source": NUMBER, "destination": SHORT_CODE, "received_at": stage.now()}
+        await stage.store.replies([Reply(text="STOP", fingerprint=b"f" * 32, **said)])
+        part = {"reference": 7, "total": 2, "number": 1, "coding": 0, "octets": b"a"}
+        await stage.store.reply_parts([ReplyPart(fingerprint=b"g" * 32, **part, **said)])
+    await scene.setting_aside().run(scene.leading)
+    [file] = scene.files()
+    assert (file.header.compared, file.header.complete, file.header.error) == (True, True, None)
+    kept = {
+        name: count
+        for name, count in file.header.counts.items()
+        if name not in ("message", "delivery", "event")
+    }
+    assert kept == {"submission": 1, "doubt": 1, "parked_receipt": 1, "reply": 1, "reply_part": 1}
+
+
+async def test_campaigns_of_which_the_leader_knows_nothing_are_set_aside_with_their_lists(
+    nodes: Nodes, tmp_path: Path
+) -> None:
+    """And of those that it knows, what was done with them here alone; not what was fed, which it has in its list."""
+
+    there: list[Campaign] = []
+
+    async def before(scene: Parted) -> None:
+        async with stage_at(scene.a, scene.program) as stage:
+            there.extend([await started(stage, 2), await started(stage, 1)])
+
+    async with (
+        parting(nodes, tmp_path / "quarantine", before) as scene,
+        stage_at(scene.a, scene.program) as stage,
+    ):
+        assert await feed(stage, batches=1, ahead=10_000) is not None
+        paused = await act(stage, there[0], Act.PAUSE)
+        await stage.store.save_template(TERM, scene.program.account_id, "eta", "By {eta}.", [], "hs_columbus")
+        lost = await uploaded(stage, 3, bad=1)
+    await scene.setting_aside().run(scene.leading)
+    [file] = scene.files()
+    assert (file.header.compared, file.header.complete, file.header.error) == (True, True, None)
+    rows = [row for row in file.rows() if row["table"].startswith(("campaign", "template"))]
+    told = Counter((row["table"], row["row"].get("campaign_id", row["row"].get("name"))) for row in rows)
+    assert told == {
+        ("campaign", str(lost.id)): 1,
+        ("campaign_batch", str(lost.id)): 3,
+        ("campaign_act", str(lost.id)): 2,
+        ("campaign", str(paused.id)): 1,
+        ("campaign_act", str(paused.id)): 1,
+        ("template", "eta"): 1,
+    }
+    batches = [row["row"] for row in rows if row["table"] == "campaign_batch"]
+    assert [len(batch["texts"]["to"]) for batch in batches] == [2, 2, 2]
+    assert [len(batch["bad"]) for batch in batches] == [1, 1, 1]
+
+
 async def test_the_same_rows_are_not_set_aside_twice(parted: Parted) -> None:
     """As by an agent that was killed before the rewind, and another that begins anew."""
     await parted.setting_aside().run(parted.leading)
@@ -231,15 +351,11 @@ async def test_an_agent_that_dies_while_it_reads_leaves_no_file_and_the_next_one
 
 
 async def test_nothing_is_written_when_the_leader_lacks_no_message(nodes: Nodes, tmp_path: Path) -> None:
-    a, account = await furnished(nodes)
-    scene = Parted(nodes, a, a, account, tmp_path / "quarantine")
-    scene.b = await nodes.standby("b", of=a)
-    await scene.b.stop()
-    async with aclosing(await a.session("hotsite")) as session:
+    async with (
+        parting(nodes, tmp_path / "quarantine") as scene,
+        aclosing(await scene.a.session("hotsite")) as session,
+    ):
         await session.commit("update control.canary set seq = seq + 1", timeout=SOON)  # beyond the fork
-    await a.kill()
-    await scene.b.start(Standby(), cluster_name="b/2")
-    await scene.b.promote()
     await scene.setting_aside().run(scene.leading)
     assert scene.files() == []
 
@@ -295,16 +411,12 @@ async def test_a_leader_that_is_silent_stops_it_before_anything_is_opened(parted
 
 
 async def test_a_message_that_a_carrier_may_have_is_told_but_withheld(nodes: Nodes, tmp_path: Path) -> None:
-    a, account = await furnished(nodes)
-    scene = Parted(nodes, a, a, account, tmp_path / "quarantine")
-    scene.b = await nodes.standby("b", of=a)
-    await scene.b.stop()
-    await accept(a, scene.program, request("claimed"))
-    async with aclosing(await Session.connect(login(a, "hotsite_dispatch"), timeout=SOON)) as session:
-        assert len(await PostgresStore(session).claim(TERM, "columbus-1", 10, 5.0)) == 1
-    await a.kill()
-    await scene.b.start(Standby(), cluster_name="b/2")
-    await scene.b.promote()
+    async with parting(nodes, tmp_path / "quarantine") as scene:
+        await accept(scene.a, scene.program, request("claimed"))
+        async with aclosing(
+            await Session.connect(login(scene.a, "hotsite_dispatch"), timeout=SOON)
+        ) as session:
+            assert len(await PostgresStore(session).claim(TERM, "columbus-1", 10, 5.0)) == 1
     await scene.setting_aside().run(scene.leading)
     line = messages_in(scene.files()[0])["claimed"]
     assert "submitting: a carrier may have it" in line["withheld"]

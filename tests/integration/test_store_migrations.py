@@ -119,9 +119,9 @@ async def test_the_version_before_goes_on_claiming_and_settling_while_the_order_
         return len(rows)
 
     assert await there_and_back() == 5
-    assert await up_to(21) == ("0021_fair_queue.pre.sql",)
+    assert await up_to(21) == ("0021_order_of_the_queue.pre.sql",)
     assert await there_and_back() == 5
-    assert await up_to(22) == ("0021_fair_queue.post.sql", "0022_topics.pre.sql")
+    assert await up_to(22) == ("0021_order_of_the_queue.post.sql", "0022_attempts_and_retention.pre.sql")
     assert await there_and_back() == 5
     assert len(await stage.claim()) == 5
     await session.aclose()

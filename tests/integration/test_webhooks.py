@@ -21,6 +21,7 @@ from dispatcher.webhooks.model import Webhook
 from dispatcher.webhooks.pacing import DIES_AFTER_S
 from dispatcher.webhooks.poster import Poster
 from replication.session import Session, Target
+from tests.api_server import HandHeldLeadership
 from tests.message_scenes import SHORT_CODE, Stage, receipt, submitted
 from tests.message_store import TERM, admin, as_role
 from tests.poster_process import poster
@@ -49,7 +50,7 @@ class Scene:
 
     async def post_with(self, *names: str, claim_for_s: float = CLAIM_S, post_s: float = POST_S) -> Poster:
         for name in names:
-            one = poster(await self.store(), name, claim_for_s, post_s)
+            one = poster(HandHeldLeadership(await self.store()), name, claim_for_s, post_s)
             self.posters.append(one)
             await one.start()
             self.stack.push_async_callback(one.stop)
@@ -103,6 +104,20 @@ async def scene(store_database: Target, monkeypatch: pytest.MonkeyPatch) -> Asyn
     monkeypatch.setattr(module, "POLL_S", 0.05)
     async with on(store_database) as found:
         yield found
+
+
+async def served(scene: Scene, webhook: Webhook) -> None:
+    """Until nothing that is due is left of it: all was taken, or waits for its next try."""
+
+    async def rests() -> bool:
+        rests: bool = await scene.superuser.fetchval(
+            "select w.claim_id is null and not hotsite.webhook_is_due(w) from hotsite.webhook as w"
+            " where w.webhook_id = $1",
+            webhook.id,
+        )
+        return rests
+
+    await eventually(rests)
 
 
 async def all_of(scene: Scene, webhook: Webhook, there: Receiver, wanted: int) -> None:
@@ -188,7 +203,7 @@ async def test_events_of_a_message_arrive_in_order_although_the_receiver_fails_n
         if (await look(scene.stage, webhook.id)).taken == 3 * count:
             break
         await scene.pass_time(timedelta(hours=1))
-        await asyncio.sleep(0.1)
+        await served(scene, webhook)
     first: dict[str, list[str]] = defaultdict(list)
     taken: dict[str, str] = {}
     for post in there.posts:
@@ -244,7 +259,7 @@ async def test_a_receiver_that_takes_nothing_is_left_alone_and_loses_nothing(
     there.posts.clear()
     for _ in range(20):
         await scene.pass_time(timedelta(hours=2))
-        await asyncio.sleep(0.1)
+        await served(scene, webhook)
         if (await look(scene.stage, webhook.id)).taken == 60:
             break
     assert sorted(post.message_id for post in there.posts) == sorted(map(str, sent))
@@ -312,8 +327,9 @@ async def test_an_internal_address_is_never_reached_and_the_reason_told(scene: S
 async def test_a_dispatcher_of_the_other_site_posts_nothing(scene: Scene) -> None:
     there = await scene.receive()
     webhook = await endpoint(scene.stage, url=there.url)
-    idle = poster(await scene.store(), "denver-1", CLAIM_S, POST_S)
-    idle._leadership.gate.clear()  # type: ignore[attr-defined]
+    elsewhere = HandHeldLeadership(await scene.store())
+    elsewhere.gate.clear()
+    idle = poster(elsewhere, "denver-1", CLAIM_S, POST_S)
     await idle.start()
     scene.stack.push_async_callback(idle.stop)
     await scene.post_with("columbus-1")
@@ -362,7 +378,7 @@ async def test_the_next_term_waits_out_a_claim_of_the_one_before(
     [claim] = await scene.stage.store.claim_webhooks(TERM, "columbus-1", 1.5, 10)
     assert await scene.stage.store.webhook_batch(TERM, claim.claim_id, 1, 10, 5) is not None
     await scene.superuser.execute("update control.leadership set term = $1", TERM + 1)
-    later = poster(await scene.store(), "denver-1", CLAIM_S, POST_S)
+    later = poster(HandHeldLeadership(await scene.store()), "denver-1", CLAIM_S, POST_S)
     monkeypatch.setattr("tests.api_server.TERM", TERM + 1)
     began = asyncio.get_running_loop().time()
     await later.start()

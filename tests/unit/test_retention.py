@@ -102,6 +102,8 @@ def test_a_healthy_store_has_no_problems() -> None:
     ("given", "said"),
     [
         ({"references_days": 30}, "a repeat would be sent a second time"),
+        ({"campaigns_days": 30}, "a report would be gone while its messages are still there"),
+        ({"replies_days": 29}, "greater than or equal to 30"),
         ({"messages_days": 3}, "greater than or equal to 4"),
         ({"partition_days": 1, "messages_days": 365}, "use 4 or more"),
         ({"ahead_days": 10}, "use 14 or more"),

@@ -10,7 +10,7 @@ from dispatcher.model import State
 from dispatcher.states import BY_NAME, FINAL, TABLE, WAITING, IllegalTransition, What
 from tests import states_page
 
-MIGRATIONS = ("0011_transitions.pre.sql", "0013_received.pre.sql", "0022_topics.pre.sql")
+MIGRATIONS = ("0011_transitions.pre.sql", "0013_received.pre.sql", "0021_order_of_the_queue.pre.sql")
 
 
 def test_each_row_has_a_name_of_its_own_and_each_name_a_row() -> None:

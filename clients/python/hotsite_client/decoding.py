@@ -68,6 +68,9 @@ def sent_message(document: Json) -> SentMessage:
             )
             for event in document["events"]
         ),
+        topic=document.get("topic"),
+        topic_at=_time(document.get("topic_at")),
+        superseded_by=None if document.get("superseded_by") is None else UUID(document["superseded_by"]),
     )
 
 

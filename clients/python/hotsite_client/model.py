@@ -150,6 +150,9 @@ class SentMessage:
     on_doubt: str
     parts: tuple[Part, ...]
     events: tuple[Event, ...]
+    topic: str | None = None
+    topic_at: datetime | None = None
+    superseded_by: UUID | None = None  # the newer text of its topic; what had left by then stays as it is
 
     @property
     def is_final(self) -> bool:

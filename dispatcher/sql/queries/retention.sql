@@ -34,5 +34,11 @@ select hotsite.detached_rows($1, $2, $3);
 -- name: drop_partition
 select hotsite.drop_partition($1, $2, $3);
 
+-- name: forget_replies
+select hotsite.forget_replies($1, $2, $3);
+
+-- name: forget_campaign
+select hotsite.forget_campaign($1, $2);
+
 -- name: forget_references
 select account_id, reference, forgotten from hotsite.forget_references($1, $2, $3, $4, $5);

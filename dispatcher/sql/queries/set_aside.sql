@@ -1,11 +1,13 @@
 -- name: set_aside_files
--- The files of tables, by name, of one that is partitioned those of its partitions. One that is not there is left out.
+-- The files of tables, by name, of one that is partitioned those of its partitions (of another one pg_partition_tree tells
+-- nothing). One that is not there is left out.
 select t.name, c.relname::text as relation, pg_relation_filenode(c.oid)::bigint as file,
        (select oid::bigint from pg_database where datname = current_database()) as database
 from unnest($1::text[]) as t (name)
-cross join lateral pg_partition_tree(to_regclass('hotsite.' || t.name)) as p
-join pg_class as c on c.oid = p.relid
-where p.isleaf
+join pg_class as c on c.relkind = 'r' and (
+    c.oid = to_regclass('hotsite.' || t.name)
+    or c.oid in (select p.relid from pg_partition_tree(to_regclass('hotsite.' || t.name)) as p)
+)
 order by c.relname
 
 -- name: set_aside_messages

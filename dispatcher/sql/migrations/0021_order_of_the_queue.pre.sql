@@ -1,3 +1,347 @@
+-- The order of the queue: accounts take turns, and a newer text takes the place of an older one of its topic. Functions
+-- that both have to do with (requeue, work_agenda) come last.
+--
+-- Accounts take turns: inside a class a claim takes as many segments of each account that has some waiting, so that one
+-- account's million bills hold up nobody else's thousand.
+--
+-- The queue is kept by class, then account, then age. A claim finds the accounts with work by skipping from one to the
+-- next (an index descent each, however much lies between), takes some segments of each, and goes on after the last one
+-- the next time. So it costs the same however long the queue is, and however many accounts wait. The place where it goes
+-- on is a sequence: it is kept without a lock that would last until the commit, and two dispatchers that begin at the
+-- same account hurt nobody, for neither waits for a row that the other holds.
+--
+-- The old order stays beside the new one until `post`: a call that was under way when this file came names it.
+
+create unique index queue_turns on hotsite.queue (class, account_id, message_id, segment);
+
+-- The account that was served last, by class.
+create sequence hotsite.turn_0 minvalue 0;
+create sequence hotsite.turn_1 minvalue 0;
+create sequence hotsite.turn_2 minvalue 0;
+
+-- Accounts that one claim serves at most, and how many segments it takes of each at least, if there are so many: each
+-- account costs two index descents.
+create function hotsite.most_turns() returns integer
+language sql immutable as $$
+    select 128
+$$;
+create function hotsite.least_turn() returns integer
+language sql immutable as $$
+    select 4
+$$;
+
+-- The highest number of an attempt: what a smallint holds.
+create function hotsite.most_attempts() returns integer
+language sql immutable as $$
+    select 32767
+$$;
+
+-- Accounts with something of a class in the queue, in turn: those after p_after, then from the first on; p_limit at most.
+create function hotsite.whose_turn(p_class smallint, p_after integer, p_limit integer) returns integer[]
+language plpgsql stable
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set plan_cache_mode = force_generic_plan
+as $$
+declare
+    v_accounts integer[] := '{}';
+    v_last integer := p_after;
+    v_wrapped boolean := false;
+begin
+    while cardinality(v_accounts) < p_limit loop
+        select q.account_id into v_last from hotsite.queue as q
+        where q.class = p_class and q.account_id > v_last order by q.class, q.account_id limit 1;
+        if v_last is null then
+            exit when v_wrapped;
+            v_wrapped := true;
+            v_last := -1;
+        elsif v_wrapped and v_last > p_after then
+            exit;
+        else
+            v_accounts := v_accounts || v_last;
+        end if;
+    end loop;
+    return v_accounts;
+end
+$$;
+
+-- Takes the next p_limit hints of a class out of the queue, the oldest of each account, evenly. What another session
+-- holds is passed over. What an account has too little of, the others get.
+create function hotsite.take_turns(
+    p_class smallint, p_limit integer, out accounts integer[], out messages uuid[], out segments smallint[]
+)
+language plpgsql
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_hashjoin = off
+set enable_mergejoin = off set plan_cache_mode = force_generic_plan
+as $$
+declare
+    v_turn constant regclass := ('hotsite.turn_' || p_class)::regclass;
+    v_after constant integer := coalesce(pg_sequence_last_value(v_turn), 0);
+    v_next integer := v_after;
+    v_missing integer := p_limit;
+    v_served integer := 0;
+    v_asked integer;
+    v_waiting integer[];
+    v_all boolean; -- accounts with something in the queue are among these
+    v_here integer; -- what these are to give
+    v_share integer;
+    v_extra integer; -- so many of the first give one more
+    v record;
+begin
+    accounts := '{}';
+    messages := '{}';
+    segments := '{}';
+    while v_missing > 0 and v_served < hotsite.most_turns() loop
+        v_asked := least(greatest(1, v_missing / hotsite.least_turn()), hotsite.most_turns() - v_served);
+        v_waiting := hotsite.whose_turn(p_class, v_next, v_asked);
+        exit when cardinality(v_waiting) = 0;
+        v_served := v_served + cardinality(v_waiting);
+        v_all := cardinality(v_waiting) < v_asked;
+        v_extra := v_missing % cardinality(v_waiting);
+        if v_all then -- whoever gives one more stands last the next time
+            v_here := v_missing;
+            v_next := case when v_extra > 0 then v_waiting[v_extra] else v_next end;
+        else -- as much of each, and the rest of those who come next
+            v_here := v_missing - v_extra;
+            v_next := v_waiting[cardinality(v_waiting)];
+        end if;
+        while v_here > 0 and cardinality(v_waiting) > 0 loop
+            v_share := v_here / cardinality(v_waiting);
+            v_extra := v_here % cardinality(v_waiting);
+            with picked as (
+                select q.hint
+                from unnest(v_waiting) with ordinality as w (account_id, place)
+                cross join lateral (
+                    select q.ctid as hint from hotsite.queue as q
+                    where q.class = p_class and q.account_id = w.account_id
+                    order by q.class, q.account_id, q.message_id, q.segment
+                    limit v_share + (w.place <= v_extra)::integer
+                    for update skip locked
+                ) as q
+            ), taken as (
+                delete from hotsite.queue as q where q.ctid = any (array(select p.hint from picked as p))
+                returning q.account_id, q.message_id, q.segment
+            )
+            select
+                coalesce(array_agg(t.account_id), '{}') as accounts,
+                coalesce(array_agg(t.message_id), '{}') as messages,
+                coalesce(array_agg(t.segment), '{}') as segments
+            into v from taken as t;
+            accounts := accounts || v.accounts;
+            messages := messages || v.messages;
+            segments := segments || v.segments;
+            v_here := v_here - cardinality(v.accounts);
+            v_missing := v_missing - cardinality(v.accounts);
+            exit when not v_all; -- what these lack, those who come next may have
+            if v_here > 0 then -- those who gave all that was asked of them may have more
+                v_waiting := array(
+                    select w.account_id from unnest(v_waiting) with ordinality as w (account_id, place)
+                    where v_share + (w.place <= v_extra)::integer
+                        = (select count(*) from unnest(v.accounts) as t (account_id) where t.account_id = w.account_id)
+                );
+            end if;
+        end loop;
+        exit when v_all;
+    end loop;
+    if v_next <> v_after and cardinality(accounts) > 0 then
+        perform setval(v_turn, v_next);
+    end if;
+end
+$$;
+
+-- Claims up to p_limit queued segments of the classes up to p_down_to, by class; inside one accounts take turns, each
+-- with its oldest. Writes nothing when there is nothing to claim. Expiry is as of 0009: what has expired is set aside,
+-- and expires_in_s counts from the BEGIN. Attempts are counted up to a number: see 0022.
+create function hotsite.claim_in_turn(
+    p_term bigint, p_dispatcher text, p_limit integer, p_claim_for_s double precision, p_down_to smallint
+)
+returns table (
+    claim_id bigint, message_id uuid, segment smallint, segments smallint, attempt smallint, account_id integer,
+    program_id integer, source text, recipient text, body text, encoding text, class smallint,
+    expires_in_s double precision
+)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+as $$
+declare
+    v record;
+    v_accounts integer[];
+    v_messages uuid[];
+    v_segments smallint[];
+    v_claim bigint;
+    v_claimed bigint;
+begin
+    perform control.assert_leader(p_term);
+    for round in 1 .. 20 loop
+        v_accounts := '{}';
+        v_messages := '{}';
+        v_segments := '{}';
+        for class in 0 .. p_down_to loop
+            v := hotsite.take_turns(class::smallint, p_limit - cardinality(v_accounts));
+            v_accounts := v_accounts || v.accounts;
+            v_messages := v_messages || v.messages;
+            v_segments := v_segments || v.segments;
+            exit when cardinality(v_accounts) >= p_limit;
+        end loop;
+        exit when cardinality(v_accounts) = 0;
+        v_claim := coalesce(v_claim, nextval('hotsite.claim_id'));
+        return query
+        with claimed as (
+            update hotsite.delivery as d
+            set state = 'submitting', attempt = least(d.attempt + 1, hotsite.most_attempts() - (not d.resent)::integer),
+                claim_id = v_claim, updated_at = now()
+            from (
+                select t.account_id, t.message_id, t.segment
+                from unnest(v_accounts, v_messages, v_segments) as t (account_id, message_id, segment)
+                order by t.message_id, t.segment
+            ) as t
+            join hotsite.message as m on m.account_id = t.account_id and m.message_id = t.message_id
+            where d.message_id = t.message_id and d.segment = t.segment and d.state = 'queued'
+            and (m.expires_at is null or m.expires_at > now())
+            returning
+                d.message_id, d.segment, d.attempt, m.segments, m.account_id, m.program_id, m.recipient, m.body,
+                m.encoding, m.class, extract(epoch from m.expires_at - now())::double precision as expires_in_s
+        ), recorded as (
+            insert into hotsite.claim (claim_id, term, dispatcher, claim_for_s, message_ids, segments)
+            select v_claim, p_term, p_dispatcher, p_claim_for_s, array_agg(c.message_id), array_agg(c.segment)
+            from claimed as c having count(*) > 0
+        ), counted as (
+            insert into hotsite.tally (state, delta)
+            select t.state, t.sign * c.count
+            from (select count(*) as count from claimed) as c,
+                (values ('queued'::hotsite.state, -1), ('submitting', 1)) as t (state, sign)
+            where c.count > 0
+        )
+        select
+            v_claim, c.message_id, c.segment, c.segments, c.attempt, c.account_id,
+            c.program_id, p.source, c.recipient, c.body, c.encoding, c.class, c.expires_in_s
+        from claimed as c
+        join hotsite.program as p on p.program_id = c.program_id
+        order by c.class, c.message_id, c.segment;
+        get diagnostics v_claimed = row_count;
+        if v_claimed < cardinality(v_accounts) then
+            insert into hotsite.agenda (at, message_id, account_id, segment)
+            select '-infinity', d.message_id, d.account_id, d.segment
+            from unnest(v_messages, v_segments) as u (message_id, segment)
+            join hotsite.delivery as d on d.message_id = u.message_id and d.segment = u.segment
+            join hotsite.message as m on m.account_id = d.account_id and m.message_id = d.message_id
+            where d.state = 'queued' and m.expires_at <= now()
+            on conflict do nothing;
+        end if;
+        exit when v_claimed > 0;
+    end loop;
+end
+$$;
+
+grant execute on function hotsite.claim_in_turn(bigint, text, integer, double precision, smallint) to hotsite_dispatch;
+
+-- What the version before calls: it takes turns, too.
+create or replace function hotsite.claim_unexpired(
+    p_term bigint, p_dispatcher text, p_limit integer, p_claim_for_s double precision
+)
+returns table (
+    claim_id bigint, message_id uuid, segment smallint, segments smallint, attempt smallint, account_id integer,
+    program_id integer, source text, recipient text, body text, encoding text, class smallint,
+    expires_in_s double precision
+)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+as $$
+begin
+    return query
+    select * from hotsite.claim_in_turn(p_term, p_dispatcher, p_limit, p_claim_for_s, 2::smallint);
+end
+$$;
+
+-- As of 0010, but the oldest of a class is the oldest of the first of each account, of a thousand accounts at most.
+create or replace function hotsite.counts(
+    p_term bigint, out states text[], out totals bigint[], out classes smallint[], out oldest_s double precision[]
+)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_bitmapscan = off
+as $$
+begin
+    perform control.assert_leader(p_term);
+    select array_agg(t.state::text), array_agg(t.total) into states, totals
+    from (select t.state, sum(t.delta) as total from hotsite.tally as t group by t.state) as t
+    where t.total <> 0;
+    select array_agg(c.class), array_agg(extract(epoch from clock_timestamp() - d.updated_at))
+    into classes, oldest_s
+    from generate_series(0, 2) as c (class)
+    cross join lateral (
+        select q.message_id, q.segment
+        from unnest(hotsite.whose_turn(c.class::smallint, 0, 1000)) as w (account_id)
+        cross join lateral (
+            select q.message_id, q.segment from hotsite.queue as q
+            where q.class = c.class and q.account_id = w.account_id
+            order by q.class, q.account_id, q.message_id, q.segment limit 1
+        ) as q
+        order by q.message_id, q.segment limit 1
+    ) as q
+    join hotsite.delivery as d on d.message_id = q.message_id and d.segment = q.segment;
+end
+$$;
+
+-- As of 0016, in the new order.
+create or replace function hotsite.sweep_campaigns(p_term bigint, p_id uuid, p_batches integer) returns bigint
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set enable_seqscan = off
+as $$
+declare
+    v record;
+    v_message uuid;
+    v_waiting integer;
+    v_locked integer;
+    v_busy boolean := false;
+    v_canceled integer := 0;
+begin
+    perform control.assert_leader(p_term);
+    for v in
+        select c.campaign_id, c.account_id, c.upload, c.class, c.to_sweep from hotsite.campaign as c
+        where c.to_sweep > 0 and (p_id is null or c.campaign_id = p_id)
+        order by c.campaign_id limit 1 for update skip locked
+    loop
+        for batch in 1 .. least(p_batches, v.to_sweep) loop
+            for v_message in
+                select u.id
+                from hotsite.campaign_batch as b
+                cross join lateral unnest(b.message_ids) as u (id)
+                where b.campaign_id = v.campaign_id and b.upload = v.upload and b.batch = v.to_sweep
+                and exists (
+                    select from hotsite.delivery as d
+                    where d.message_id = u.id
+                    and d.state in ('accepted', 'held', 'scheduled', 'queued', 'in_doubt') offset 0
+                )
+                order by u.id
+            loop
+                select count(*) into v_waiting from hotsite.queue as q
+                where q.class = v.class and q.account_id = v.account_id and q.message_id = v_message;
+                select count(*) into v_locked from (
+                    select from hotsite.queue as q
+                    where q.class = v.class and q.account_id = v.account_id and q.message_id = v_message
+                    for update skip locked
+                ) as q;
+                if v_locked < v_waiting then
+                    v_busy := true;
+                else
+                    perform hotsite.cancel(p_term, v.account_id, v_message);
+                    v_canceled := v_canceled + 1;
+                end if;
+            end loop;
+            exit when v_busy;
+            v.to_sweep := v.to_sweep - 1;
+            exit when v_canceled >= 500;
+        end loop;
+        update hotsite.campaign as c set to_sweep = v.to_sweep where c.campaign_id = v.campaign_id;
+    end loop;
+    return coalesce((
+        select sum(c.to_sweep) from hotsite.campaign as c where c.to_sweep > 0 and (p_id is null or c.campaign_id = p_id)
+    ), 0);
+end
+$$;
+
 -- Topics: a newer text about the same thing (an outage, say) to the same number takes the place of an older one that
 -- has not left yet, in the transaction that accepts it.
 --
@@ -254,7 +598,26 @@ grant execute on function hotsite.accept_topical(
     timestamptz[], timestamptz[], text[], timestamptz[]
 ) to hotsite_dispatch;
 
--- As of 0021, but what was superseded meanwhile is looked at by `work_agenda` and not claimed.
+-- What a text is about, and by which it was superseded; nulls if it has no topic, or if that was too long ago.
+create function hotsite.topic_of(
+    p_account integer, p_message uuid, out topic text, out topic_at timestamptz, out superseded_by uuid
+)
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_bitmapscan = off
+as $$
+begin
+    select t.topic, t.topic_at, t.superseded_by into topic, topic_at, superseded_by
+    from hotsite.topical as t
+    where t.message_id = p_message and exists (
+        select from hotsite.message as m where m.account_id = p_account and m.message_id = p_message offset 0
+    );
+end
+$$;
+
+grant execute on function hotsite.topic_of(integer, uuid) to hotsite_dispatch;
+
+-- As of 0003, in the new order, but what was superseded meanwhile is looked at by `work_agenda` and not claimed.
 create or replace function hotsite.requeue(p_messages uuid[], p_segments smallint[], p_after double precision[])
 returns void
 language plpgsql as $$
@@ -289,7 +652,7 @@ begin
 end
 $$;
 
--- As of 0021, and what was superseded while it was claimed is let go of.
+-- As of 0011, in the new order, and what was superseded while it was claimed is let go of.
 create or replace function hotsite.work_agenda(p_limit integer) returns bigint
 language plpgsql as $$
 declare
