@@ -100,7 +100,7 @@ class CarrierLog:
 
 
 @contextmanager
-def running_lab(*, wan_ms: float) -> Iterator[Lab]:
+def running_lab(*, wan_ms: float, shared_buffers_mb: int = 64) -> Iterator[Lab]:
     with TemporaryDirectory(prefix="hotsite-bench-", ignore_cleanup_errors=True) as temporary:
         Path(temporary).chmod(0o755)  # PostgreSQL may run as another user
         folder = Path(temporary) / "lab"
@@ -109,6 +109,8 @@ def running_lab(*, wan_ms: float) -> Iterator[Lab]:
             str(free_base(*BASES)),
             "--wan-ms",
             str(wan_ms),
+            "--shared-buffers-mb",
+            str(shared_buffers_mb),
             "--simulators",
             "1",
             "--detach",

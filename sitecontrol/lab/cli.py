@@ -20,7 +20,14 @@ from sitecontrol.lab.errors import LabError, LabUnreachableError
 from sitecontrol.lab.faults import FAULTS, heal, site_for
 from sitecontrol.lab.lab_file import read_lab_file
 from sitecontrol.lab.layout import LabDir
-from sitecontrol.lab.plan import QUOTA_MB, SMALLEST_QUOTA_MB, ExternalCarrier, Plan
+from sitecontrol.lab.plan import (
+    BUFFERS_MB,
+    QUOTA_MB,
+    SMALLEST_BUFFERS_MB,
+    SMALLEST_QUOTA_MB,
+    ExternalCarrier,
+    Plan,
+)
 from sitecontrol.lab.ports import DEFAULT_BASE, MAX_CARRIERS, MAX_DISPATCHERS, MAX_NODES, PLACES
 from sitecontrol.lab.shutdown import bring_down
 from sitecontrol.lab.starting import start
@@ -68,6 +75,11 @@ def lab() -> None:
     "--etcd-quota-mb",
     type=click.IntRange(SMALLEST_QUOTA_MB),
     help=f"How large etcd's store may grow. [{QUOTA_MB}]",
+)
+@click.option(
+    "--shared-buffers-mb",
+    type=click.IntRange(SMALLEST_BUFFERS_MB),
+    help=f"Memory that each PostgreSQL keeps pages in. [{BUFFERS_MB}]",
 )
 @click.option("--simulators", type=click.IntRange(1, MAX_CARRIERS), help="Simulated carriers. [2]")
 @click.option(

@@ -10,7 +10,14 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
-from sitecontrol.lab.plan import QUOTA_MB, SMALLEST_QUOTA_MB, ExternalCarrier, SimulatorOptions
+from sitecontrol.lab.plan import (
+    BUFFERS_MB,
+    QUOTA_MB,
+    SMALLEST_BUFFERS_MB,
+    SMALLEST_QUOTA_MB,
+    ExternalCarrier,
+    SimulatorOptions,
+)
 from sitecontrol.lab.ports import (
     DEFAULT_BASE,
     HIGHEST_BASE,
@@ -35,6 +42,7 @@ class LabSection(Section):
     nodes_per_site: Annotated[int, Field(ge=1, le=MAX_NODES)] = 1  # PostgreSQLs with an agent
     volume_mb: Annotated[int, Field(ge=SMALLEST)] | None = None  # of each node's own volume; needs root
     etcd_quota_mb: Annotated[int, Field(ge=SMALLEST_QUOTA_MB)] = QUOTA_MB
+    shared_buffers_mb: Annotated[int, Field(ge=SMALLEST_BUFFERS_MB)] = BUFFERS_MB  # of each PostgreSQL
     simulators: Annotated[int, Field(ge=1, le=MAX_CARRIERS)] = 2  # carriers, unless [[carrier]] names some
     restart: bool = True  # what dies is started again
 

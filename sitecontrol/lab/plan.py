@@ -39,6 +39,8 @@ SYSTEM_ID = "hotsite"
 MB = 1024 * 1024
 QUOTA_MB = QUOTA // MB
 SMALLEST_QUOTA_MB = 16
+BUFFERS_MB = 64  # of PostgreSQL's shared memory
+SMALLEST_BUFFERS_MB = 16
 
 
 class ExternalCarrier(BaseModel):
@@ -77,6 +79,7 @@ class LabOptions(BaseModel):
     nodes_per_site: int = Field(default=1, ge=1, le=MAX_NODES)
     volume_mb: int | None = Field(default=None, ge=SMALLEST)  # None: no volume of its own for a node's data
     etcd_quota_mb: int = Field(default=QUOTA_MB, ge=SMALLEST_QUOTA_MB)
+    shared_buffers_mb: int = Field(default=BUFFERS_MB, ge=SMALLEST_BUFFERS_MB)
     simulators: int = Field(default=2, ge=1, le=MAX_CARRIERS)
     carriers: tuple[ExternalCarrier, ...] = Field(
         default=(), max_length=MAX_CARRIERS
