@@ -64,6 +64,28 @@ def test_the_rate_falls_below_what_the_carrier_last_took():
     assert pace.rate == pytest.approx(70, abs=2)
 
 
+def test_an_hour_without_texts_does_not_count_as_what_the_carrier_takes():
+    """A storm comes after an hour of a text now and then: the first "too much" would slow the link to one a second."""
+    pace = Pace(1_000, 0.0)
+    for hour_end in (0.0, 1_800.0, 3_600.0):
+        assert pace.available(hour_end)
+        pace.take(1)
+        pace.accepted(hour_end + 0.03)
+    begins = 3_700.0
+    pace.take(pace.available(begins))
+    for n in range(10):
+        pace.accepted(begins + n / 200)
+    pace.throttled(begins + 0.05)
+    assert pace.rate >= 70
+
+
+def test_where_nothing_is_known_the_rate_is_cut_as_it_is():
+    pace = Pace(1_000, 0.0)
+    pace.take(pace.available(600.0))
+    pace.throttled(600.05)
+    assert pace.rate == pytest.approx(700)
+
+
 def test_the_rate_never_falls_to_nothing():
     pace = Pace(10, 0.0)
     for n in range(50):
@@ -75,8 +97,8 @@ def test_without_complaints_the_rate_returns_to_the_setting_and_not_beyond():
     pace = Pace(1000, 0.0)
     pace.throttled(1.0)
     low = pace.rate
-    pace.available(3.0)
-    pace.available(4.0)
+    pace.available(1.5)
+    pace.available(2.0)
     assert low < pace.rate < 1000
     pace.available(60.0)
     pace.available(120.0)
