@@ -15,7 +15,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-import structlog
 from aiohttp.test_utils import TestClient, TestServer
 from click.testing import CliRunner
 
@@ -432,7 +431,6 @@ def options(tmp_path: Path) -> Iterator[dict[str, str]]:
         "--password-file": str(tmp_path / "password"),
         "--log": str(tmp_path / "log"),
     }
-    structlog.reset_defaults()  # the command sets its own logging
 
 
 @pytest.mark.parametrize(
