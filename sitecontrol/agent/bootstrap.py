@@ -6,7 +6,8 @@ the marker counts only while the data directory's system identifier is not the c
 anybody is let in (`OwnPostgres.forget_marker`). A transaction of unknown outcome is barred before the next try throws
 the data directory away: the reservation is written anew, and the transaction names the revision of its own.
 
-Nothing is made while another configured node has data: then it is etcd that has lost its records. And nothing is
+Nothing is made or reserved while another configured node has data: then it is etcd that has lost its records, and a
+reservation would stand in the way of bringing them back (`sitectl cluster adopt`). And nothing is
 thrown away that is no first start's: whoever decided on one may have been wrong. The marker names the system identifier
 of what was made, as soon as it is known.
 
@@ -78,11 +79,11 @@ class Bootstrapper:
                 f"the data directory has data, and {why}: nothing was touched. If it is this cluster's, etcd has lost"
                 " its records: bring these back. If nobody needs it, move it away; or correct replication.data_dir"
             )
-        reserved_at = await self._write(self._writer(facts).begin_bootstrap())
         if found := await self._others_with_data():
             raise RuntimeError(
                 f"{found} has data already: etcd has lost its records, or this is the wrong etcd"
             )
+        reserved_at = await self._write(self._writer(facts).begin_bootstrap())
         if not await self._runs_as_made():
             self._made = None
             self._made = await self._make()

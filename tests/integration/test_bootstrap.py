@@ -30,6 +30,7 @@ class Bench:
         self.site = site
         self.marker = site.folder / "bootstrapping"
         self.written: list[Transaction] = []
+        self.with_data: str | None = None  # another node
         self.refuses = 0  # that many of the writes of the first records
         self.postgres = OwnPostgres(settings, secrets, clock, marker=self.marker)
         self._bootstrapper = Bootstrapper(
@@ -40,7 +41,7 @@ class Bench:
             write=self._write,
             secrets=secrets,
             marker=self.marker,
-            others_with_data=self._nobody,
+            others_with_data=self._others_with_data,
             clock=clock,
         )
 
@@ -51,8 +52,8 @@ class Bench:
             raise Overtaken(Overtaken.__doc__)
         return len(self.written)
 
-    async def _nobody(self) -> None:
-        return None
+    async def _others_with_data(self) -> str | None:
+        return self.with_data
 
     async def run(self) -> None:
         await self._bootstrapper.run(at_columbus(node=self.site.node))
@@ -152,3 +153,13 @@ async def test_what_was_made_is_made_anew_when_it_does_not_run_any_more(bench: B
     await bench.postgres.end_at_once()
     await bench.run()
     assert bench.postgres.identity != made
+
+
+async def test_beside_another_node_that_has_data_nothing_is_made_nor_reserved(bench: Bench):
+    """A reservation would live as long as this agent, and bar the adoption of what the other has."""
+    bench.with_data = "denver-a"
+    with pytest.raises(RuntimeError, match="denver-a has data already"):
+        await bench.run()
+    assert bench.written == []
+    assert not bench.marker.exists()
+    assert not bench.site.data.exists()
