@@ -43,6 +43,7 @@ CONNECT_WITHIN = 1.0  # seconds
 START_WITHIN = 30.0
 DOOMED_AFTER = 1.0  # seconds that a killed process may take to go, before a dead disk is the explanation
 CLONE_WITHIN = 3_600.0
+MADE_WITHIN = 600.0  # a step of the first start: nobody could do it sooner, and what is cut off is begun anew
 LOOK_AGAIN = 3.0  # an operator may move a data directory that is at rest
 SILENT = (
     ReplicationError,
@@ -233,7 +234,7 @@ class OwnPostgres:
         if self._node.has_data():
             await asyncio.to_thread(self._node.directory.remove)
         self._at_rest = None
-        await self._node.initdb()
+        await self._node.initdb(deadline=MADE_WITHIN)
 
     async def start_primary(self, names: tuple[str, ...], *, within: float | None = None) -> None:
         """Start closed; commits wait for every one of `names` from the first moment on.

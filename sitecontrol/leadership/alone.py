@@ -8,7 +8,7 @@ node is ever counted as complete again by itself. It goes on trying, and tells t
 from collections.abc import Sequence
 
 from sitecontrol.leadership.anew import on_old_timeline
-from sitecontrol.leadership.conditions import START_TRIES, promotion_stuck
+from sitecontrol.leadership.conditions import START_TRIES, promotion_stuck, rests_alone
 from sitecontrol.leadership.effects import Promote, StartPrimary, StartStandby
 from sitecontrol.leadership.facts import Facts, PgState
 from sitecontrol.leadership.table import Row
@@ -32,25 +32,27 @@ ROWS: Sequence[Row] = (
     ),
     Row(
         "recovers-in-vain",
-        f"PostgreSQL of the leader ends as soon as it is started in recovery, to be promoted: start it again. {CURE}",
+        f"PostgreSQL of the leader ends as soon as it is started in recovery, to be promoted: start it again,"
+        f" each time after a longer rest, of at most five seconds. {CURE}",
         lambda f: (
             _alone(f)
             and f.pg.state is PgState.STOPPED
             and (not f.pg.was_primary or on_old_timeline(f))
             and f.pg.failed_starts >= START_TRIES
         ),
-        lambda f: StartStandby(leader=f.node),
+        lambda f: None if rests_alone(f) else StartStandby(leader=f.node),
     ),
     Row(
         "starts-in-vain",
-        f"PostgreSQL of the leader ends as soon as it is started: start it again. {CURE}",
+        f"PostgreSQL of the leader ends as soon as it is started: start it again, each time after a longer rest, of at"
+        f" most five seconds. {CURE}",
         lambda f: (
             _alone(f)
             and f.pg.state is PgState.STOPPED
             and f.pg.was_primary
             and f.pg.failed_starts >= START_TRIES
         ),
-        lambda _: StartPrimary(),
+        lambda f: None if rests_alone(f) else StartPrimary(),
     ),
     Row(
         "promotes-in-vain",

@@ -8,6 +8,7 @@ PROMOTION_PATIENCE = (
     10.0  # seconds that a promotion may take with nothing left to replay, or none of it replayed
 )
 START_TRIES = 2  # starts as a standby that may fail before the data directory is repaired
+LONGEST_REST_ALONE = 5.0  # seconds that one rests for whom nobody else can take over
 BOOTSTRAP_PATIENCE = 10.0  # seconds that a site which is not preferred leaves the first start to the other
 
 
@@ -134,6 +135,22 @@ def ended_at_once(f: Facts) -> bool:
     """Our PostgreSQL ended as soon as we, in this lead, had started it: another start would end alike."""
     failed, since = f.pg.start_failed_at, max(f.swap_ended_at, f.lead_since or 0.0)
     return f.pg.state is PgState.STOPPED and failed is not None and failed > since
+
+
+def rest_alone_after(failed_starts: int) -> float:
+    """Seconds between starts of our own PostgreSQL that nobody else can make up for: 1, 2, 4, 5. What made them fail
+    may be mended at any moment, and until the next try nobody serves: so the rest is as short as the log and the disk
+    can bear.
+    """
+    return float(min(2.0 ** min(failed_starts - 1, 10), LONGEST_REST_ALONE))
+
+
+def rests_alone(f: Facts) -> bool:
+    """The last starts in a row have failed, the newest a moment ago. A single one is tried again at once."""
+    failed_at, failures = f.pg.start_failed_at, f.pg.failed_starts
+    return (
+        failed_at is not None and failures >= START_TRIES and f.now - failed_at < rest_alone_after(failures)
+    )
 
 
 def restart_in_place(f: Facts) -> bool:

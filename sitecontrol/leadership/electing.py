@@ -9,7 +9,12 @@ from collections.abc import Sequence
 
 from sitecontrol.leadership import mending, reaching
 from sitecontrol.leadership.claiming import CLAIM, claim
-from sitecontrol.leadership.conditions import MUTE_PATIENCE, canary_holds_back, swap_came_to_nothing
+from sitecontrol.leadership.conditions import (
+    MUTE_PATIENCE,
+    canary_holds_back,
+    rests_alone,
+    swap_came_to_nothing,
+)
 from sitecontrol.leadership.effects import Fence, Reclaim, StartStandby
 from sitecontrol.leadership.facts import Facts, PgState
 from sitecontrol.leadership.table import Row
@@ -81,13 +86,14 @@ ROWS: Sequence[Row] = (
     ),
     Row(
         "replay-to-know",
-        "We were in step but are stopped: start in recovery to see what we hold.",
+        "We were in step but are stopped: start in recovery to see what we hold; after failures in a row, each time"
+        " after a longer rest, of at most five seconds.",
         lambda f: (
             (f.our_place_in_step is not None or (f.recorded_leader and not f.may_lead))
             and f.pg.state is PgState.STOPPED
             and not f.pg.was_primary
         ),
-        lambda f: StartStandby(leader=f.node),
+        lambda f: None if rests_alone(f) else StartStandby(leader=f.node),
     ),
     Row(
         "canary-holds-back",

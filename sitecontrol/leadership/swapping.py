@@ -30,6 +30,7 @@ DEADLINES: Mapping[Phase, str] = {
     Phase.FOLLOWING: "swap_follow_within",
 }
 BEFORE_HAND_OVER = (Phase.REQUESTED, Phase.CHECKED, Phase.HELD)
+AFTER_HAND_OVER = (Phase.HANDED, Phase.OPENED, Phase.FOLLOWING)  # those that a swap stands in
 
 
 def nobody_leads(f: Facts) -> str:
@@ -157,13 +158,15 @@ def _leaves_us(phase: Phase) -> Callable[[Facts], bool]:
 
 
 def _arrived(f: Facts) -> bool:
-    """The swap was handed to us and we lead the term that it made."""
+    """The swap was handed to us and we lead the term that it made. A phase in which no swap ever stands was written by
+    somebody else, and has no deadline: such a record is ended as one that was overtaken.
+    """
     swap = f.swap
     return (
         swap is not None
         and f.lead
         and swap.to_node == f.node
-        and swap.phase not in BEFORE_HAND_OVER
+        and swap.phase in AFTER_HAND_OVER
         and f.term == swap.term + 1
     )
 

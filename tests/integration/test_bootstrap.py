@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from sitecontrol.agent.bootstrap import Bootstrapper, HasData
+from sitecontrol.agent.executor import Overtaken
 from sitecontrol.agent.own_postgres import OwnPostgres
 from sitecontrol.clock import SystemClock
 from sitecontrol.leadership.transactions import Transaction, Writer
@@ -29,6 +30,8 @@ class Bench:
         self.site = site
         self.marker = site.folder / "bootstrapping"
         self.written: list[Transaction] = []
+        self.with_data: str | None = None  # another node
+        self.refuses = 0  # that many of the writes of the first records
         self.postgres = OwnPostgres(settings, secrets, clock, marker=self.marker)
         self._bootstrapper = Bootstrapper(
             postgres=self.postgres,
@@ -38,16 +41,19 @@ class Bench:
             write=self._write,
             secrets=secrets,
             marker=self.marker,
-            others_with_data=self._nobody,
+            others_with_data=self._others_with_data,
             clock=clock,
         )
 
     async def _write(self, transaction: Transaction) -> int:
         self.written.append(transaction)
+        if self.refuses and any(write.key == "/term" for write in transaction.writes):
+            self.refuses -= 1
+            raise Overtaken(Overtaken.__doc__)
         return len(self.written)
 
-    async def _nobody(self) -> None:
-        return None
+    async def _others_with_data(self) -> str | None:
+        return self.with_data
 
     async def run(self) -> None:
         await self._bootstrapper.run(at_columbus(node=self.site.node))
@@ -121,3 +127,39 @@ async def test_what_a_first_start_left_is_made_anew_and_its_mark_names_what_was_
     await bench.postgres.end_at_once()
     await bench.run()
     assert bench.postgres.identity[0] != system_id
+
+
+async def test_what_was_made_is_kept_when_its_reservation_ran_out_before_all_was_made(bench: Bench):
+    """On a machine that takes longer for all of it than it keeps a lease, each try would else begin from nothing."""
+    bench.refuses = 2
+    with pytest.raises(Overtaken):
+        await bench.run()
+    made, file = bench.postgres.identity, bench.site.data.stat().st_ino
+    with pytest.raises(Overtaken):
+        await bench.run()
+    await bench.run()
+    assert (bench.postgres.identity, bench.site.data.stat().st_ino) == (made, file)
+    assert len(bench.written) == 6, "each try has reserved anew, and told of what it has made"
+    assert bench.marker.read_text() == f"{made[0]}\n", (
+        "until it is opened, etcd alone tells whether it counts"
+    )
+
+
+async def test_what_was_made_is_made_anew_when_it_does_not_run_any_more(bench: Bench):
+    bench.refuses = 1
+    with pytest.raises(Overtaken):
+        await bench.run()
+    made = bench.postgres.identity
+    await bench.postgres.end_at_once()
+    await bench.run()
+    assert bench.postgres.identity != made
+
+
+async def test_beside_another_node_that_has_data_nothing_is_made_nor_reserved(bench: Bench):
+    """A reservation would live as long as this agent, and bar the adoption of what the other has."""
+    bench.with_data = "denver-a"
+    with pytest.raises(RuntimeError, match="denver-a has data already"):
+        await bench.run()
+    assert bench.written == []
+    assert not bench.marker.exists()
+    assert not bench.site.data.exists()

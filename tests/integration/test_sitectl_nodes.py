@@ -254,3 +254,41 @@ async def test_records_that_etcd_has_lost_are_made_anew_from_what_the_nodes_know
     await pair.until_two_site()
     log = (await sitectl("audit", "--json", config=config)).document
     assert "cluster adopted" in [e["what"] for e in log["audit"]]
+
+
+async def test_an_empty_node_makes_nothing_beside_one_with_data_when_etcd_was_made_anew(
+    pair: Pair, config: Path
+):
+    """Whichever is preferred or comes first: who has nothing asks the others before it makes a first data directory."""
+    leader, standby, term = await pair.leads()
+    await standby.end()
+    standby.wipe()
+
+    async def alone() -> bool:
+        return not (await pair.read_keys())["sync"]["standbys"]
+
+    await pair.until(alone, "the lost node has left step")
+    number, _ = await pair.write_at(leader, term)
+    async with pair.keys() as etcd:
+        for key in await pair.read_keys():
+            if not key.startswith(("members/", "dispatchers/")):  # these are told anew, by whom they tell of
+                await etcd.delete(f"{pair.prefix}{key}")
+    await pair.until_rule(leader, "data-without-records")
+    standby.start()
+
+    async def refused() -> bool:
+        why = f"{leader.node} has data already"
+        return any(why in event["error"] for event in standby.events("effect_failed"))
+
+    await pair.until(refused, "the empty node tells why it begins nothing")
+    assert not standby.data.exists()
+    assert "term" not in await pair.read_keys()
+    assert any("cluster adopt" in reason for reason in (await leader.status())["reasons"])
+    said = await sitectl(
+        "cluster", "adopt", "--reason", "anew", config=config, typed=f"{pair.prefix.split('/')[2]}\n"
+    )
+    assert said.code == Exit.DONE, said.err
+    await pair.until_two_site()
+    assert (await pair.leads())[0] is leader
+    assert await standby.has(number)
+    assert not standby.events("bootstrapped")

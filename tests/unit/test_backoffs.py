@@ -13,6 +13,7 @@ from tenacity import AsyncRetrying, RetryCallState
 from dispatcher.smpp.reconnect import delay
 from dispatcher.warm import BACKOFF_S, CALLED_BACKOFF_S, NEEDED_BACKOFF_S, Slot
 from sitecontrol.agent.lanes import pause_before_repeat
+from sitecontrol.leadership.conditions import LONGEST_REST_ALONE, rest_alone_after
 from sitecontrol.leadership.effects import Clone
 from sitecontrol.leadership.electing import LONGEST_REST, rest_after
 from sitecontrol.leadership.steps import LONGEST_JOIN_PAUSE, pause_before_join
@@ -102,8 +103,13 @@ def clones_again_after(failures: int) -> float:
 @given(st.integers(1, 100_000))
 @pytest.mark.parametrize(
     ("pause", "longest"),
-    [(pause_before_join, LONGEST_JOIN_PAUSE), (rest_after, LONGEST_REST), (clones_again_after, 60.0)],
-)  # fmt: skip
+    [
+        (pause_before_join, LONGEST_JOIN_PAUSE),
+        (rest_after, LONGEST_REST),
+        (rest_alone_after, LONGEST_REST_ALONE),
+        (clones_again_after, 60.0),
+    ],
+)
 def test_an_agents_pause_grows_with_each_failure_up_to_its_bound(
     pause: Callable[[int], float], longest: float, failures: int
 ):

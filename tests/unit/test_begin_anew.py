@@ -56,7 +56,7 @@ def test_who_never_stopped_serving_is_not_told_to_begin_anew():
 
 def test_one_that_cannot_be_started_in_recovery_names_the_way_out_and_never_opens_on_the_old_timeline():
     failed = primary(
-        state=PgState.STOPPED, open_term=None, down_since=90.0, failed_starts=2, start_failed_at=99.9
+        state=PgState.STOPPED, open_term=None, down_since=90.0, failed_starts=2, start_failed_at=97.9
     )
     facts = trusted(failed)
     assert (rule(facts), effect(facts)) == ("recovers-in-vain", StartStandby(leader=COLUMBUS))

@@ -55,7 +55,7 @@ def test_what_failed_before_it_led_does_not_keep_it_from_trying():
     ("pg", "name", "does"),
     [
         (primary(state=PgState.STARTING, open_term=None, down_since=50.0), "recovering-alone", None),
-        (down(failed_starts=2, start_failed_at=99.9), "starts-in-vain", StartPrimary()),
+        (down(failed_starts=2, start_failed_at=97.9), "starts-in-vain", StartPrimary()),
         (STUCK, "promotes-in-vain", Promote()),
         (
             standby(
@@ -74,6 +74,45 @@ def test_alone_it_keeps_the_lead_goes_on_trying_and_names_the_way_out(pg: PgFact
     state.decisions[Lane.POSTGRES] = decide(Lane.POSTGRES, facts)
     assert any(CURE in reason for reason in state.reasons)
     assert CURE in state.cluster()["decision"]["sentence"]
+
+
+RESTS = ((1, 0.0), (2, 2.0), (3, 4.0), (4, 5.0), (9_999, 5.0))  # failures in a row -> seconds
+
+
+@pytest.mark.parametrize(("failures", "rest"), RESTS[1:])
+@pytest.mark.parametrize("was_primary", [True, False])
+def test_alone_it_rests_between_starts_that_fail_but_never_for_long(
+    failures: int, rest: float, *, was_primary: bool
+):
+    def after(ago: float) -> Facts:
+        pg = down(was_primary=was_primary, failed_starts=failures, start_failed_at=100.0 - ago)
+        return at_columbus(cluster=ALONE, pg=pg, lead_since=80.0)
+
+    name = "starts-in-vain" if was_primary else "recovers-in-vain"
+    assert {rule(after(ago)) for ago in (rest - 0.1, rest + 0.1)} == {name}, "with the way out, all the while"
+    assert effect(after(rest - 0.1)) is None
+    assert isinstance(effect(after(rest + 0.1)), StartPrimary if was_primary else StartStandby)
+
+
+@pytest.mark.parametrize(("failures", "rest"), RESTS)
+def test_who_is_started_only_to_see_what_it_holds_rests_in_the_same_way(failures: int, rest: float):
+    def after(ago: float) -> Facts:
+        pg = standby(state=PgState.STOPPED, failed_starts=failures, start_failed_at=100.0 - ago)
+        return at_denver(cluster=cluster(leader=None), pg=pg, leader_absent_since=90.0)
+
+    if rest:
+        assert (rule(after(rest - 0.1)), effect(after(rest - 0.1))) == ("replay-to-know", None)
+    assert (rule(after(rest + 0.1)), effect(after(rest + 0.1))) == (
+        "replay-to-know",
+        StartStandby(leader=DENVER),
+    )
+
+
+def test_a_rest_ends_as_soon_as_somebody_else_could_take_over():
+    """What is held back is our own next start, and neither giving the lead up nor another's claim."""
+    resting = down(failed_starts=4, start_failed_at=99.9)
+    assert effect(at_columbus(cluster=ALONE, pg=resting, lead_since=50.0)) is None
+    assert isinstance(effect(at_columbus(pg=resting, lead_since=50.0)), GiveUp)
 
 
 # -- two of which neither can be started --------
