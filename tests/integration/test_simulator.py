@@ -7,7 +7,7 @@ import socket
 import struct
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -422,10 +422,10 @@ async def test_the_control_endpoint_of_the_process_answers(tmp_path):
 
 
 @pytest.fixture
-def options(tmp_path: Path) -> Iterator[dict[str, str]]:
+def options(tmp_path: Path) -> dict[str, str]:
     """Options that would do; a test spoils one."""
     (tmp_path / "password").write_text(PASSWORD + "\n")
-    yield {
+    return {
         "--listen": "127.0.0.1:0",
         "--system-id": "hotsite",
         "--password-file": str(tmp_path / "password"),
