@@ -22,21 +22,21 @@ FORGED = (
 
 
 def forge(kind: str, phase: Phase, *, leader: str, standby: str, term: int) -> Swap:
-    whole = {"from_node": leader, "to_node": standby, "term": term}
-    whole |= {
+    changed: dict[str, dict[str, str | int]] = {
         "to-an-unknown-node": {"to_node": "nobody-a"},
         "from-an-unknown-node": {"from_node": "nobody-a"},
         "from-the-other": {"from_node": standby, "to_node": leader},
         "of-a-term-to-come": {"term": term + 7},
         "arrived-from-nowhere": {"from_node": "nobody-a", "to_node": leader, "term": term - 1},
-    }[kind]
+    }
+    parties = {"from_node": leader, "to_node": standby, "term": term}
     told = {
         "id": f"forged-{phase.name.lower()}",
         "by": "nobody",
         "phase": phase,
         "requested_at": datetime.now(UTC),
     }
-    return Swap.model_validate(told | whole)
+    return Swap.model_validate(told | parties | changed[kind])
 
 
 @pytest.mark.parametrize("kind", FORGED)
