@@ -159,13 +159,13 @@ class Session:
                 raise SessionLost
             self._warning = None
             statement = asyncio.ensure_future(self._connection.fetch(sql, *args))
+            statement.add_done_callback(_forget)
             remaining = (bound.when() or 0.0) - asyncio.get_running_loop().time()
             try:
                 await asyncio.wait({statement}, timeout=max(remaining, 0.0))
             finally:
                 if not statement.done():
                     self.terminate()
-                    statement.add_done_callback(_forget)
             if not statement.done():
                 raise TimeoutError
             return statement.result()
@@ -201,6 +201,6 @@ class Session:
 
 
 def _forget(statement: "asyncio.Future[list[asyncpg.Record]]") -> None:
-    """Take the outcome of a statement that nobody waits for any more."""
+    """Take the outcome of a statement: its caller may be cancelled, even as it is done, and then nobody else does."""
     if not statement.cancelled():
         statement.exception()
