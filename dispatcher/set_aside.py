@@ -41,6 +41,7 @@ ROWS_AT_ONCE = 500
 PER_BLOCK = 291  # rows that a block of 8 kB can have
 STATEMENT_S = 30.0
 CONNECT_S = 3.0
+CONNECT_OWN_S = 30.0  # without it there is nothing to set aside
 NOT_LEFT = frozenset({State.ACCEPTED, State.HELD, State.SCHEDULED, State.QUEUED})
 
 
@@ -106,7 +107,7 @@ class Found:
 async def set_aside(order: Order) -> Found:
     """Write what the leader lacks to `order.into`. A leader that does not answer is taken to lack everything."""
     found = Found()
-    own = await Session.connect(order.own, timeout=CONNECT_S)
+    own = await Session.connect(order.own, timeout=CONNECT_OWN_S)
     try:
         leader = await _leader(order.leader)
         found.compared = leader is not None

@@ -37,6 +37,9 @@ log = structlog.get_logger()
 
 WITHIN_S = 120.0  # for all of it, crash recovery included; pg_rewind would have to run that anyway
 LOOK_S = 3.0
+OWN_S = (
+    30.0  # our own server, just recovered: what it holds alone is not given up because the machine is busy
+)
 LARGEST = 512_000_000  # bytes of one file
 PROGRAM = (sys.executable, "-m", "dispatcher.set_aside")
 FAILURES = (ReplicationError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError, KeyError)
@@ -126,8 +129,8 @@ class SettingAside:
         with tempfile.TemporaryDirectory(prefix="hotsite-set-aside-") as folder:
             body = Path(folder) / "rows"
             async with self._node.open_privately(deadline=WITHIN_S) as private:
-                async with aclosing(await Session.connect(private, timeout=LOOK_S)) as session:
-                    end = (await position.look(session, timeout=LOOK_S)).received
+                async with aclosing(await Session.connect(private, timeout=OWN_S)) as session:
+                    end = (await position.look(session, timeout=OWN_S)).received
                 changes = await self._node.changes(fork, end)
                 own = replace(private, database=leading.rows.database)
                 found = await _write_down(order(own, leading.rows, changes, body))

@@ -148,13 +148,13 @@ async def test_an_older_copy_that_a_person_trusts_begins_a_timeline_and_who_had_
     last_night = await image_of(leader, leader.folder / "before-trust")
     leader.start()
     leader, standby, term = await pair.leads()
-    if leader.folder != last_night.parent:
+    while leader.folder != last_night.parent:
         await leader.end()
         await pair.until_leads(standby, above=term)
         leader.start()
-        leader, standby = standby, leader
+        await pair.until_two_site()
+        leader, standby, term = await pair.leads()
     await pair.until_two_site()
-    leader, standby, term = await pair.leads()
     number, _ = await pair.write_at(leader, term)
     timeline = (await leader.status())["postgres"]["timeline"]
     await until_recorded(pair, leader)
