@@ -270,10 +270,17 @@ async def test_an_empty_node_makes_nothing_beside_one_with_data_when_etcd_was_ma
     await pair.until(alone, "the lost node has left step")
     number, _ = await pair.write_at(leader, term)
     async with pair.keys() as etcd:
-        for key in await pair.read_keys():
-            if not key.startswith(("members/", "dispatchers/")):  # these are told anew, by whom they tell of
+
+        async def nothing_is_left() -> bool:
+            """A leader that still leads makes anew what is gone beside its own key."""
+            left = [key for key in await pair.read_keys() if not key.startswith(("members/", "dispatchers/"))]
+            for key in left:
                 await etcd.delete(f"{pair.prefix}{key}")
-    await pair.until_rule(leader, "data-without-records")
+            return not left
+
+        await pair.until(nothing_is_left, "etcd has lost its records")
+        await pair.until_rule(leader, "data-without-records")
+        await pair.until(nothing_is_left, "nobody has made one anew meanwhile")
     standby.start()
 
     async def refused() -> bool:
