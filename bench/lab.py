@@ -16,6 +16,7 @@ import orjson
 from bench.processes import kinds_of
 from sitecontrol.cli import SITECTL
 from sitecontrol.lab.control import read_lab
+from sitecontrol.lab.plan import BUFFERS_MB
 from sitecontrol.lab.ports import free_base
 
 BASES = (20_100, 30_000)  # of labs
@@ -100,7 +101,7 @@ class CarrierLog:
 
 
 @contextmanager
-def running_lab(*, wan_ms: float, shared_buffers_mb: int = 64) -> Iterator[Lab]:
+def running_lab(*, wan_ms: float, shared_buffers_mb: int = BUFFERS_MB) -> Iterator[Lab]:
     with TemporaryDirectory(prefix="hotsite-bench-", ignore_cleanup_errors=True) as temporary:
         Path(temporary).chmod(0o755)  # PostgreSQL may run as another user
         folder = Path(temporary) / "lab"

@@ -17,12 +17,8 @@ class RetentionSettings(Section):
 
     messages_days: Annotated[int, Field(ge=4, le=3_650)] = 92  # receipts may come for three days
     references_days: Annotated[int, Field(ge=4, le=3_650)] = 400
-    replies_days: Annotated[int, Field(ge=30, le=3_650)] = (
-        1_500  # one may be an opt-out, to be shown for four years
-    )
-    campaigns_days: Annotated[int, Field(ge=4, le=3_650)] = (
-        400  # after their end; with their lists and reports
-    )
+    replies_days: Annotated[int, Field(ge=30, le=3_650)] = 1_500  # an opt-out is to be shown for four years
+    campaigns_days: Annotated[int, Field(ge=4, le=3_650)] = 400  # after their end; with lists and reports
     archive: bool = True  # messages that leave are written to files first
     folder: Path | None = None  # for the archive; else `archive` in state_dir
     command: tuple[

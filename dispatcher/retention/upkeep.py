@@ -32,9 +32,7 @@ log = structlog.get_logger()
 FIRST_AFTER_S = 15.0
 EVERY_S = 60.0
 REFERENCES_AT_ONCE = 2_000
-CALLS_A_ROUND = (
-    100  # of each kind that look for what is to be forgotten; a whole day is there for all of them
-)
+CALLS_A_ROUND = 100  # of each kind that look for what is to be forgotten; a whole day is there for all
 PAUSE_S = 0.1  # between two of these
 SCHEMA_OLDER = frozenset({"42883", "42501", "3F000", "42P01"})  # as dispatcher.engine.schema, and a table
 

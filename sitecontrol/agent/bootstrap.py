@@ -68,9 +68,8 @@ class Bootstrapper:
         self._marker = marker
         self._others_with_data = others_with_data
         self._clock = clock
-        self._made: tuple[str, str] | None = (
-            None  # whole, by us; nothing of it is in etcd yet, as far as we know
-        )
+        # The identity of what we made, whole; nothing of it is in etcd yet, as far as we know.
+        self._made: tuple[str, str] | None = None
 
     async def run(self, facts: Facts) -> None:
         """Raises HasData, with nothing written or touched, when that would throw data away."""

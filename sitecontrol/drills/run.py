@@ -47,9 +47,7 @@ class Order:
     seed: int
     quick: bool = False
     in_swap: bool = False  # strike while a planned swap holds requests
-    patience: float = (
-        1.0  # how many times as long as usual it waits for the lab; what is measured has its own limits
-    )
+    patience: float = 1.0  # how many times as long as usual it waits for the lab
 
     @property
     def idle(self) -> bool:
