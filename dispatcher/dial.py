@@ -93,7 +93,11 @@ def dialler(
 
     async def dial(name: Name) -> Connection:
         session = await connect(name)
-        await PostgresStore(session).warm_up()
+        try:
+            await PostgresStore(session).warm_up()
+        except BaseException:  # also a stop in that moment: nobody else knows of this connection
+            session.terminate()
+            raise
         return PostgresConnection(session, metrics, stored_within_s=stored_within_s)
 
     return dial
